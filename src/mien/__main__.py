@@ -1,0 +1,5 @@
+"""`python -m mien`."""
+
+from mien.cli.main import main
+
+main()
