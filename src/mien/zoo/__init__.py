@@ -1,6 +1,19 @@
 """The models that mien knows, where each comes from, how it is checked and converted."""
 
-from mien.zoo.catalogue import Card, Source, card, cards, default, home
+from mien.zoo.catalogue import Card, Source, card, cards, default, defaults, home
 from mien.zoo.store import is_present, path, pull, remove, verify
 
-__all__ = ["Card", "Source", "card", "cards", "default", "home", "is_present", "path", "pull", "remove", "verify"]
+__all__ = [
+    "Card",
+    "Source",
+    "card",
+    "cards",
+    "default",
+    "defaults",
+    "home",
+    "is_present",
+    "path",
+    "pull",
+    "remove",
+    "verify",
+]

@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from typing import Any
 from mien.errors import ModelError
 from mien.types import OperatingPoint
 
-__all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "home", "human_size"]
+__all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "home", "human_size", "make_card"]
 
 ROLES = ("detector", "embedder", "expression", "asset")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -98,6 +98,9 @@ class Card:
     probability: tuple[float, float] | None = None
     metrics: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
+    def __post_init__(self) -> None:
+        assert self.role in ROLES, f"a role is one of {', '.join(ROLES)}"
+
     @property
     def id(self) -> str:
         """Name, version and digest of file and input convention: what a template carries."""
@@ -121,6 +124,18 @@ class Card:
             case "url":
                 return source.url
         return "a file of the user's"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the card as plain values, for JSON."""
+        plain = {name: getattr(self, name) for name in ("name", "id", "role", "version", "summary", "licence")}
+        return plain | {
+            "training_data": self.training_data,
+            "source": asdict(self.source),
+            "convention": dict(self.convention),
+            "operating_points": [asdict(point) for point in self.operating_points],
+            "probability": self.probability,
+            "metrics": dict(self.metrics),
+        }
 
     def text(self) -> str:
         """Return the card as Markdown."""
@@ -168,12 +183,17 @@ def card(name: str) -> Card:
     known = _entries()
     if name not in known:
         raise ModelError(f"There is no model {name!r}. Known are: {', '.join(known)}. `mien models add` adds your own.")
-    return _card(name, known[name])
+    return make_card(name, known[name])
 
 
 def cards(role: str | None = None) -> list[Card]:
     """Return all cards, the catalogue's first, optionally of one role only."""
-    return [_card(name, entry) for name, entry in _entries().items() if role in (None, entry.get("role"))]
+    return [make_card(name, entry) for name, entry in _entries().items() if role in (None, entry.get("role"))]
+
+
+def defaults() -> dict[str, str]:
+    """Return the name of the default model by role."""
+    return dict(_catalogue()["defaults"])
 
 
 def default(role: str) -> str:
@@ -182,10 +202,10 @@ def default(role: str) -> str:
     Raises:
         ModelError: No model fills this role.
     """
-    defaults: dict[str, str] = _catalogue()["defaults"]
-    if role not in defaults:
+    names = defaults()
+    if role not in names:
         raise ModelError(f"No {role} model comes with mien. Add one: mien models add FILE.onnx --role {role} ...")
-    return defaults[role]
+    return names[role]
 
 
 def _catalogue() -> dict[str, Any]:
@@ -207,7 +227,8 @@ def _entries() -> dict[str, dict[str, Any]]:
     return shipped | {name: entry for name, entry in entries.items() if name not in shipped}
 
 
-def _card(name: str, entry: Mapping[str, Any]) -> Card:
+def make_card(name: str, entry: Mapping[str, Any]) -> Card:
+    """Make a card from its entry and the measured facts."""
     measured = _measured(name)
     try:
         return Card(

@@ -14,7 +14,7 @@ from mien.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["REVISION", "convert", "dlib_resnet", "dynamic_size"]
+__all__ = ["REVISION", "convert", "dlib_resnet", "dynamic_size", "model_bytes"]
 
 REVISION = 1
 """Raised when a conversion changes, so that files converted before are made anew."""
@@ -59,7 +59,7 @@ def dynamic_size(data: bytes) -> bytes:
     kept = [tensor for tensor in graph.initializer if tensor.name in used]  # ONNX Runtime warns of each of the others.
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    return _bytes(model)
+    return model_bytes(model)
 
 
 # dlib ---------------------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def dlib_resnet(data: bytes, *, half: bool = False) -> bytes:
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSION])],
         weights,
     )
-    return _bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
+    return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
 
 
 def _folded(
@@ -219,7 +219,8 @@ def _dlib_layers(data: bytes) -> Iterator[tuple[str, Float32[np.ndarray, " n"]]]
         yield name, values
 
 
-def _bytes(model: onnx.ModelProto) -> bytes:
+def model_bytes(model: onnx.ModelProto) -> bytes:
+    """Return an ONNX file's bytes, the same for the same model."""
     model.producer_name, model.producer_version = "mien", ""
     if model.ir_version > IR_VERSION or not model.ir_version:
         model.ir_version = IR_VERSION

