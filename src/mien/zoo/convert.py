@@ -228,8 +228,15 @@ def model_bytes(model: onnx.ModelProto) -> bytes:
     return data
 
 
+def _blazeface(data: bytes) -> bytes:
+    from mien.zoo.tflite import blazeface
+
+    return blazeface(data)
+
+
 CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
     "dynamic-size": dynamic_size,
     "dlib-resnet": dlib_resnet,
     "dlib-resnet-fp16": lambda data: dlib_resnet(data, half=True),
+    "blazeface": _blazeface,
 }
