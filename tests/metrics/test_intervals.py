@@ -128,8 +128,9 @@ def test_without_an_event_the_bootstrap_admits_what_it_cannot_see():
 
 
 def test_a_single_subject_cannot_be_resampled():
+    assert all(math.isnan(limit) for limit in bootstrap_rate(np.array([True, False]), np.zeros(2)))
     with pytest.raises(EvaluationError, match="at least 2 of them, got 1"):
-        bootstrap_rate(np.array([True, False]), np.zeros(2))
+        next(subject_weights(np.zeros(2)))
 
 
 def test_subjects_of_three_sides_are_refused():

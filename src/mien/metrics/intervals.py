@@ -127,7 +127,8 @@ def bootstrap_rate(
 ) -> Interval:
     """Return the interval of the mean of ``events``, resampling subjects.
 
-    Resampling cannot see past the data: where no event was seen, or nothing else, it is Wilson's interval.
+    Resampling cannot see past the data: where no event was seen, or nothing else, it is Wilson's interval. Of a
+    single subject nothing can be said about others: the limits are NaN.
 
     Args:
         events: What is counted, for instance false matches, shape (comparisons,).
@@ -141,6 +142,8 @@ def bootstrap_rate(
     if seen in (0, len(events)):
         return wilson(seen, len(events), level=level)
     (ids,), total = _numbered(subjects)
+    if total < 2:
+        return math.nan, math.nan
     draws = _draws(total, replicates, seed)
     with np.errstate(invalid="ignore"):
         rates = _weight_sum(draws, ids[events]) / _weight_sum(draws, ids)

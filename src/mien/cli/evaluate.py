@@ -1,0 +1,228 @@
+"""`mien evaluate`: measure verification (1:1) and identification (1:N), with intervals."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.evaluation.acquisition import AnalyzerLike
+    from mien.evaluation.records import Rate
+
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+Row = tuple[str, str, str]
+
+
+@click.group(short_help="Measure verification and identification, with intervals.")
+def evaluate() -> None:
+    """Measure recognition on data with known subjects. Intervals are 95 % and resample subjects."""
+
+
+@evaluate.command()
+@click.option("--images", type=FOLDER, help="Folder that the list's paths start from; default: the list's own folder.")
+@click.option("--pairs", type=FILE, required=True, help="LFW pairs.txt, a CSV with the header a,b,same, or a .bin set.")
+@click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
+@click.option("--plots", type=OUT_FOLDER, help="Write det.png and roc.png into this folder.")
+@click.option("--embedder", help="Name of an embedder; see mien models list.")
+@click.option("--detector", default="auto", show_default=True, help="Name of a detector.")
+@click.pass_context
+def verification(
+    ctx: click.Context,
+    images: Path | None,
+    pairs: Path,
+    out: Path | None,
+    plots: Path | None,
+    embedder: str | None,
+    detector: str,
+) -> None:
+    """Compare the pairs of a list: accuracy over folds, EER, TAR at FMR.
+
+    The threshold of each fold is chosen on the others. A picture without a face counts as an error.
+    """
+    from mien.evaluation import read_pairs, verify_pairs
+
+    _check_writable(out, plots)
+    listed = read_pairs(pairs, images=images)
+    analyzer = _analyzer(detector, embedder)
+    with _progress(len(listed.pictures)) as advance:
+        report = verify_pairs(analyzer, listed, detector=detector, progress=advance)
+    _write_json(out, report.to_json())
+    if plots:
+        from mien.evaluation.plots import plot_det, plot_roc
+
+        plots.mkdir(parents=True, exist_ok=True)
+        plot_det(report, plots / "det.png")
+        plot_roc(report, plots / "roc.png")
+
+    folds = len(report.accuracy.folds)
+    rows: list[Row] = [
+        (
+            f"accuracy, {folds} folds",
+            f"{_percent(report.accuracy.mean)} +- {100 * report.accuracy.stderr:.2f}",
+            _interval(report.accuracy_interval),
+        ),
+        ("equal error rate", _percent(report.eer), _interval(report.eer_interval)),
+        *_rates("TAR at FMR", report.tar_at_fmr),
+        *(
+            (
+                f"card's threshold for FMR {point.target_fmr:g}",
+                f"FMR {point.fmr:.2g}, FNMR {_percent(point.fnmr)}",
+                f"FMR {point.fmr_interval[0]:.1g} to {point.fmr_interval[1]:.1g}",
+            )
+            for point in report.operating_points
+        ),
+        ("failures to acquire", f"{len(report.fta)} of {report.num_pictures} pictures", ""),
+    ]
+    title = f"{report.dataset}: {report.num_genuine} mated and {report.num_impostor} non-mated pairs, {report.embedder}"
+    _table(title, rows, err=_is_stdout(out))
+    _finish(ctx, report.unreadable, [rate.reason for rate in report.tar_at_fmr.values() if rate.reason])
+
+
+@evaluate.command()
+@click.option("--gallery-dir", type=FOLDER, required=True, help="One folder a subject: who is enrolled.")
+@click.option("--probe-dir", type=FOLDER, required=True, help="One folder a subject; others, and `unknown`: strangers.")
+@click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
+@click.option("--embedder", help="Name of an embedder; see mien models list.")
+@click.option("--detector", default="auto", show_default=True, help="Name of a detector.")
+@click.pass_context
+def identification(
+    ctx: click.Context, gallery_dir: Path, probe_dir: Path, out: Path | None, embedder: str | None, detector: str
+) -> None:
+    """Search for probes among enrolled subjects: rank-1, CMC, and FNIR at FPIR for probes of strangers."""
+    from mien.evaluation import identify_folders
+    from mien.evaluation.identification import scan
+
+    _check_writable(out, None)
+    count = len(scan(gallery_dir).paths) + len(scan(probe_dir).paths)
+    analyzer = _analyzer(detector, embedder)
+    with _progress(count) as advance:
+        report = identify_folders(analyzer, gallery_dir, probe_dir, detector=detector, progress=advance)
+    _write_json(out, report.to_json())
+
+    rows: list[Row] = [
+        ("rank 1", _percent(report.rank1), _interval(report.rank1_interval)),
+        *((f"rank {k}", _percent(float(report.cmc[k - 1])), "") for k in (5, 10) if k <= len(report.cmc)),
+        *_rates("FNIR at FPIR", report.fnir_at_fpir),
+        *(
+            (
+                f"card's threshold for FMR {point.target_fmr:g}",
+                f"FPIR {_percent(point.fpir)}, FNIR {_percent(point.fnir)}",
+                f"FPIR foreseen {_percent(point.expected_fpir)}",
+            )
+            for point in report.operating_points
+        ),
+        ("failures to acquire, to enrol", f"{len(report.fta)} pictures, {len(report.fte)} subjects", ""),
+    ]
+    title = (
+        f"{report.num_subjects} subjects, {report.num_references} references; "
+        f"{report.num_mated} mated and {report.num_nonmated} other probes, {report.embedder}"
+    )
+    _table(title, rows, err=_is_stdout(out))
+    notes = [rate.reason for rate in report.fnir_at_fpir.values() if rate.reason]
+    if report.repeated:
+        notes.append(f"{len(report.repeated)} probes are the very picture that is enrolled: they flatter every rate.")
+    _finish(ctx, report.unreadable, notes)
+
+
+def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
+    from mien.analyzer import Analyzer
+
+    return Analyzer(detector=detector, embedder=embedder)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None] | None]:
+    """Show a bar on stderr where it is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _rates(label: str, rates: Mapping[str, Rate]) -> list[Row]:
+    return [
+        (f"{label} {name}", _percent(rate.value), _interval(rate.interval))
+        for name, rate in rates.items()
+        if rate.value is not None
+    ]
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
+
+
+def _table(title: str, rows: Sequence[Row], *, err: bool) -> None:
+    """Print label, value and interval: a table on a terminal, aligned text elsewhere."""
+    if (sys.stderr if err else sys.stdout).isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("", "measured", "95 % interval", title=title, title_justify="left", box=None)
+        for row in rows:
+            table.add_row(*row)
+        Console(stderr=err, highlight=False).print(table, markup=False)
+        return
+    click.echo(title, err=err)
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        click.echo("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip(), err=err)
+
+
+def _finish(ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[str]) -> None:
+    """Say on stderr what could not be measured; a picture that could not be read makes the status 1."""
+    for note in notes:
+        click.echo(f"Not measured: {note}" if note.startswith(("FMR", "FPIR")) else note, err=True)
+    for why in list(unreadable.values())[:5]:
+        click.echo(why, err=True)
+    if unreadable:
+        click.echo(f"{len(unreadable)} pictures could not be read; they count as errors.", err=True)
+        ctx.exit(1)
+
+
+def _is_stdout(out: Path | None) -> bool:
+    return out is not None and str(out) == "-"
+
+
+def _check_writable(out: Path | None, plots: Path | None) -> None:
+    """Refuse a place that cannot be written before the work, not after it."""
+    for place in (out.parent if out and not _is_stdout(out) else None, plots):
+        if place is None:
+            continue
+        above = next(p for p in (place, *place.absolute().parents) if p.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise UsageError(f"Cannot write into '{place}'. Name a folder that can be written.")
+
+
+def _write_json(out: Path | None, record: dict[str, Any]) -> None:
+    if out is None:
+        return
+    text = json.dumps(record, indent=1, allow_nan=False)
+    if _is_stdout(out):
+        click.echo(text)
+        return
+    from mien.zoo.store import write_atomically
+
+    write_atomically(out, f"{text}\n".encode())

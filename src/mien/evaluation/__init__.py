@@ -1,0 +1,14 @@
+"""Protocols: read what is to be compared, run an analyzer over it, and report rates with their intervals."""
+
+from mien.evaluation.identification import IdentificationReport, identify_folders
+from mien.evaluation.pairs import PairSet, read_pairs
+from mien.evaluation.verification import VerificationReport, verify_pairs
+
+__all__ = [
+    "IdentificationReport",
+    "PairSet",
+    "VerificationReport",
+    "identify_folders",
+    "read_pairs",
+    "verify_pairs",
+]

@@ -1,0 +1,116 @@
+"""Curves as PNG: DET, ROC, and FNMR against discarded comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.evaluation.verification import VerificationReport
+from mien.metrics.quality import DiscardCurve
+from mien.metrics.verification import roc
+
+__all__ = ["plot_det", "plot_discard", "plot_roc"]
+
+_BLUE, _ORANGE, _GREY = "#2563ab", "#c8501e", "#8a8f98"
+
+
+def plot_det(report: VerificationReport, path: str | Path) -> None:
+    """Draw FNMR against FMR, both logarithmic, with its band and the operating points of the card."""
+    figure, axes = _canvas("False match rate", "False non-match rate", f"DET, {report.dataset}")
+    curve = report.det
+    # A rate of zero has no place on a logarithmic axis: the axis ends at half of one error.
+    floor = 0.5 / report.num_genuine
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.fill_between(
+        curve.fmr, np.maximum(curve.low, floor), np.maximum(curve.high, floor), color=_BLUE, alpha=0.18, linewidth=0
+    )
+    axes.plot(curve.fmr, np.maximum(curve.fnmr, floor), color=_BLUE, linewidth=1.8, label="measured, 95 % band")
+    ends = np.array([max(floor, float(curve.fmr.min())), 1.0])
+    axes.plot(ends, ends, color=_GREY, linewidth=0.8, linestyle=":")
+    axes.plot([report.eer], [max(report.eer, floor)], "o", color=_BLUE, label=f"EER {_percent(report.eer)}")
+    _mark(axes, [(p.fmr, p.fnmr, p.target_fmr) for p in report.operating_points if p.fmr > 0], floor=floor)
+    axes.set_xlim(float(curve.fmr.min()), 1.0)
+    axes.set_ylim(floor, 1.0)
+    axes.legend(frameon=False, loc="upper right")
+    _save(figure, path)
+
+
+def plot_roc(report: VerificationReport, path: str | Path) -> None:
+    """Draw the true accept rate against a logarithmic FMR, with its band and the operating points of the card."""
+    figure, axes = _canvas("False match rate", "True accept rate", f"ROC, {report.dataset}")
+    curve = report.det
+    axes.set_xscale("log")
+    axes.fill_between(curve.fmr, 1 - curve.high, 1 - curve.low, color=_BLUE, alpha=0.18, linewidth=0)
+    whole = roc(report.scores[report.same], report.scores[~report.same & np.isfinite(report.scores)])
+    axes.plot(
+        np.maximum(whole.fmr, curve.fmr.min()), whole.tar, color=_BLUE, linewidth=1.8, label="measured, 95 % band"
+    )
+    _mark(axes, [(p.fmr, 1 - p.fnmr, p.target_fmr) for p in report.operating_points if p.fmr > 0])
+    # Nothing below the band's foot is worth the room.
+    axes.set_ylim(max(0.0, float(1 - curve.high.max()) - 0.02), 1.005)
+    axes.set_xlim(float(curve.fmr.min()), 1.0)
+    axes.legend(frameon=False, loc="lower right")
+    _save(figure, path)
+
+
+def plot_discard(curves: Mapping[str, DiscardCurve], path: str | Path, *, title: str = "Error versus discard") -> None:
+    """Draw error-versus-discard curves of one or more qualities, with the oracle and a quality that knows nothing.
+
+    Args:
+        curves: Curve by name, all of the same comparisons at the same threshold.
+        path: Where the PNG goes.
+        title: Above the curves.
+    """
+    figure, axes = _canvas("Share of comparisons discarded, worst first", "FNMR of the rest", title)
+    first = next(iter(curves.values()))
+    axes.axhline(first.area_random, color=_GREY, linewidth=1, linestyle=":", label="at random")
+    colours = (_BLUE, _ORANGE, "#2f855a", "#7c3aed", "#b7791f")
+    for number, (name, curve) in enumerate(curves.items()):
+        shown = curve.discarded <= curve.max_discard
+        label = f"{name}: {curve.gain:.0%} of what is possible"
+        axes.plot(curve.discarded[shown], curve.fnmr[shown], color=colours[number % 5], linewidth=1.8, label=label)
+    shown = first.discarded <= first.max_discard
+    axes.plot(first.discarded[shown], first.oracle[shown], color=_GREY, linewidth=1, linestyle="--", label="oracle")
+    axes.set_xlim(0.0, first.max_discard)
+    axes.set_ylim(bottom=0.0)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _canvas(across: str, up: str, title: str) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Without pyplot there is no global state to set or to leave behind.
+    figure = Figure(figsize=(6.4, 4.8), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(True, which="major", color="#e3e5e8", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
+
+
+def _mark(axes: Any, points: list[tuple[float, float, float]], *, floor: float = 0.0) -> None:
+    """Mark the shipped thresholds: what they were made for beside what they do."""
+    for number, (x, y, target) in enumerate(points):
+        label = None if number else "shipped thresholds (FMR asked for)"
+        axes.plot([x], [max(y, floor)], "D", color=_ORANGE, markersize=5, label=label)
+        axes.annotate(f"{target:g}", (x, max(y, floor)), (5, 5), textcoords="offset points", color=_ORANGE, fontsize=8)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f} %"
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    # The software's version would make two runs of one result differ.
+    figure.savefig(path, format="png", metadata={"Software": None})
