@@ -1,6 +1,7 @@
 """The models that mien knows, where each comes from, how it is checked and converted."""
 
 from mien.zoo.catalogue import Card, Source, card, cards, default, defaults, home
+from mien.zoo.fetch import offline
 from mien.zoo.store import is_present, path, pull, remove, verify
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "defaults",
     "home",
     "is_present",
+    "offline",
     "path",
     "pull",
     "remove",

