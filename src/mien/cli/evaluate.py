@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -146,7 +147,7 @@ def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None] | None]:
     """Show a bar on stderr where it is a terminal."""
-    if not sys.stderr.isatty():
+    if not _is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console
@@ -171,12 +172,12 @@ def _percent(rate: float) -> str:
 
 
 def _interval(interval: tuple[float, float]) -> str:
-    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
+    return "" if math.isnan(interval[0]) else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
 
 
 def _table(title: str, rows: Sequence[Row], *, err: bool) -> None:
     """Print label, value and interval: a table on a terminal, aligned text elsewhere."""
-    if (sys.stderr if err else sys.stdout).isatty():
+    if _is_terminal(sys.stderr if err else sys.stdout):
         from rich.console import Console
         from rich.table import Table
 
@@ -200,6 +201,10 @@ def _finish(ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[s
     if unreadable:
         click.echo(f"{len(unreadable)} pictures could not be read; they count as errors.", err=True)
         ctx.exit(1)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()
 
 
 def _is_stdout(out: Path | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -112,15 +113,30 @@ def _latin1(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("_codecs", "encode"): _latin1,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Array,
+class _Call:
+    """A stand-in that can be called and, unlike a bare function or class, not be written to."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, _: object) -> None:
+        raise ValueError("a stand-in has no state")
+
+
+_ALLOWED = {
+    ("_codecs", "encode"): _Call(_latin1),
+    ("numpy", "dtype"): _Call(_Dtype),
+    ("numpy", "ndarray"): _Call(_Array),
 }
 for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[_core + ".multiarray", "_reconstruct"] = _Array
-    _ALLOWED[_core + ".multiarray", "scalar"] = _scalar
-    _ALLOWED[_core + ".numeric", "_frombuffer"] = _from_buffer
+    _ALLOWED[_core + ".multiarray", "_reconstruct"] = _Call(_Array)
+    _ALLOWED[_core + ".multiarray", "scalar"] = _Call(_scalar)
+    _ALLOWED[_core + ".numeric", "_frombuffer"] = _Call(_from_buffer)
 
 
 class _Reader(pickle.Unpickler):

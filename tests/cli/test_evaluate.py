@@ -1,0 +1,119 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from evaluation.fake import FakeAnalyzer, write_faces, write_lfw
+from mien.cli.evaluate import evaluate
+from mien.errors import EvaluationError, UsageError
+
+
+@pytest.fixture
+def run(monkeypatch):
+    asked = []
+
+    def make(detector, embedder):
+        asked.append((detector, embedder))
+        return FakeAnalyzer(noise=0.8)
+
+    monkeypatch.setattr("mien.cli.evaluate._analyzer", make)
+
+    def call(*arguments):
+        result = CliRunner().invoke(evaluate, [str(a) for a in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    call.asked = asked
+    return call
+
+
+def test_verification_prints_a_table_and_writes_json_and_plots(run, tmp_path):
+    path = write_lfw(tmp_path)
+
+    result = run(
+        "verification", "--images", tmp_path, "--pairs", path, "--json", tmp_path / "new" / "out.json",
+        "--plots", tmp_path / "plots", "--embedder", "fake", "--detector", "drawn",
+    )  # fmt: skip
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("pairs.txt: 60 mated and 60 non-mated pairs")
+    assert any(line.startswith("accuracy, 10 folds") and "+-" in line for line in lines)
+    assert any(line.startswith("TAR at FMR 1e-1") for line in lines)
+    assert any(line.startswith("failures to acquire") and "0 of 60 pictures" in line for line in lines)
+    assert "Not measured: FMR 0.0001 needs at least 10000 impostor scores, got 60" in result.stderr
+    record = json.loads((tmp_path / "new" / "out.json").read_text())
+    assert record["schema"] == "mien/evaluation-verification/1" and record["detector"] == "drawn"
+    assert {p.name for p in (tmp_path / "plots").iterdir()} == {"det.png", "roc.png"}
+    assert run.asked == [("drawn", "fake")]
+
+
+def test_json_on_stdout_is_alone_there(run, tmp_path):
+    result = run("verification", "--pairs", write_lfw(tmp_path), "--json", "-")
+
+    assert json.loads(result.stdout)["n_pairs"] == 120
+    assert "accuracy, 10 folds" in result.stderr
+
+
+def test_a_failure_to_acquire_is_no_error_but_an_unreadable_picture_is(run, tmp_path):
+    path = write_lfw(tmp_path)
+    (tmp_path / "subject_0" / "subject_0_0001.jpg").write_text("empty")
+    assert run("verification", "--pairs", path).exit_code == 0
+
+    (tmp_path / "subject_1" / "subject_1_0001.jpg").write_text("text")
+    result = run("verification", "--pairs", path, "--json", tmp_path / "out.json")
+
+    assert result.exit_code == 1
+    assert "1 pictures could not be read" in result.stderr
+    assert len(json.loads((tmp_path / "out.json").read_text())["unreadable"]) == 1
+
+
+def test_identification_prints_a_table_and_writes_json(run, tmp_path):
+    write_faces(tmp_path / "gallery", 6, 1)
+    write_faces(tmp_path / "probes", 18, 1, start=2)
+    source = tmp_path / "gallery" / "subject_0" / "subject_0_0001.jpg"
+    (tmp_path / "probes" / "subject_0" / "copy.jpg").write_bytes(source.read_bytes())
+
+    result = run(
+        "identification", "--gallery-dir", tmp_path / "gallery", "--probe-dir", tmp_path / "probes",
+        "--json", tmp_path / "out.json",
+    )  # fmt: skip
+
+    assert result.exit_code == 0
+    assert "6 subjects, 6 references; 7 mated and 12 other probes" in result.stdout
+    assert "rank 1 " in result.stdout and "rank 5 " in result.stdout and "FNIR at FPIR 1e-1" in result.stdout
+    assert "Not measured: FPIR 0.01 needs at least 100 non-mated searches, got 12" in result.stderr
+    assert "1 probes are the very picture that is enrolled" in result.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["schema"] == "mien/evaluation-identification/1"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    path = write_lfw(tmp_path)
+
+    with pytest.raises(UsageError, match="Cannot write into"):
+        run("verification", "--pairs", path, "--json", tmp_path / "file" / "out.json")
+    assert run.asked == []
+
+
+def test_a_broken_list_is_refused_before_models_are_loaded(run, tmp_path):
+    (tmp_path / "pairs.txt").write_text("nothing of use\n")
+
+    with pytest.raises(EvaluationError, match="Expected LFW's header"):
+        run("verification", "--pairs", tmp_path / "pairs.txt")
+    assert run.asked == []
+
+
+def test_a_terminal_gets_a_bar_and_a_table(run, tmp_path, monkeypatch):
+    path = write_lfw(tmp_path)
+    monkeypatch.setattr("mien.cli.evaluate._is_terminal", lambda stream: True)
+
+    result = run("verification", "--pairs", path)
+
+    assert result.exit_code == 0
+    assert "measured" in result.stdout and "95 % interval" in result.stdout
+
+
+def test_help_names_the_formats(run):
+    assert "a,b,same" in run("verification", "--help").stdout
