@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -39,7 +39,7 @@ class AnalyzerLike(Protocol):
         """The embedder in use."""
         ...
 
-    def pictures(self, paths: Iterable[Path], *, embed: bool = True) -> Iterator[Picture]:
+    def pictures(self, paths: Sequence[Path], *, embed: bool = True) -> Iterator[Picture]:
         """Analyse pictures, in order."""
         ...
 

@@ -35,7 +35,7 @@ def plot_det(report: VerificationReport, path: str | Path) -> None:
     _mark(axes, [(p.fmr, p.fnmr, p.target_fmr) for p in report.operating_points if p.fmr > 0], floor=floor)
     axes.set_xlim(float(curve.fmr.min()), 1.0)
     axes.set_ylim(floor, 1.0)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="lower left")
     _save(figure, path)
 
 
