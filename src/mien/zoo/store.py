@@ -206,7 +206,7 @@ def receipt(card: Card) -> Receipt | None:
     """Return a model's receipt; None where there is none."""
     try:
         return Receipt(**json.loads(_receipt_path(card).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # None, or one that another version wrote.
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # None, or one that another version wrote.
         return None
 
 
