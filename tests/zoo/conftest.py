@@ -1,5 +1,6 @@
 """A store of its own for each test, and package indexes made of tiny wheels."""
 
+import contextlib
 import hashlib
 import threading
 import zipfile
@@ -99,10 +100,8 @@ class Index:
                 self.wfile.flush()
                 index.started.set()
                 index.go_on.wait(30)
-                try:
+                with contextlib.suppress(OSError):  # The client was stopped.
                     self.wfile.write(data[len(data) // 2 :])
-                except OSError:
-                    pass  # The client was stopped.
 
             def _begin(self, kind, size):
                 self.send_response(200)

@@ -60,9 +60,9 @@ def test_cards_are_chosen_by_role(home):
 
 
 def test_an_unknown_name_or_role_says_what_there_is(home):
-    with pytest.raises(ModelError, match="no model 'nonsense'. Known are: centerface"):
+    with pytest.raises(ModelError, match=r"no model 'nonsense'. Known are: centerface"):
         zoo.card("nonsense")
-    with pytest.raises(ModelError, match="mien models add"):
+    with pytest.raises(ModelError, match=r"mien models add"):
         zoo.default("palmist")
 
 
@@ -112,7 +112,7 @@ def test_damaged_files_of_the_user_are_named(home):
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(home, entry, damage):
-    with pytest.raises(ModelError, match="incomplete or damaged"):
+    with pytest.raises(ModelError, match=r"incomplete or damaged"):
         make_card("a", entry | damage)
 
 

