@@ -33,7 +33,7 @@ def test_verification_prints_a_table_and_writes_json_and_plots(run, tmp_path):
 
     result = run(
         "verification", "--images", tmp_path, "--pairs", path, "--json", tmp_path / "new" / "out.json",
-        "--plots", tmp_path / "plots", "--embedder", "fake", "--detector", "drawn",
+        "--plots", tmp_path / "plots", "--embedder", "fake", "--detector", "accurate",
     )  # fmt: skip
 
     assert result.exit_code == 0
@@ -46,7 +46,7 @@ def test_verification_prints_a_table_and_writes_json_and_plots(run, tmp_path):
     record = json.loads((tmp_path / "new" / "out.json").read_text())
     assert record["schema"] == "mien/evaluation-verification/1" and record["detector"] == "drawn"
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"det.png", "roc.png"}
-    assert run.asked == [("drawn", "fake")]
+    assert run.asked == [("accurate", "fake")]
 
 
 def test_json_on_stdout_is_alone_there(run, tmp_path):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from mien.alignment import TEMPLATES, align
 from mien.types import Box, Embedding, Face, OperatingPoint, Picture, as_unit
 from mien.zoo import Card, Source
 
@@ -33,11 +34,12 @@ class FakeAnalyzer:
     """Embeds a subject as a fixed direction with some noise, so that genuine scores are near 1 / (1 + noise^2)."""
 
     def __init__(self, noise=0.5):
-        self.embedder = SimpleNamespace(card=CARD, side=150)
+        self.embedder = SimpleNamespace(card=CARD, crop=self._crop)
+        self.detector = "drawn"
         self.noise = noise
         self.seen = []
 
-    def pictures(self, paths, *, embed=True):
+    def pictures(self, paths, *, embed=True, digests=False):
         for path in paths:
             self.seen.append(Path(path).name)
             yield self._picture(Path(path))
@@ -58,6 +60,11 @@ class FakeAnalyzer:
         """Embed by the colour of the centre."""
         assert crops.shape[1:] == (150, 150, 3)
         return as_unit(crops[:, 70:80, 70:80].mean(axis=(1, 2)) - 127)
+
+    @staticmethod
+    def _crop(image, landmarks):
+        side, points = TEMPLATES["dlib-150"]
+        return align(image, landmarks, points=np.array(points), side=side)
 
     @staticmethod
     def _direction(seed):

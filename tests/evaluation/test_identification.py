@@ -59,7 +59,7 @@ def test_agrees_with_comparing_one_by_one(folders):
 
 def test_the_report_as_json(folders):
     seen = []
-    report = identify_folders(FakeAnalyzer(), *folders, detector="drawn", progress=lambda: seen.append(1))
+    report = identify_folders(FakeAnalyzer(), *folders, progress=lambda: seen.append(1))
     record = json.loads(json.dumps(report.to_json(), allow_nan=False))
 
     assert record["schema"] == "mien/evaluation-identification/1"

@@ -37,7 +37,7 @@ def test_a_whole_protocol_from_files_to_json(tmp_path):
     analyzer, seen = FakeAnalyzer(noise=0.8), []
     pairs = read_pairs(write_lfw(tmp_path))
 
-    report = verify_pairs(analyzer, pairs, detector="drawn", progress=lambda: seen.append(1))
+    report = verify_pairs(analyzer, pairs, progress=lambda: seen.append(1))
     record = json.loads(json.dumps(report.to_json(), allow_nan=False))
 
     assert record["schema"] == "mien/evaluation-verification/1"
@@ -191,7 +191,7 @@ def test_an_aligned_set_is_warped_to_the_embedders_template_and_not_detected(tmp
     seen = []
 
     pairs = read_pairs(tmp_path / "set.bin")
-    report = verify_pairs(FakeAnalyzer(), pairs, detector="unused", progress=lambda: seen.append(1))
+    report = verify_pairs(FakeAnalyzer(), pairs, progress=lambda: seen.append(1))
 
     assert report.detector == "" and report.to_json()["detector"] is None
     assert len(report.unreadable) == 1 and report.fta == ()

@@ -59,7 +59,7 @@ def verification(
     listed = read_pairs(pairs, images=images)
     analyzer = _analyzer(detector, embedder)
     with _progress(len(listed.pictures)) as advance:
-        report = verify_pairs(analyzer, listed, detector=detector, progress=advance)
+        report = verify_pairs(analyzer, listed, progress=advance)
     _write_json(out, report.to_json())
     if plots:
         from mien.evaluation.plots import plot_det, plot_roc
@@ -110,7 +110,7 @@ def identification(
     count = len(scan(gallery_dir).paths) + len(scan(probe_dir).paths)
     analyzer = _analyzer(detector, embedder)
     with _progress(count) as advance:
-        report = identify_folders(analyzer, gallery_dir, probe_dir, detector=detector, progress=advance)
+        report = identify_folders(analyzer, gallery_dir, probe_dir, progress=advance)
     _write_json(out, report.to_json())
 
     rows: list[Row] = [

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from mien.alignment import TEMPLATES, align
+from mien.alignment import TEMPLATES
 from mien.analyzer import main_face
 from mien.errors import EvaluationError, ImageError
 from mien.images import load_image
@@ -30,16 +30,27 @@ class EmbedderLike(Protocol):
         """The model's card."""
         ...
 
+    def crop(
+        self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
+    ) -> UInt8[np.ndarray, "side side 3"]:
+        """Cut a face out as the network wants to see it."""
+        ...
+
 
 class AnalyzerLike(Protocol):
     """An analyzer: what is needed of it here."""
+
+    @property
+    def detector(self) -> str:
+        """Name of the detector in use."""
+        ...
 
     @property
     def embedder(self) -> EmbedderLike:
         """The embedder in use."""
         ...
 
-    def pictures(self, paths: Sequence[Path], *, embed: bool = True) -> Iterator[Picture]:
+    def pictures(self, paths: Sequence[Path], *, embed: bool = True, digests: bool = False) -> Iterator[Picture]:
         """Analyse pictures, in order."""
         ...
 
@@ -67,17 +78,24 @@ class Samples:
     unreadable: dict[int, str]
 
 
-def acquire(analyzer: AnalyzerLike, paths: Sequence[Path], *, progress: Callable[[], None] | None = None) -> Samples:
+def acquire(
+    analyzer: AnalyzerLike,
+    paths: Sequence[Path],
+    *,
+    digests: bool = False,
+    progress: Callable[[], None] | None = None,
+) -> Samples:
     """Find the main face of each picture and embed it; each picture is analysed once.
 
     Args:
         analyzer: Finds and embeds faces.
         paths: Pictures.
+        digests: Note each picture's digest.
         progress: Called after each one.
     """
     vectors: list[Float32[np.ndarray, " dimension"] | None] = []
-    digests, fta, unreadable = [], [], {}
-    for number, picture in enumerate(analyzer.pictures(paths, embed=True)):
+    seen, fta, unreadable = [], [], {}
+    for number, picture in enumerate(analyzer.pictures(paths, embed=True, digests=digests)):
         face = main_face(picture.faces, picture.width, picture.height) if picture.error is None else None
         embedding = face.embedding if face else None
         if picture.error is not None:
@@ -85,11 +103,11 @@ def acquire(analyzer: AnalyzerLike, paths: Sequence[Path], *, progress: Callable
         elif embedding is None:
             fta.append(number)
         vectors.append(embedding.vector if embedding else None)
-        digests.append(picture.digest)
+        seen.append(picture.digest)
         if progress:
             progress()
     assert len(vectors) == len(paths), "an analyzer answers once for each picture"
-    return _samples(vectors, digests, fta, unreadable)
+    return _samples(vectors, seen, fta, unreadable)
 
 
 def acquire_aligned(
@@ -104,9 +122,7 @@ def acquire_aligned(
         pictures: Encoded crops.
         progress: Called after each one.
     """
-    template = str(analyzer.embedder.card.convention["template"])
-    given_side, given = TEMPLATES["arcface-112"]
-    side, points = TEMPLATES[template]
+    side, points = TEMPLATES["arcface-112"]
     vectors: list[Float32[np.ndarray, " dimension"] | None] = [None] * len(pictures)
     unreadable = {}
     for start in range(0, len(pictures), _BATCH):
@@ -118,9 +134,9 @@ def acquire_aligned(
                 unreadable[number] = str(error)
                 continue
             # Pixel centres: the template drawn on a crop of another size.
-            scale = np.array([image.shape[1], image.shape[0]]) / given_side
-            landmarks = (np.array(given) + 0.5) * scale - 0.5
-            crops.append(align(image, landmarks, points=np.array(points), side=side))
+            scale = np.array([image.shape[1], image.shape[0]]) / side
+            landmarks = (np.array(points) + 0.5) * scale - 0.5
+            crops.append(analyzer.embedder.crop(image, landmarks.astype(np.float32)))
             numbers.append(number)
         for number, vector in zip(numbers, analyzer.embed_crops(np.stack(crops)) if crops else (), strict=True):
             vectors[number] = vector

@@ -141,7 +141,6 @@ def identify_folders(
     probe_dir: str | Path,
     *,
     max_rank: int = 20,
-    detector: str = "",
     progress: Callable[[], None] | None = None,
 ) -> IdentificationReport:
     """Enrol one folder a subject, search for the pictures of another such tree, and measure.
@@ -153,7 +152,6 @@ def identify_folders(
         gallery_dir: One folder a subject, with reference pictures.
         probe_dir: One folder a subject, with probes.
         max_rank: Length of the CMC; at most the number of subjects.
-        detector: Name of the analyzer's detector, for the report.
         progress: Called after each picture.
 
     Raises:
@@ -167,7 +165,7 @@ def identify_folders(
     if not (mates >= 0).any():
         raise EvaluationError("No folder of probes has the name of a folder of the gallery, so nobody can be found.")
 
-    samples = acquire(analyzer, gallery.paths + probes.paths, progress=progress)
+    samples = acquire(analyzer, gallery.paths + probes.paths, digests=True, progress=progress)
     count = len(gallery.paths)
     searched = samples.acquired[count:]
     mate_scores, ranks, best = _search(samples, gallery.owners, mates, num_subjects=len(column))
@@ -197,7 +195,7 @@ def identify_folders(
     known = {digest for digest in samples.digests[:count] if digest}
     return IdentificationReport(
         embedder=card.id,
-        detector=detector,
+        detector=analyzer.detector,
         num_subjects=len(column),
         num_references=int(np.count_nonzero(samples.acquired[:count])),
         num_mated=int(np.count_nonzero(mated)),

@@ -165,14 +165,13 @@ class VerificationReport:
 
 
 def verify_pairs(
-    analyzer: AnalyzerLike, pairs: PairSet, *, detector: str = "", progress: Callable[[], None] | None = None
+    analyzer: AnalyzerLike, pairs: PairSet, *, progress: Callable[[], None] | None = None
 ) -> VerificationReport:
     """Analyse each picture once, compare every pair, and measure.
 
     Args:
         analyzer: Finds and embeds faces.
         pairs: What to compare.
-        detector: Name of the analyzer's detector, for the report.
         progress: Called after each picture.
 
     Raises:
@@ -183,7 +182,7 @@ def verify_pairs(
     else:
         samples = acquire(analyzer, cast(tuple[Any, ...], pairs.sources), progress=progress)
     card = analyzer.embedder.card
-    return measure_pairs(samples, pairs, card=card, detector="" if pairs.aligned else detector)
+    return measure_pairs(samples, pairs, card=card, detector="" if pairs.aligned else analyzer.detector)
 
 
 def measure_pairs(samples: Samples, pairs: PairSet, *, card: Card, detector: str = "") -> VerificationReport:
