@@ -227,8 +227,11 @@ def test_a_killed_process_leaves_nothing_that_blocks_the_next(index, home):
     process.kill()
     process.communicate()
     index.go_on.set()
+    (home / "models").mkdir(exist_ok=True)
+    (home / "models" / ".tiny.onnx.123.part").write_bytes(b"half")
 
     assert zoo.pull(["tiny"]) == ["tiny"]
+    assert files(home) == {"tiny.onnx", "tiny.json"}
     assert not list((home / "staging").iterdir())
 
 

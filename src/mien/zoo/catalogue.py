@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -210,6 +211,7 @@ def default(role: str) -> str:
     return names[role]
 
 
+@cache
 def _catalogue() -> dict[str, Any]:
     return tomllib.loads(resources.files("mien.zoo").joinpath("catalogue.toml").read_text(encoding="utf-8"))
 

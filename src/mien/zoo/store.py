@@ -152,10 +152,12 @@ def user_files(card: Card) -> list[Path]:
 
 
 def put(card: Card, data: bytes) -> Path:
-    """Store a model's converted file with its receipt."""
+    """Store a model's converted file with its receipt; the caller holds the model's lock."""
     from mien.zoo.convert import REVISION
 
     target = folder() / card.filename
+    for half in folder().glob(f".{card.name}.*.part"):  # Left by a process that was killed.
+        half.unlink()
     _receipt_path(card).unlink(missing_ok=True)
     write_atomically(target, data)
     stat = target.stat()
