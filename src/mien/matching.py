@@ -1,0 +1,146 @@
+"""Similarity to decision, at an operating point that was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mien import zoo
+from mien.errors import ImageError, ModelError, UsageError
+from mien.types import Comparison, Embedding, Face, OperatingPoint
+
+if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+
+__all__ = ["compare", "given_threshold", "operating_point", "probability", "similarity", "verify"]
+
+
+def similarity(a: Embedding, b: Embedding) -> float:
+    """Return the cosine similarity of two embeddings, in [-1, 1]; higher means more alike.
+
+    Raises:
+        ModelError: Two models made them.
+    """
+    if a.model != b.model:
+        raise ModelError(
+            f"Embeddings of two models cannot be compared: '{a.model}' and '{b.model}'. Embed both with one of them."
+        )
+    return float(np.clip(np.dot(a.vector, b.vector), -1.0, 1.0))
+
+
+def operating_point(card: zoo.Card, fmr: float) -> OperatingPoint:
+    """Return a model's operating point for a false match rate.
+
+    Between two measured rates the threshold is interpolated in the logarithm of the rate; the error rates are then
+    those of the stricter measured point for ``fmr`` and ``fnmr``.
+
+    Args:
+        card: The embedder's card.
+        fmr: Largest false match rate allowed, a fraction such as 1e-3.
+
+    Raises:
+        UsageError: ``fmr`` is no rate.
+        ModelError: The card has no operating points, or none for so small a rate.
+    """
+    if not 0 < fmr < 1:
+        raise UsageError(f"--fmr should lie between 0 and 1, for instance 1e-3, got {fmr:g}.")
+    points = sorted(card.operating_points, key=lambda point: -point.target_fmr)
+    if not points:
+        raise ModelError(
+            f"'{card.name}' has no operating points yet. Enrol a gallery and run: mien calibrate --gallery G --fmr {fmr:g}"
+        )
+    loosest, strictest = points[0], points[-1]
+    if fmr < strictest.target_fmr * 0.999:
+        raise ModelError(
+            f"'{card.name}' was measured down to FMR {strictest.target_fmr:g}, not {fmr:g}. "
+            "Ask for a larger rate, or calibrate on a gallery large enough: mien calibrate."
+        )
+    for point in points:
+        if abs(fmr / point.target_fmr - 1) < 1e-3:
+            return point
+    if fmr > loosest.target_fmr:
+        return loosest
+    above, below = next((a, b) for a, b in zip(points, points[1:], strict=False) if a.target_fmr > fmr > b.target_fmr)
+    share = float(np.log(above.target_fmr / fmr) / np.log(above.target_fmr / below.target_fmr))
+    return OperatingPoint(
+        target_fmr=fmr,
+        threshold=above.threshold + share * (below.threshold - above.threshold),
+        fmr=below.fmr,
+        fnmr=below.fnmr,
+        fmr_interval=(below.fmr_interval[0], above.fmr_interval[1]),
+        fnmr_interval=(above.fnmr_interval[0], below.fnmr_interval[1]),
+        num_genuine=below.num_genuine,
+        num_impostor=below.num_impostor,
+        dataset=f"{below.dataset}, interpolated",
+    )
+
+
+def given_threshold(threshold: float) -> OperatingPoint:
+    """Return an operating point for a threshold that the user chose; its rates are not known."""
+    if not -1 <= threshold <= 1:
+        raise UsageError(f"--threshold is a cosine similarity between -1 and 1, got {threshold:g}.")
+    unknown = (0.0, 1.0)
+    return OperatingPoint(1.0, threshold, 1.0, float("nan"), unknown, unknown, 0, 0, "the user's own threshold")
+
+
+def probability(card: zoo.Card, score: float) -> float:
+    """Return the calibrated probability that a score is a genuine one, at even prior odds; nan where unmeasured."""
+    if card.probability is None:
+        return float("nan")
+    slope, intercept = card.probability
+    return float(1 / (1 + np.exp(-np.clip(slope * score + intercept, -50, 50))))
+
+
+def compare(a: Embedding, b: Embedding, *, card: zoo.Card, point: OperatingPoint) -> Comparison:
+    """Decide whether two embeddings are of one subject, at an operating point."""
+    score = similarity(a, b)
+    return Comparison(score, score >= point.threshold, probability(card, score), point)
+
+
+def verify(
+    a: str | Path | bytes | BinaryIO | UInt8[np.ndarray, "height width 3"],
+    b: str | Path | bytes | BinaryIO | UInt8[np.ndarray, "height width 3"],
+    *,
+    fmr: float = 1e-3,
+    analyzer: Analyzer | None = None,
+) -> Comparison:
+    """Compare the main faces of two pictures: are they of one subject?
+
+    Args:
+        a: A picture: path, bytes, open file, or RGB array.
+        b: The other one.
+        fmr: Largest false match rate allowed.
+        analyzer: To use one again; default a new one.
+
+    Returns:
+        Score, decision, probability, and the operating point behind the decision.
+
+    Raises:
+        ImageError: A picture cannot be read, or shows no face.
+
+    Example:
+        >>> verify("a.jpg", "b.jpg", fmr=1e-4).match  # doctest: +SKIP
+        True
+    """
+    from mien.analyzer import Analyzer
+
+    analyzer = analyzer or Analyzer()
+    first, second = (_main_embedding(analyzer, source, label) for source, label in ((a, "first"), (b, "second")))
+    return compare(first, second, card=analyzer.card, point=operating_point(analyzer.card, fmr))
+
+
+def _main_embedding(analyzer: Analyzer, source: Any, label: str) -> Embedding:
+    from mien.analyzer import main_face
+    from mien.images import load_image
+
+    image = load_image(source)
+    face: Face | None = main_face(analyzer.analyze(image), image.shape[1], image.shape[0])
+    if face is None:
+        raise ImageError(
+            f"No face was found in the {label} picture. Try a larger or sharper one, or a smaller min_face."
+        )
+    assert face.embedding is not None, "analyze embeds unless told otherwise"
+    return face.embedding

@@ -1,0 +1,103 @@
+"""Face crops to unit vectors."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from mien.alignment import TEMPLATES, align
+from mien.errors import ModelError
+from mien.types import as_unit
+from mien.vision.session import make_session, session_options
+
+if TYPE_CHECKING:
+    from mien.zoo import Card
+
+__all__ = ["Embedder"]
+
+_BATCH = 16  # crops: larger batches gain nothing on a CPU and cost memory
+
+
+class Embedder:
+    """Turn aligned crops into embeddings with one ONNX network.
+
+    Args:
+        card: The model's card; its convention names template, side, colour order, mean, scale, and whether the
+            vectors of a crop and of its mirror image are added (``flip``).
+        threads: ONNX Runtime threads; default the CPU quota.
+
+    Attributes:
+        card: As given.
+        side: Side of a crop in px.
+    """
+
+    def __init__(self, card: Card, *, threads: int | None = None) -> None:
+        from mien import zoo
+
+        convention = card.convention
+        name = str(convention.get("template", ""))
+        if name not in TEMPLATES:
+            raise ModelError(f"Embedder '{card.name}' wants template '{name}'; known are {', '.join(TEMPLATES)}.")
+        side, points = TEMPLATES[name]
+        self.card = card
+        self.side = int(convention.get("side", side))
+        self._points = np.array(points) * (self.side / side)
+        self._mean = tuple(float(v) for v in convention.get("mean", (0.0, 0.0, 0.0)))
+        self._scale = float(convention.get("scale", 1.0))
+        self._bgr = convention.get("order", "RGB") == "BGR"
+        self._flip = bool(convention.get("flip", False))
+        self._along = _mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
+        self._session = make_session(zoo.path(card.name), options=session_options(threads=threads))
+        self._input = self._session.get_inputs()[0].name
+
+    def crop(
+        self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
+    ) -> UInt8[np.ndarray, "side side 3"]:
+        """Cut a face out as this network wants to see it."""
+        return align(image, landmarks, points=self._points, side=self.side)
+
+    def embed(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
+        """Return the unit vectors of aligned crops, RGB uint8, shape (faces, side, side, 3).
+
+        Raises:
+            ModelError: The crops are not of the side that the network takes.
+        """
+        if crops.ndim != 4 or crops.shape[1:] != (self.side, self.side, 3) or crops.dtype != np.uint8:
+            raise ModelError(
+                f"'{self.card.name}' embeds uint8 crops of shape (n, {self.side}, {self.side}, 3), "
+                f"got {crops.dtype} of shape {crops.shape}."
+            )
+        parts = [self._raw(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
+        if not parts:
+            return np.empty((0, int(self.card.convention.get("dimension", 0))), np.float32)
+        return as_unit(np.concatenate(parts))
+
+    def _raw(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
+        views = np.concatenate([crops, crops[:, :, ::-1]]) if self._flip else crops
+        blob = cv2.dnn.blobFromImages(list(views), self._scale, mean=self._mean, swapRB=self._bgr)
+        vectors = np.asarray(self._session.run(None, {self._input: blob})[0], dtype=np.float32)
+        if self._flip:
+            vectors = (vectors[: len(crops)] + vectors[len(crops) :]) / 2
+        if self._along is not None:
+            direction, length, keep = self._along
+            vectors = vectors - np.float32(1 - keep) * (vectors @ direction - np.float32(length))[:, None] * direction
+        return vectors
+
+
+def _mean_direction(name: str | None, keep: float) -> tuple[Float32[np.ndarray, " dimension"], float, float] | None:
+    """Read the mean embedding of a population: its direction and length, and how much variation along it is kept.
+
+    A network that was trained on Euclidean distance puts all faces on one side of the origin. How far a face goes in
+    that common direction says little about who it is, yet the cosine listens to it.
+    """
+    if name is None:
+        return None
+    text = resources.files("mien").joinpath("weights", f"{name}.json").read_text(encoding="utf-8")
+    mean = np.array(json.loads(text)["mean"], dtype=np.float32)
+    length = float(np.linalg.norm(mean))
+    return mean / np.float32(length), length, keep
