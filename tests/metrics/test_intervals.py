@@ -192,3 +192,21 @@ def test_mcnemar_is_the_exact_binomial_test(only_first, only_second):
 def test_mcnemar_needs_the_same_cases():
     with pytest.raises(EvaluationError, match="got 2 and 3"):
         mcnemar(np.zeros(2, bool), np.zeros(3, bool))
+
+
+def test_the_interval_covers_the_truth_where_subjects_differ_and_wilsons_does_not():
+    # Some subjects resemble everybody: a comparison's score is the sum of both subjects' and its own.
+    def comparisons(rng, subjects, count):
+        alike = rng.normal(0, 0.5, subjects)
+        a = rng.integers(subjects, size=count)
+        b = (a + rng.integers(1, subjects, size=count)) % subjects
+        return alike[a] + alike[b] + rng.normal(0, 1, count) >= 2.0, np.stack([a, b], axis=1)
+
+    truth = comparisons(np.random.default_rng(1000), 4000, 1_000_000)[0].mean()
+    covered = np.zeros(2)
+    for seed in range(60):
+        events, subjects = comparisons(np.random.default_rng(seed), 100, 2000)
+        limits = bootstrap_rate(events, subjects, replicates=300), wilson(np.count_nonzero(events), 2000)
+        covered += [low <= truth <= high for low, high in limits]
+
+    assert covered[0] / 60 > 0.85 > 0.75 > covered[1] / 60

@@ -108,6 +108,9 @@ def subject_weights(
 
     Yields:
         One array a set, shape (chunk, comparisons).
+
+    Source: A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007. Between subjects it errs
+    on the wide side, by up to 1.7 times where each subject is in one comparison only.
     """
     sets, total = _numbered(*subjects)
     draws = _draws(total, replicates, seed)
