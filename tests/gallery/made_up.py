@@ -31,9 +31,13 @@ class People:
         vector = self.vector(name)
         return Embedding(self.model, vector.copy() if cosine == 1.0 else self.like(vector, cosine))
 
+    def pixels(self):
+        """Noise of a random strength, so that no two crops compress alike."""
+        return self.rng.integers(0, self.rng.integers(40, 256), (24, 24, 3), dtype=np.uint8)
+
     def face(self, name, cosine=0.9, quality=0.8, reasons=(), crop=True):
         box = Box(*np.array([10.0, 20.0, 60.0, 80.0]) + self.rng.integers(0, 9))
-        pixels = self.rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) if crop else None
+        pixels = self.pixels() if crop else None
         return Face(
             box=box,
             landmarks=np.zeros((5, 2), np.float32),

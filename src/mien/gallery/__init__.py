@@ -1,1 +1,23 @@
-"""placeholder"""
+"""Galleries: enrol, search, identify, erase. `Gallery` is imported when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["Gallery", "GalleryProtocol"]
+
+if TYPE_CHECKING:
+    from mien.gallery.protocol import GalleryProtocol as GalleryProtocol
+    from mien.gallery.store import Gallery as Gallery
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Gallery":
+        from mien.gallery.store import Gallery
+
+        return Gallery
+    if name == "GalleryProtocol":
+        from mien.gallery.protocol import GalleryProtocol
+
+        return GalleryProtocol
+    raise AttributeError(f"module 'mien.gallery' has no attribute {name!r}")

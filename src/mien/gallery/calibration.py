@@ -1,0 +1,73 @@
+"""A gallery's own threshold: how alike its different subjects look to this embedder."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mien.errors import GalleryError
+from mien.metrics.intervals import bootstrap_rate
+from mien.metrics.verification import fnmr_at_fmr, permissive_threshold
+from mien.types import OperatingPoint
+
+if TYPE_CHECKING:
+    from mien.gallery.store import Gallery
+
+__all__ = ["calibrate"]
+
+MOST_TEMPLATES = 3000
+"""Compared with each other at calibration: four million pairs, enough for FMR 1e-6."""
+
+
+def calibrate(gallery: Gallery, fmr: float) -> OperatingPoint:
+    """Find the threshold that keeps a false match rate between different subjects of the gallery.
+
+    Genuine scores are between samples of one subject; without any the point's FNMR is not a number. Of a large
+    gallery an evenly spaced part is compared, whole subjects at a time.
+    """
+    vectors, owners = _some_templates(gallery)
+    if len(np.unique(owners)) < 2:
+        raise GalleryError("A threshold needs at least 2 subjects to compare. Enrol more.")
+    one, other = np.triu_indices(len(vectors), k=1)
+    scores = (vectors @ vectors.T)[one, other]
+    mated = owners[one] == owners[other]
+    impostor, pairs = scores[~mated], np.stack([owners[one[~mated]], owners[other[~mated]]], axis=1)
+    genuine = scores[mated]
+    dataset = f"gallery of {len(np.unique(owners))} subjects"
+    if len(genuine):
+        return fnmr_at_fmr(
+            genuine, impostor, fmr=fmr, genuine_subjects=owners[one[mated]], impostor_subjects=pairs, dataset=dataset
+        )
+    threshold = max(permissive_threshold(impostor, rate=fmr), float(impostor.min()))
+    matched = impostor >= threshold
+    return OperatingPoint(
+        target_fmr=fmr,
+        threshold=threshold,
+        fmr=float(matched.mean()),
+        fnmr=math.nan,
+        fmr_interval=bootstrap_rate(matched, pairs),
+        fnmr_interval=(0.0, 1.0),
+        num_genuine=0,
+        num_impostor=len(impostor),
+        dataset=dataset,
+    )
+
+
+def _some_templates(
+    gallery: Gallery,
+) -> tuple[Float32[np.ndarray, "templates dimension"], Int64[np.ndarray, " templates"]]:
+    """Return templates and their subjects' ids, at most `MOST_TEMPLATES`, of subjects in a fixed random order."""
+    active = gallery.active_model()
+    if active is None:
+        raise GalleryError("An empty gallery has nothing to compare. Enrol first.")
+    owners = gallery.owners(active)
+    subjects, counts = np.unique(owners.subjects, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(subjects))
+    fits = np.cumsum(counts[order]) <= MOST_TEMPLATES
+    fits[:2] = True
+    wanted = owners.templates[np.isin(owners.subjects, subjects[order][fits])]
+    parts = [vectors[np.isin(ids, wanted)].astype(np.float32) for ids, vectors in gallery.rows(active)]
+    return np.concatenate(parts), owners.subjects[np.isin(owners.templates, wanted)]
