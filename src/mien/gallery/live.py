@@ -187,4 +187,4 @@ class LiveIndex:
         return int(self._gallery.meta("erasures") or 0)
 
     def _stamp(self, active: Active) -> Stamp:
-        return Stamp(str(self._gallery.meta("gallery")), active[1], active[2], self._erasures)
+        return Stamp(str(self._gallery.meta("gallery")), active[1], active[2], self._erasures, depth=indexes.DEPTH)

@@ -1,0 +1,77 @@
+import math
+
+import numpy as np
+import pytest
+
+from mien.errors import EvaluationError, GalleryError
+from mien.gallery import calibration
+
+from .made_up import enrol
+
+
+def all_scores(gallery):
+    """Every pair of templates, by loops; slow, and obviously right."""
+    vectors = [(s.name, vector) for s in gallery.subjects() for vector in gallery.vectors(s.name)]
+    genuine, impostor = [], []
+    for place, (name, vector) in enumerate(vectors):
+        for other, another in vectors[place + 1 :]:
+            (genuine if name == other else impostor).append(float(vector @ another))
+    return np.array(genuine), np.array(impostor)
+
+
+@pytest.fixture
+def enrolled(gallery, people):
+    for name in "abcdefgh":
+        enrol(gallery, people, name, count=3, crop=False)
+    return gallery
+
+
+def test_the_threshold_keeps_the_rate_on_the_gallery_itself(enrolled):
+    stored = enrolled.calibrate(0.02)
+    genuine, impostor = all_scores(enrolled)
+    point = stored.point
+    refused, accepted = np.sort(impostor)[[-6, -5]]
+    assert point.fmr == pytest.approx(5 / 252)
+    assert refused - 1e-6 <= point.threshold <= accepted + 1e-6
+    assert point.fnmr == pytest.approx((genuine < point.threshold).mean())
+    assert (point.num_genuine, point.num_impostor) == (len(genuine), len(impostor)) == (24, 252)
+    assert point.fmr_interval[0] <= point.fmr <= point.fmr_interval[1]
+
+
+def test_it_is_kept_with_the_gallery(enrolled):
+    stored = enrolled.calibrate(0.05)
+    assert enrolled.operating_point(0.05) == stored
+    assert (stored.subjects, stored.templates) == (8, 24)
+
+
+def test_one_sample_a_subject_gives_a_threshold_without_fnmr(gallery, people):
+    for number in range(20):
+        enrol(gallery, people, f"s{number}", crop=False)
+    point = gallery.calibrate(0.05).point
+    assert math.isnan(point.fnmr) and point.num_genuine == 0 and 0 < point.fmr <= 0.05
+    assert math.isnan(gallery.operating_point(0.05).point.fnmr)
+
+
+def test_a_rate_the_gallery_is_too_small_for_is_refused(enrolled):
+    with pytest.raises(EvaluationError, match="needs at least 10000 impostor scores, got 252"):
+        enrolled.calibrate(1e-4)
+
+
+def test_one_subject_is_not_enough(gallery, people):
+    with pytest.raises(GalleryError, match="Enrol first"):
+        gallery.calibrate(0.1)
+    enrol(gallery, people, "ada", count=3)
+    with pytest.raises(GalleryError, match="at least 2 subjects"):
+        gallery.calibrate(0.1)
+
+
+def test_of_a_large_gallery_whole_subjects_are_compared(enrolled, monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_TEMPLATES", 12)
+    point = enrolled.calibrate(0.1).point
+    assert (point.num_genuine, point.num_impostor) == (4 * 3, 66 - 12)
+    assert enrolled.calibrate(0.1).point == point
+
+
+def test_two_subjects_larger_than_the_limit_are_still_compared(enrolled, monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_TEMPLATES", 2)
+    assert enrolled.calibrate(0.5).point.num_impostor == 9
