@@ -1,0 +1,253 @@
+"""What the commands share: options, a progress bar, JSON, and the choice of an operating point."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+from mien.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
+    from mien.types import Face, OperatingPoint
+    from mien.zoo import Card
+
+__all__ = [
+    "DEFAULT_FMR",
+    "analyzer_options",
+    "counted",
+    "decision_options",
+    "decision_point",
+    "echo_json",
+    "face_as_json",
+    "gallery_options",
+    "is_terminal",
+    "make_analyzer",
+    "make_folder",
+    "open_gallery",
+    "path_as_json",
+    "plain",
+    "progress",
+]
+
+DEFAULT_FMR = 1e-3
+_BAR_AFTER_S = 1.0
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def analyzer_options(command: Command) -> Command:
+    """Add --detector, --embedder and --min-face; pass them on to `make_analyzer`."""
+    for option in (
+        click.option("--min-face", type=float, metavar="PX", help="Least face side to find; smaller takes longer."),
+        click.option("--embedder", metavar="NAME", help="Embedder; default: the catalogue's, see `mien models list`."),
+        click.option(
+            "--detector", default="auto", show_default=True, metavar="NAME", help="auto, fast, accurate, or a model."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def make_analyzer(
+    detector: str = "auto",
+    embedder: str | None = None,
+    min_face: float | None = None,
+    *,
+    threshold: float | None = None,
+) -> Analyzer:
+    """Return the analyzer that the options ask for; ``threshold`` is the detector's."""
+    from mien.analyzer import Analyzer
+
+    return Analyzer(detector=detector, embedder=embedder, min_face=min_face, threshold=threshold)
+
+
+def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
+    """Add --gallery and --key, as ``gallery`` and ``key``; pass them on to `open_gallery`."""
+
+    def add(command: Command) -> Command:
+        key = click.option(
+            "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if it is encrypted."
+        )
+        gallery = click.option("--gallery", required=required, metavar="FILE", help="The gallery's file.")
+        return gallery(key(command))
+
+    return add
+
+
+def open_gallery(
+    gallery: str, key: Path | None = None, *, model: str | None = None, create: bool = False, read_only: bool = False
+) -> Gallery:
+    """Open the gallery that the options name; as a rule one that is there already."""
+    from mien.gallery import Gallery
+
+    return Gallery(gallery, key_file=key, model=model, create=create, read_only=read_only)
+
+
+def decision_options(command: Command) -> Command:
+    """Add --fmr and --threshold, both None unless given; pass them on to `decision_point`."""
+    for option in (
+        click.option("--threshold", type=float, help="Decide at this cosine similarity instead of a rate."),
+        click.option(
+            "--fmr", type=float, metavar="RATE", help=f"Largest false match rate allowed.  [default: {DEFAULT_FMR:g}]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def decision_point(
+    card: Card, *, fmr: float | None, threshold: float | None, gallery: Gallery | None = None
+) -> OperatingPoint:
+    """Return the operating point that the options ask for: a gallery's own where it was calibrated, else the model's.
+
+    Raises:
+        UsageError: Both a rate and a threshold were given, or one is out of range.
+        ModelError: The model was not measured at so small a rate.
+    """
+    from mien.matching import given_threshold, operating_point
+
+    if threshold is not None:
+        if fmr is not None:
+            raise UsageError("Give --fmr or --threshold, not both: a rate is turned into a threshold.")
+        return given_threshold(threshold)
+    fmr = DEFAULT_FMR if fmr is None else fmr
+    stored = gallery.operating_point(fmr) if gallery is not None else None
+    if stored is not None:
+        return stored.point
+    if gallery is not None:
+        click.echo(f"mien: the gallery is not calibrated at FMR {fmr:g}; the model's threshold is used.", err=True)
+    return operating_point(card, fmr)
+
+
+@contextmanager
+def progress(total: int | None, label: str = "pictures", *, printing: bool = False) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr once the work takes more than a second; nothing where stderr is no terminal.
+
+    Args:
+        total: Steps to be done; None where that is not known.
+        label: What is counted.
+        printing: Results are printed as they come: on a terminal they are the progress, and a bar would mix with them.
+
+    Yields:
+        What to call after each step.
+    """
+    if not is_terminal(sys.stderr) or (printing and is_terminal(sys.stdout)):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Data on stdout must not pass through the bar's console, which writes to stderr.
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+    task = bar.add_task("", total=total)
+    start = time.monotonic()
+
+    def advance() -> None:
+        bar.advance(task)
+        if not bar.live.is_started and time.monotonic() - start > _BAR_AFTER_S:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
+
+
+def echo_json(value: Any, *, indent: int | None = None) -> None:
+    """Print a value as JSON on stdout; see `plain`."""
+    click.echo(json.dumps(plain(value), indent=indent, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """Return records, arrays and paths as what JSON knows; a number that is not finite becomes null."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return _text(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return value
+
+
+def path_as_json(path: str | Path) -> dict[str, str]:
+    """Return ``path`` as text and, where its bytes are not UTF-8, also ``path_bytes``: all of them, in base64."""
+    data, text = os.fsencode(path), _text(path)
+    return {"path": text} if text.encode() == data else {"path": text, "path_bytes": base64.b64encode(data).decode()}
+
+
+def _text(path: str | Path) -> str:
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, Any]:
+    """Return a face as docs/json.md describes it; numbers are rounded well below what they mean."""
+    quality, expression = face.quality, face.expression
+    facts: dict[str, Any] = {
+        "box": [round(value, 2) for value in face.box.as_tuple()],
+        "landmarks": [[round(x, 2), round(y, 2)] for x, y in face.landmarks.tolist()],
+        "score": round(face.score, 4),
+        "quality": quality
+        and {
+            "score": round(quality.score, 4),
+            "reasons": list(quality.reasons),
+            "measures": {name: round(value, 4) for name, value in quality.measures.items()},
+        },
+        "expression": expression
+        and {
+            "label": expression.label,
+            "probabilities": {label: round(value, 4) for label, value in expression.probabilities.items()},
+            "uncertain": expression.uncertain,
+        },
+    }
+    if embedding and face.embedding is not None:
+        # Nine digits give a float32 back to the last bit.
+        vector = [float(f"{value:.9g}") for value in face.embedding.vector.tolist()]
+        facts["embedding"] = {"model": face.embedding.model, "vector": vector}
+    return facts
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 face`, `2 faces`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder for results, with those above it.
+
+    Raises:
+        UsageError: It cannot be made or written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder '{_text(folder)}': {error.strerror}. Name another one.") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"Cannot write into the folder '{_text(folder)}'. Name another one.")
+    return folder
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a person reads this stream."""
+    return stream.isatty()
