@@ -165,7 +165,7 @@ class Analyzer:
             return
         models = self._single
         # Open every network before the workers race for it.
-        _ = models.embedder, models.expression
+        _ = models.embedder.session if embed else models.embedder, models.expression
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="mien")
         running: deque[Future[Picture]] = deque()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from mien.types import as_unit
 from mien.vision.session import make_session, session_options
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from mien.zoo import Card
 
 __all__ = ["Embedder"]
@@ -28,7 +31,7 @@ class Embedder:
 
     Args:
         card: The model's card; its convention names template, side, colour order, mean, scale, and whether the
-            vectors of a crop and of its mirror image are added (``flip``).
+            vectors of a crop and of its mirror image are added (``flip``). ``batch`` is the most pictures it takes at once.
         threads: ONNX Runtime threads; default the CPU quota.
 
     Attributes:
@@ -37,8 +40,6 @@ class Embedder:
     """
 
     def __init__(self, card: Card, *, threads: int | None = None) -> None:
-        from mien import zoo
-
         convention = card.convention
         name = str(convention.get("template", ""))
         if name not in TEMPLATES:
@@ -52,8 +53,15 @@ class Embedder:
         self._bgr = convention.get("order", "RGB") == "BGR"
         self._flip = bool(convention.get("flip", False))
         self._along = _mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
-        self._session = make_session(zoo.path(card.name), options=session_options(threads=threads))
-        self._input = self._session.get_inputs()[0].name
+        self._most = int(convention.get("batch", 0))
+        self._threads = threads
+
+    @cached_property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The network, opened when it is first needed: cutting faces out takes none."""
+        from mien import zoo
+
+        return make_session(zoo.path(self.card.name), options=session_options(threads=self._threads))
 
     def crop(
         self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
@@ -79,14 +87,18 @@ class Embedder:
 
     def _raw(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
         views = np.concatenate([crops, crops[:, :, ::-1]]) if self._flip else crops
-        blob = cv2.dnn.blobFromImages(list(views), self._scale, mean=self._mean, swapRB=self._bgr)
-        vectors = np.asarray(self._session.run(None, {self._input: blob})[0], dtype=np.float32)
+        step = self._most or len(views)
+        vectors = np.concatenate([self._forward(views[i : i + step]) for i in range(0, len(views), step)])
         if self._flip:
             vectors = (vectors[: len(crops)] + vectors[len(crops) :]) / 2
         if self._along is not None:
             direction, length, keep = self._along
             vectors = vectors - np.float32(1 - keep) * (vectors @ direction - np.float32(length))[:, None] * direction
         return vectors
+
+    def _forward(self, views: UInt8[np.ndarray, "views side side 3"]) -> Float32[np.ndarray, "views dimension"]:
+        blob = cv2.dnn.blobFromImages(list(views), self._scale, mean=self._mean, swapRB=self._bgr)
+        return np.asarray(self.session.run(None, {self.session.get_inputs()[0].name: blob})[0], dtype=np.float32)
 
 
 def _mean_direction(name: str | None, keep: float) -> tuple[Float32[np.ndarray, " dimension"], float, float] | None:

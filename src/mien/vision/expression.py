@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ExpressionReader"]
 
+_NO_CLASSES = ("valence", "arousal")  # what networks of several tasks answer after the classes
+
 
 class ExpressionReader:
-    """Read expressions with one ONNX network that answers logits, one a class.
+    """Read expressions with one ONNX network that answers logits or probabilities, one a class.
 
     Args:
         card: The model's card; its convention names ``labels`` (in the network's order, named as in
             `mien.types.EXPRESSIONS`), ``side``, ``order`` (RGB, BGR or GRAY), ``mean``, ``scale`` (one number or one a
-            channel), how the face is cut (``template``, or ``crop = "box"``), and optionally ``temperature`` and
-            ``uncertain_below``, the least probability of an outcome that is not uncertain.
+            channel), how the face is cut (``template``, or ``crop = "box"``), and optionally ``answers`` (logits unless it
+            says probabilities), ``batch`` (the most faces at once), ``temperature`` and ``uncertain_below``, the least
+            probability of an outcome that is not uncertain. Valence and arousal may follow the labels; they are not read.
         threads: ONNX Runtime threads; default the CPU quota.
     """
 
@@ -37,7 +40,7 @@ class ExpressionReader:
 
         convention = card.convention
         self.card = card
-        self.labels = tuple(str(label) for label in convention["labels"])
+        self.labels = tuple(str(label) for label in convention["labels"] if label not in _NO_CLASSES)
         if unknown := set(self.labels) - set(EXPRESSIONS):
             raise ModelError(
                 f"Expression model '{card.name}' answers {', '.join(sorted(unknown))}; known are {', '.join(EXPRESSIONS)}."
@@ -47,6 +50,8 @@ class ExpressionReader:
         self._order = str(convention.get("order", "RGB"))
         self._mean = np.array(convention.get("mean", [0.0]), np.float32)
         self._scale = np.array(convention.get("scale", 1.0), np.float32)
+        self._answers_logits = convention.get("answers", "logits") == "logits"
+        self._most = int(convention.get("batch", 0))
         self._temperature = float(convention.get("temperature", 1.0))
         self._uncertain_below = float(convention.get("uncertain_below", 0.0))
         self._session = make_session(zoo.path(card.name), options=session_options(threads=threads))
@@ -58,8 +63,10 @@ class ExpressionReader:
             return []
         crops = np.stack([self._cut(image, detection) for detection in detections]).astype(np.float32)
         batch = np.ascontiguousarray(((crops - self._mean) * self._scale).transpose(0, 3, 1, 2), dtype=np.float32)
-        logits = np.asarray(self._session.run(None, {self._input: batch})[0], dtype=np.float64)[:, : len(self.labels)]
-        logits = logits / self._temperature
+        step = self._most or len(batch)
+        parts = [self._session.run(None, {self._input: batch[i : i + step]})[0] for i in range(0, len(batch), step)]
+        answers = np.concatenate(parts).astype(np.float64)[:, : len(self.labels)]
+        logits = (answers if self._answers_logits else np.log(np.maximum(answers, 1e-12))) / self._temperature
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         return [self._outcome(row) for row in shares / shares.sum(axis=1, keepdims=True)]
 
