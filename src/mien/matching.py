@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -50,7 +51,8 @@ def operating_point(card: zoo.Card, fmr: float) -> OperatingPoint:
     points = sorted(card.operating_points, key=lambda point: -point.target_fmr)
     if not points:
         raise ModelError(
-            f"'{card.name}' has no operating points yet. Enrol a gallery and run: mien calibrate --gallery G --fmr {fmr:g}"
+            f"'{card.name}' has no operating points yet. "
+            f"Enrol a gallery and run: mien calibrate --gallery G --fmr {fmr:g}"
         )
     loosest, strictest = points[0], points[-1]
     if fmr < strictest.target_fmr * 0.999:
@@ -63,7 +65,7 @@ def operating_point(card: zoo.Card, fmr: float) -> OperatingPoint:
             return point
     if fmr > loosest.target_fmr:
         return loosest
-    above, below = next((a, b) for a, b in zip(points, points[1:], strict=False) if a.target_fmr > fmr > b.target_fmr)
+    above, below = next((a, b) for a, b in pairwise(points) if a.target_fmr > fmr > b.target_fmr)
     share = float(np.log(above.target_fmr / fmr) / np.log(above.target_fmr / below.target_fmr))
     return OperatingPoint(
         target_fmr=fmr,
@@ -105,6 +107,7 @@ def verify(
     b: str | Path | bytes | BinaryIO | UInt8[np.ndarray, "height width 3"],
     *,
     fmr: float = 1e-3,
+    point: OperatingPoint | None = None,
     analyzer: Analyzer | None = None,
 ) -> Comparison:
     """Compare the main faces of two pictures: are they of one subject?
@@ -113,6 +116,7 @@ def verify(
         a: A picture: path, bytes, open file, or RGB array.
         b: The other one.
         fmr: Largest false match rate allowed.
+        point: Decide at this operating point instead, such as a calibrated gallery's.
         analyzer: To use one again; default a new one.
 
     Returns:
@@ -128,8 +132,9 @@ def verify(
     from mien.analyzer import Analyzer
 
     analyzer = analyzer or Analyzer()
+    point = point or operating_point(analyzer.card, fmr)
     first, second = (_main_embedding(analyzer, source, label) for source, label in ((a, "first"), (b, "second")))
-    return compare(first, second, card=analyzer.card, point=operating_point(analyzer.card, fmr))
+    return compare(first, second, card=analyzer.card, point=point)
 
 
 def _main_embedding(analyzer: Analyzer, source: Any, label: str) -> Embedding:

@@ -61,7 +61,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version.")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print it and end.")
 @click.option("--offline", is_flag=True, help="Never touch the network; same as MIEN_OFFLINE=1.")
 @click.option("--threads", type=click.IntRange(1), help="ONNX Runtime threads; default: the CPU quota and affinity.")
 @click.option("--device", help="auto, cpu, cuda, coreml, ... ; same as MIEN_DEVICE.")

@@ -34,7 +34,7 @@ _STRIDE = 32  # every network here halves its input five times
 _SMALLEST_FOUND = 12  # px at the network's input: below this face side recall falls off, see docs/decisions.md
 _TILE = 1280  # px: larger inputs are cut into tiles, so that memory stays flat
 _OVERLAP = 192  # px of two neighbouring tiles at the network's input: the largest face that only tiles would see
-_REFINED_FACE, _REFINED_SIDE = 56, 96  # px: a face is shown to the second look at one size, with room around it
+_REFINED_FACE, _REFINED_SIDE = 72, 128  # px: a face is shown to the second look at one size, with room around it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +87,8 @@ class Detector:
         self.min_face = min_face
         self.scale = scale
         self.max_side = max_side
-        self.refine = refine
+        # A network of one size cannot be shown a small cut-out.
+        self.refine = refine and "side" not in convention
         self.second = second
         self._decode = _DECODERS[kind]
         self._fixed = int(convention["side"]) if "side" in convention else None
@@ -144,8 +145,10 @@ class Detector:
     def _run(self, batch: UInt8[np.ndarray, "batch height width 3"]) -> list[Rows]:
         """Run the network on pictures of one size; return the rows of each above the threshold."""
         blob = cv2.dnn.blobFromImages(list(batch), self._scale, mean=self._mean, swapRB=self._bgr)
-        outputs = self._session.run(None, {self._input: blob})
-        return self._decode(outputs, batch.shape[1:3], self.threshold)
+        # Some decoders read rows of one picture only.
+        step = 1 if self._decode in (_scrfd, _yunet) else len(blob)
+        parts = (self._session.run(None, {self._input: blob[i : i + step]}) for i in range(0, len(blob), step))
+        return [rows for outputs in parts for rows in self._decode(outputs, batch.shape[1:3], self.threshold)]
 
     def _refined(self, image: Image, rows: Rows) -> tuple[Rows, Bool[np.ndarray, " faces"]]:
         """Show each face again at one standard size; return boxes and landmarks from there, and where it was found.
@@ -161,6 +164,8 @@ class Detector:
             np.array([[s, 0, _REFINED_SIDE / 2 - s * x], [0, s, _REFINED_SIDE / 2 - s * y]])
             for s, (x, y) in zip(scales, centres, strict=True)
         ]
+        margin = (_REFINED_SIDE - _REFINED_FACE) / 2
+        expected = np.array([margin, margin, _REFINED_SIDE - margin, _REFINED_SIDE - margin], np.float32)
         refined = rows.copy()
         for start in range(0, len(rows), 16):
             part = range(start, min(start + 16, len(rows)))
@@ -170,7 +175,7 @@ class Detector:
                     continue
                 middle = (found[:, 0:2] + found[:, 2:4]) / 2
                 best = found[np.argmin(np.linalg.norm(middle - _REFINED_SIDE / 2, axis=1))]
-                if _overlap(best[None, :4], np.array([20, 20, 76, 76], np.float32))[0] < 0.3:
+                if _overlap(best[None, :4], expected)[0] < 0.3:
                     continue
                 points = (best[[*range(4), *range(5, 15)]].reshape(7, 2) - matrices[i][:, 2]) / scales[i]
                 refined[i, :4] = points[:2].ravel()
@@ -193,7 +198,7 @@ def suppress(rows: Rows, *, overlap: float = 0.3) -> Rows:
     return rows[keep]
 
 
-def _overlap(boxes: Float32[np.ndarray, "n 4"], box: Float32[np.ndarray, "4"]) -> Float32[np.ndarray, " n"]:
+def _overlap(boxes: Float32[np.ndarray, "n 4"], box: Float32[np.ndarray, "corners=4"]) -> Float32[np.ndarray, " n"]:
     """Return intersection over union of each box with one."""
     size = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
     shared = np.prod(np.maximum(size, 0), axis=1)
@@ -231,7 +236,7 @@ def _cut(image: Image, matrix: np.ndarray, side: int) -> Image:
     return np.asarray(cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _detection(row: Float32[np.ndarray, "15"], width: int, height: int) -> Detection:
+def _detection(row: Float32[np.ndarray, "columns=15"], width: int, height: int) -> Detection:
     left, right = np.clip(row[[0, 2]], 0, width)
     top, bottom = np.clip(row[[1, 3]], 0, height)
     return Detection(

@@ -31,7 +31,8 @@ class Embedder:
 
     Args:
         card: The model's card; its convention names template, side, colour order, mean, scale, and whether the
-            vectors of a crop and of its mirror image are added (``flip``). ``batch`` is the most pictures it takes at once.
+            vectors of a crop and of its mirror image are added (``flip``); ``batch``, where it is there, is the most
+            pictures that the network takes at once.
         threads: ONNX Runtime threads; default the CPU quota.
 
     Attributes:
@@ -48,6 +49,7 @@ class Embedder:
         self.card = card
         self.side = int(convention.get("side", side))
         self._points = np.array(points) * (self.side / side)
+        self._weights = convention.get("landmark_weights")
         self._mean = tuple(float(v) for v in convention.get("mean", (0.0, 0.0, 0.0)))
         self._scale = float(convention.get("scale", 1.0))
         self._bgr = convention.get("order", "RGB") == "BGR"
@@ -67,7 +69,7 @@ class Embedder:
         self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
     ) -> UInt8[np.ndarray, "side side 3"]:
         """Cut a face out as this network wants to see it."""
-        return align(image, landmarks, points=self._points, side=self.side)
+        return align(image, landmarks, points=self._points, side=self.side, weights=self._weights)
 
     def embed(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
         """Return the unit vectors of aligned crops, RGB uint8, shape (faces, side, side, 3).

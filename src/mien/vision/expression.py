@@ -29,9 +29,9 @@ class ExpressionReader:
     Args:
         card: The model's card; its convention names ``labels`` (in the network's order, named as in
             `mien.types.EXPRESSIONS`), ``side``, ``order`` (RGB, BGR or GRAY), ``mean``, ``scale`` (one number or one a
-            channel), how the face is cut (``template``, or ``crop = "box"``), and optionally ``answers`` (logits unless it
-            says probabilities), ``batch`` (the most faces at once), ``temperature`` and ``uncertain_below``, the least
-            probability of an outcome that is not uncertain. Valence and arousal may follow the labels; they are not read.
+            channel), how the face is cut (``template``, or ``crop = "box"``), and optionally ``answers`` (logits unless
+            it says probabilities), ``batch`` (the most faces at once), ``temperature`` and ``uncertain_below``, the
+            least probability of an outcome that is not uncertain. Valence and arousal after the labels are not read.
         threads: ONNX Runtime threads; default the CPU quota.
     """
 
@@ -43,7 +43,8 @@ class ExpressionReader:
         self.labels = tuple(str(label) for label in convention["labels"] if label not in _NO_CLASSES)
         if unknown := set(self.labels) - set(EXPRESSIONS):
             raise ModelError(
-                f"Expression model '{card.name}' answers {', '.join(sorted(unknown))}; known are {', '.join(EXPRESSIONS)}."
+                f"Expression model '{card.name}' answers {', '.join(sorted(unknown))}; "
+                f"known are {', '.join(EXPRESSIONS)}."
             )
         self.side = int(convention["side"])
         self._template = convention.get("template")
