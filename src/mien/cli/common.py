@@ -167,9 +167,9 @@ def progress(total: int | None, label: str = "pictures", *, printing: bool = Fal
         bar.stop()
 
 
-def echo_json(value: Any, *, indent: int | None = None) -> None:
+def echo_json(value: Any, *, indent: int | None = None, nl: bool = True) -> None:
     """Print a value as JSON on stdout; see `plain`."""
-    click.echo(json.dumps(plain(value), indent=indent, allow_nan=False))
+    click.echo(json.dumps(plain(value), indent=indent, allow_nan=False), nl=nl)
 
 
 def plain(value: Any) -> Any:

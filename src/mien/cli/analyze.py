@@ -1,0 +1,221 @@
+"""`mien analyze`: the faces of pictures, as a table, JSON, annotated pictures or aligned crops."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.cli.common import (
+    analyzer_options,
+    counted,
+    echo_json,
+    face_as_json,
+    make_analyzer,
+    make_folder,
+    path_as_json,
+    progress,
+)
+from mien.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.images import Source
+    from mien.types import Face, Picture
+
+SCHEMA = "mien/analysis/1"
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in any script
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--json", "form", flag_value="json", help="One JSON document; see docs/json.md.")
+@click.option("--jsonl", "form", flag_value="jsonl", help="One JSON object a picture and line, as they are done.")
+@click.option("--embeddings", is_flag=True, help="Compute embeddings and put them into the JSON.")
+@click.option("--save", type=_FOLDER, metavar="DIR", help="Write annotated pictures here: NAME.faces.jpg.")
+@click.option("--crops", type=_FOLDER, metavar="DIR", help="Write aligned faces here: NAME.face-1.png, ...")
+@click.option("--threshold", type=float, help="Least detection score; default: the detector's own.")
+@analyzer_options
+def analyze(
+    pictures: tuple[str, ...],
+    form: str | None,
+    embeddings: bool,
+    save: Path | None,
+    crops: Path | None,
+    threshold: float | None,
+    detector: str,
+    embedder: str | None,
+    min_face: float | None,
+) -> int:
+    """Find the faces of PICTURES: files, folders, patterns, or - for one picture on stdin.
+
+    The exit status is 1 if a picture could not be read; a picture without a face is no failure.
+    """
+    from mien.images import find_images
+
+    if embeddings and form is None:
+        raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
+    if "-" in pictures and len(pictures) > 1:
+        raise UsageError("- reads one picture from stdin. Give it alone.")
+    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold)
+    keeper = _Keeper(save and make_folder(save), crops and make_folder(crops))
+    options = {"embed": embeddings, "crops": crops is not None}
+    tally = _Tally()
+    if pictures == ("-",):
+        data = sys.stdin.buffer.read()
+        paths, results = [], _one(analyzer, data, **options)
+    else:
+        data = None
+        paths = find_images(pictures)
+        results = analyzer.pictures(paths, **options)
+    with _writer(form, embeddings) as write, progress(len(paths) or None, printing=True) as advance:
+        for picture in results:
+            kept = keeper.keep(picture, picture.path if data is None else data)
+            write(kept)
+            tally.add(kept)
+            advance()
+    click.echo(tally.line(), err=True)
+    return 1 if tally.failed else 0
+
+
+def _one(analyzer: Analyzer, data: bytes, *, embed: bool, crops: bool) -> Iterator[Picture]:
+    """Analyse a picture from stdin."""
+    from mien.images import load_image
+    from mien.types import Picture
+
+    try:
+        image = load_image(data)
+    except ImageError as error:
+        yield Picture("-", error=str(error))
+        return
+    faces = analyzer.analyze(image, embed=embed, crops=crops)
+    yield Picture("-", width=image.shape[1], height=image.shape[0], faces=faces)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts for the last line."""
+
+    pictures: int = 0
+    faces: int = 0
+    faceless: int = 0
+    failed: int = 0
+
+    def add(self, picture: Picture) -> None:
+        self.pictures += 1
+        self.faces += len(picture.faces)
+        self.failed += picture.error is not None
+        self.faceless += picture.error is None and not picture.faces
+
+    def line(self) -> str:
+        parts = [counted(self.faces, "face")]
+        parts += [f"{self.faceless} without a face"] if self.faceless else []
+        parts += [f"{self.failed} failed"] if self.failed else []
+        return f"{counted(self.pictures, 'picture')}: {', '.join(parts)}"
+
+
+class _Keeper:
+    """Writes annotated pictures and crops into folders, no two under one name."""
+
+    def __init__(self, save: Path | None, crops: Path | None) -> None:
+        self._save, self._crops = save, crops
+        self._taken: set[str] = set()
+
+    def keep(self, picture: Picture, source: Source | None) -> Picture:
+        """Write what was asked for; return the picture, with an error if it can no longer be read."""
+        if picture.error is not None or not (self._save or self._crops):
+            return picture
+        from mien.images import load_image, save_image
+
+        name = self._name(picture)
+        if self._save:
+            from mien.reporting import annotate
+
+            assert source is not None, "a picture is from a file or from stdin"
+            try:
+                # Read again: keeping the pixels of all pictures in flight would cost more than it saves.
+                image = load_image(source)
+            except ImageError as error:
+                return replace(picture, width=0, height=0, faces=(), error=str(error))
+            save_image(self._save / f"{name}.faces.jpg", annotate(image, picture.faces))
+        if self._crops:
+            for number, face in enumerate(picture.faces, start=1):
+                assert face.crop is not None, "crops were asked for"
+                save_image(self._crops / f"{name}.face-{number}.png", face.crop)
+        return picture
+
+    def _name(self, picture: Picture) -> str:
+        stem = "stdin" if picture.path in (None, "-") else Path(str(picture.path)).stem[:_LONGEST_STEM]
+        name, number = stem, 1
+        while name.casefold() in self._taken:  # Some file systems don't tell cases apart.
+            number += 1
+            name = f"{stem}-{number}"
+        self._taken.add(name.casefold())
+        return name
+
+
+@contextmanager
+def _writer(form: str | None, embeddings: bool) -> Iterator[Callable[[Picture], None]]:
+    """Yield what prints one picture. A JSON document that was broken off stays open: nobody takes it for all."""
+    if form is None:
+        yield _echo_lines
+        return
+    if form == "jsonl":
+        yield lambda picture: echo_json({"schema": SCHEMA, **_as_json(picture, embeddings)})
+        return
+    separator = f'{{"schema": "{SCHEMA}", "pictures": ['
+
+    def write(picture: Picture) -> None:
+        nonlocal separator
+        click.echo(separator)
+        echo_json(_as_json(picture, embeddings), nl=False)
+        separator = ","
+
+    yield write
+    click.echo("\n]}")
+
+
+def _as_json(picture: Picture, embeddings: bool) -> dict[str, Any]:
+    name = path_as_json(picture.path or "-")
+    if picture.error is not None:
+        _say_error(picture)
+        return {**name, "error": picture.error}
+    faces = [face_as_json(face, embedding=embeddings) for face in picture.faces]
+    return {**name, "width": picture.width, "height": picture.height, "faces": faces}
+
+
+def _echo_lines(picture: Picture) -> None:
+    """Print a picture for people: a line, and one a face below it."""
+    if picture.error is not None:
+        _say_error(picture)
+        return
+    from mien.images import printable
+
+    faces = counted(len(picture.faces), "face") if picture.faces else "no face"
+    click.echo(f"{printable(picture.path or '-')}  {picture.width} x {picture.height} px  {faces}")
+    for number, face in enumerate(picture.faces, start=1):
+        click.echo(f"{number:5}  {'  '.join(_words(face))}")
+
+
+def _words(face: Face) -> Iterator[str]:
+    box = face.box
+    yield f"{f'{box.width:.0f} x {box.height:.0f} px at {box.left:.0f},{box.top:.0f}':<26}"
+    yield f"score {face.score:.2f}"
+    if face.quality is not None:
+        yield f"quality {face.quality.score:.2f}"
+    if face.expression is not None:
+        best = face.expression.label
+        sure = " (uncertain)" if face.expression.uncertain else ""
+        yield f"{best} {face.expression.probabilities[best]:.2f}{sure}"
+    if face.quality is not None and face.quality.reasons:
+        yield ", ".join(reason.replace("_", " ") for reason in face.quality.reasons)
+
+
+def _say_error(picture: Picture) -> None:
+    click.echo(f"mien: {picture.error}", err=True)

@@ -1,0 +1,131 @@
+"""`mien verify`: are two pictures of one subject?"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.cli.common import (
+    analyzer_options,
+    decision_options,
+    decision_point,
+    echo_json,
+    gallery_options,
+    make_analyzer,
+    open_gallery,
+    path_as_json,
+    plain,
+)
+from mien.errors import MienError, UsageError
+
+if TYPE_CHECKING:
+    from mien.types import Comparison, OperatingPoint
+
+SCHEMA = "mien/comparison/1"
+MATCH, NO_MATCH, ERROR = 0, 1, 2
+"""Exit statuses, as of grep and cmp."""
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@decision_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; see docs/json.md.")
+@gallery_options(required=False)
+@analyzer_options
+def verify(
+    a: str,
+    b: str,
+    fmr: float | None,
+    threshold: float | None,
+    as_json: bool,
+    gallery: str | None,
+    key: Path | None,
+    detector: str,
+    embedder: str | None,
+    min_face: float | None,
+) -> int:
+    """Compare the main faces of pictures A and B: are they of one subject? One of them may be - for stdin.
+
+    A calibrated --gallery brings its own threshold. The exit status is 0 for a match, 1 for none, 2 for an error.
+    """
+    from mien.matching import verify
+
+    with _errors_end_with(ERROR):
+        if a == b == "-":
+            raise UsageError("Only one picture can come from stdin. Name a file for the other.")
+        analyzer = make_analyzer(detector, embedder, min_face)
+        if gallery is None:
+            point = decision_point(analyzer.card, fmr=fmr, threshold=threshold)
+        else:
+            with open_gallery(gallery, key, model=analyzer.card.id, read_only=True) as opened:
+                point = decision_point(analyzer.card, fmr=fmr, threshold=threshold, gallery=opened)
+        first, second = (sys.stdin.buffer if name == "-" else name for name in (a, b))
+        comparison = verify(first, second, point=point, analyzer=analyzer)
+    if as_json:
+        echo_json(_as_json(a, b, comparison, analyzer.card.id))
+    else:
+        _echo_words(comparison)
+    return MATCH if comparison.match else NO_MATCH
+
+
+@contextmanager
+def _errors_end_with(status: int) -> Iterator[None]:
+    """Say a user's mistake and end with this status: 1, the usual one, means no match here."""
+    try:
+        yield
+    except MienError as error:
+        click.echo(f"mien: {error}", err=True)
+        click.get_current_context().exit(status)
+
+
+def _as_json(a: str, b: str, comparison: Comparison, model: str) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "a": path_as_json(a),
+        "b": path_as_json(b),
+        "score": round(comparison.score, 6),
+        "match": comparison.match,
+        "probability": comparison.probability,
+        "embedder": model,
+        "operating_point": _point_as_json(comparison.point),
+    }
+
+
+def _point_as_json(point: OperatingPoint) -> dict[str, Any]:
+    """Return an operating point; rates that nobody measured are null."""
+    facts: dict[str, Any] = plain(point)
+    if not point.num_impostor:
+        facts |= dict.fromkeys(("target_fmr", "fmr", "fmr_interval"))
+    if not point.num_genuine:
+        facts |= dict.fromkeys(("fnmr", "fnmr_interval"))
+    return facts
+
+
+def _echo_words(comparison: Comparison) -> None:
+    """Print decision, score and what is known about the operating point, a line each."""
+    point = comparison.point
+    decision, sign = ("match", ">=") if comparison.match else ("no match", "<")
+    click.echo(f"{decision}: score {comparison.score:.3f} {sign} threshold {point.threshold:.3f}")
+    if not math.isnan(comparison.probability):
+        # Halves of a per mille would round to certainty, which no comparison gives.
+        share = min(max(comparison.probability, 0.0001), 0.9999)
+        click.echo(f"probability of one subject, at even odds: {100 * share:.2f} %")
+    if not point.num_impostor:
+        click.echo("error rates: not known, the threshold is your own")
+        return
+    click.echo(f"false match rate: {_rate(point.fmr, point.fmr_interval)}")
+    if point.num_genuine:
+        click.echo(f"false non-match rate: {_rate(point.fnmr, point.fnmr_interval)}")
+    counts = f"{point.num_genuine:,} mated and {point.num_impostor:,} non-mated comparisons"
+    click.echo(f"measured on: {point.dataset}, {counts}")
+
+
+def _rate(rate: float, interval: tuple[float, float]) -> str:
+    return f"{100 * rate:.3g} % (95 %: {100 * interval[0]:.2g} to {100 * interval[1]:.2g})"
