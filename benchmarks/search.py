@@ -1,8 +1,9 @@
 """Search in a million templates, one a subject: mien beside flat NumPy, FAISS, usearch and sqlite-vec.
 
 Templates are random unit vectors and each probe lies at cosine 0.45 to its mate, which is hard: the best of a million
-strangers comes about as near. Each engine works in a process of its own on the same files, one probe at a time, and
-recall is against exact search. Graphs take long to build, so those engines get a tenth of the templates.
+strangers comes about as near. Each engine works in a process of its own on the same files, one probe at a
+time, on one thread, and recall is against exact search. Graphs take long to build, so they get
+a tenth of the templates.
 
 With --real the templates are half of the given embeddings, filled up with Gaussian vectors of the same mean and
 covariance, and the other half are the probes.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -54,7 +54,8 @@ def made_up(size: int, dimension: int, folder: Path) -> None:
     of_mates = unit(vectors[mates].astype(np.float32))
     away = rng.standard_normal(of_mates.shape, dtype=np.float32)
     away = unit(away - (away * of_mates).sum(axis=1, keepdims=True) * of_mates)
-    np.save(folder / "probes.npy", MATE_COSINE * of_mates + np.sqrt(1 - MATE_COSINE**2) * away)
+    probes = MATE_COSINE * of_mates + np.sqrt(1 - MATE_COSINE**2) * away
+    np.save(folder / "probes.npy", probes.astype(np.float32))
 
 
 def from_real(embeddings: np.ndarray, size: int, folder: Path) -> None:
@@ -191,13 +192,13 @@ def usearch_open(folder: Path, size: int) -> Search:
 
 
 def sqlite_vec_connect(folder: Path) -> Any:
-    import sqlite3
-
+    # Not sqlite3: many Pythons are built without loadable extensions.
+    import apsw
     import sqlite_vec
 
-    connection = sqlite3.connect(folder / "vec.db")
+    connection = apsw.Connection(str(folder / "vec.db"))
     connection.enable_load_extension(True)
-    sqlite_vec.load(connection)
+    connection.load_extension(sqlite_vec.loadable_path())
     return connection
 
 
@@ -206,12 +207,11 @@ def sqlite_vec_build(folder: Path, size: int) -> None:
     dimension = np.load(folder / "probes.npy").shape[1]
     connection.execute(f"CREATE VIRTUAL TABLE v USING vec0(e float[{dimension}] distance_metric=cosine)")
     row = 0
-    for block in rows_of(folder, size):
-        connection.executemany(
-            "INSERT INTO v (rowid, e) VALUES (?, ?)", [(row + i, v.tobytes()) for i, v in enumerate(block)]
-        )
-        row += len(block)
-    connection.commit()
+    with connection:
+        for block in rows_of(folder, size):
+            bound = [(row + i, vector.tobytes()) for i, vector in enumerate(block)]
+            connection.executemany("INSERT INTO v (rowid, e) VALUES (?, ?)", bound)
+            row += len(block)
 
 
 def sqlite_vec_open(folder: Path, size: int) -> Search:
@@ -272,7 +272,9 @@ def measure(name: str, folder: Path, size: int, launched: float) -> dict[str, An
 
 
 def peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Return the most memory this process has held. Not ru_maxrss, which begins with that of the parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
 # The run
@@ -283,14 +285,16 @@ def peers(folder: Path) -> None:
     sys.path.append(str(folder))
     if not folder.exists():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
-        for package in ("usearch", "sqlite-vec"):
-            if subprocess.run([*pip, package], check=False).returncode:
-                print(f"*** {package} cannot be installed: left out ***", file=sys.stderr)
+        for packages in (("usearch", "numkong", "tqdm"), ("sqlite-vec", "apsw")):
+            if subprocess.run([*pip, *packages], check=False).returncode:
+                print(f"*** {packages[0]} cannot be installed: left out ***", file=sys.stderr)
 
 
 def run(task: str, name: str, folder: Path, size: int) -> dict[str, Any] | None:
     command = [sys.executable, __file__, "--task", task, name, str(folder), str(size), str(time.time())]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    # One thread for everybody: what mien uses for one probe, and what a busy machine has to give.
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if task == "measure" else None
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=one)
     if done.returncode:
         print(f"*** {name}: {task} failed, left out ***", file=sys.stderr)
         return None

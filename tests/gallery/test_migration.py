@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from mien.alignment import TEMPLATES
 from mien.errors import GalleryError
 from mien.gallery import Gallery
+from mien.gallery.migration import realigned
 from mien.types import Embedding, as_unit
 
 from .made_up import MODEL, People, enrol
@@ -130,3 +132,18 @@ def test_crops_of_two_sizes_are_embedded_apart(gallery, people):
 
     gallery.migrate(NEW, recording)
     assert sorted(shapes) == [(1, 24, 24, 3), (1, 48, 48, 3)]
+
+
+class TestRealigned:
+    def test_a_template_onto_itself_changes_nothing(self, rng):
+        crops = rng.integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+        assert np.array_equal(realigned(crops, template="arcface-112", to_template="arcface-112", to_side=112), crops)
+
+    def test_a_landmark_moves_from_its_place_in_one_template_to_that_in_the_other(self):
+        crop = np.zeros((150, 150, 3), np.uint8)
+        x, y = TEMPLATES["dlib-150"][1][2]  # the nose tip
+        crop[round(y) - 2 : round(y) + 3, round(x) - 2 : round(x) + 3] = 255
+        (moved,) = realigned(crop[None], template="dlib-150", to_template="arcface-112", to_side=224)
+        rows, columns = np.nonzero(moved[:, :, 0] > 100)
+        expected = np.array(TEMPLATES["arcface-112"][1][2]) * 2
+        assert np.hypot(columns.mean() - expected[0], rows.mean() - expected[1]) < 12

@@ -16,7 +16,7 @@ from mien.types import OperatingPoint
 if TYPE_CHECKING:
     from mien.gallery.store import Gallery
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "identification_probability"]
 
 MOST_TEMPLATES = 3000
 """Compared with each other at calibration: four million pairs, enough for FMR 1e-6."""
@@ -54,6 +54,25 @@ def calibrate(gallery: Gallery, fmr: float) -> OperatingPoint:
         num_impostor=len(impostor),
         dataset=dataset,
     )
+
+
+def identification_probability(even: float, subjects: int) -> float:
+    """Return the probability that a candidate of a search is who was searched for.
+
+    A comparison at even odds is one thing; the best of a large gallery is another, since so many strangers had their
+    chance. Here half of all probes are strangers and the rest are any subject alike; the candidates not looked at
+    are taken to be as likely as strangers are on average, which is a likelihood ratio of 1.
+
+    Args:
+        even: Probability of the candidate's score at even prior odds, as `mien.matching.probability` returns it.
+        subjects: Size of the gallery.
+
+    Example:
+        >>> f"{identification_probability(0.99, 1):.2f} {identification_probability(0.99, 100):.2f}"
+        '0.99 0.33'
+    """
+    ratio = even / (1 - even) if even < 1 else math.inf
+    return 1.0 if math.isinf(ratio) else ratio / (ratio + 2 * max(subjects, 1) - 1)
 
 
 def _some_templates(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from mien.alignment import TEMPLATES, align
 from mien.errors import GalleryError
 from mien.gallery.protocol import Embed
 from mien.types import as_unit
@@ -16,7 +17,7 @@ from mien.types import as_unit
 if TYPE_CHECKING:
     from mien.gallery.store import Gallery
 
-__all__ = ["migrate"]
+__all__ = ["migrate", "realigned"]
 
 _MISSING = (
     "FROM sample LEFT JOIN template ON template.sample_id = sample.id "
@@ -81,3 +82,25 @@ def _switch(gallery: Gallery, model: str) -> None:
     gallery.connection.execute("DELETE FROM template WHERE model_id != ?", (row[0],))
     gallery.set_meta("model", row[0])
     gallery.note("migrate", None, model)
+
+
+def realigned(
+    crops: UInt8[np.ndarray, "batch side side 3"], *, template: str, to_template: str, to_side: int
+) -> UInt8[np.ndarray, "batch to_side to_side 3"]:
+    """Move crops from one alignment template to another, for an embedder that wants to see faces otherwise.
+
+    Each crop is taken to have its landmarks where its template puts them. What the old template cut off stays black.
+
+    Args:
+        crops: RGB uint8, shape (batch, side, side, 3).
+        template: Name of the template that they were cut with.
+        to_template: Name of the template wanted.
+        to_side: Side wanted, px.
+    """
+    side = crops.shape[1]
+    (from_side, from_points), (base_side, to_points) = TEMPLATES[template], TEMPLATES[to_template]
+    if template == to_template and side == to_side:
+        return crops
+    source = np.array(from_points) * (side / from_side)
+    target = np.array(to_points) * (to_side / base_side)
+    return np.stack([align(crop, source, points=target, side=to_side) for crop in crops])

@@ -1,0 +1,391 @@
+"""`mien gallery` and `mien calibrate`: upkeep of galleries."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.cli.common import (
+    analyzer_options,
+    counted,
+    decision_options,
+    decision_point,
+    echo_json,
+    gallery_options,
+    make_analyzer,
+    open_gallery,
+    progress,
+)
+from mien.errors import GalleryError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float32, UInt8
+
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
+    from mien.gallery.protocol import Embed
+    from mien.gallery.records import StoredPoint
+    from mien.zoo import Card
+
+_MATE_SCORE = 0.45  # where the embedder is not of this machine's catalogue
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table; see docs/json.md.")
+
+
+@click.group(short_help="List, show, rename, merge, erase, check, audit, export, import, migrate.")
+def gallery() -> None:
+    """Look after a gallery of enrolled subjects."""
+
+
+@gallery.command("list")
+@gallery_options()
+@_json
+def list_(gallery: str, key: Path | None, as_json: bool) -> None:
+    """List the subjects by name."""
+    with open_gallery(gallery, key, read_only=True) as opened:
+        subjects = opened.subjects()
+    if as_json:
+        echo_json(subjects, indent=1)
+        return
+    for subject in subjects:
+        click.echo(f"{subject.id:6}  {subject.samples:5}  {subject.created[:10]}  {subject.name}")
+    samples = sum(subject.samples for subject in subjects)
+    click.echo(f"{counted(len(subjects), 'subject')}, {counted(samples, 'sample')}", err=True)
+
+
+@gallery.command()
+@click.argument("subject")
+@gallery_options()
+@click.option("--crops", type=_FOLDER, metavar="DIR", help="Write the aligned faces here: SAMPLE.png.")
+@_json
+def show(subject: str, gallery: str, key: Path | None, crops: Path | None, as_json: bool) -> None:
+    """Show the samples of SUBJECT."""
+    from mien.cli.common import make_folder
+    from mien.images import save_image
+
+    with open_gallery(gallery, key, read_only=True) as opened:
+        found = opened.subject(subject)
+        samples = opened.samples(subject)
+        if crops is not None:
+            make_folder(crops)
+            for sample in samples:
+                crop = opened.crop(sample.id)
+                if crop is not None:
+                    save_image(crops / f"{sample.id}.png", crop)
+    if as_json:
+        echo_json({"subject": found, "samples": samples}, indent=1)
+        return
+    click.echo(f"{found.name}  id {found.id}  {counted(found.samples, 'sample')}  since {found.created}")
+    for sample in samples:
+        quality = "" if sample.quality is None else f"  quality {sample.quality:.2f}"
+        reasons = "  " + ", ".join(reason.replace("_", " ") for reason in sample.reasons) if sample.reasons else ""
+        click.echo(f"{sample.id:6}  {sample.created}  picture {sample.source_hash[:12]}{quality}{reasons}")
+
+
+@gallery.command()
+@click.argument("subject")
+@click.argument("name")
+@gallery_options()
+def rename(subject: str, name: str, gallery: str, key: Path | None) -> None:
+    """Give SUBJECT another NAME."""
+    with open_gallery(gallery, key) as opened:
+        opened.rename(subject, name)
+    click.echo("Renamed.", err=True)
+
+
+@gallery.command()
+@click.argument("into")
+@click.argument("other")
+@gallery_options()
+def merge(into: str, other: str, gallery: str, key: Path | None) -> None:
+    """Move all samples of OTHER to INTO: they are one person."""
+    with open_gallery(gallery, key) as opened:
+        moved = opened.merge(into, other)
+    click.echo(f"{counted(moved, 'sample')} moved.", err=True)
+
+
+@gallery.command()
+@click.argument("subjects", nargs=-1, required=True)
+@gallery_options()
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@_json
+def erase(subjects: tuple[str, ...], gallery: str, key: Path | None, yes: bool, as_json: bool) -> None:
+    """Remove SUBJECTS with all their samples for good, and prove that no byte of them remains."""
+    with open_gallery(gallery, key) as opened:
+        samples = sum(opened.subject(name).samples for name in subjects)
+        if not yes:
+            asked = (
+                f"Erase {counted(len(subjects), 'subject')} with {counted(samples, 'sample')}? This cannot be undone."
+            )
+            click.confirm(asked, abort=True, err=True)
+        for name in subjects:
+            erased = opened.erase(name)
+            if as_json:
+                echo_json(erased)
+                continue
+            click.echo(
+                f"erased subject {erased.subject_id}: {counted(erased.samples, 'sample')}, "
+                f"{counted(erased.templates, 'template')}, {counted(erased.crops, 'crop')}; none of "
+                f"{erased.bytes_erased} bytes left in {erased.bytes_searched} bytes of {', '.join(erased.files)}"
+            )
+            if erased.shared:
+                click.echo("mien: other subjects have the same picture; what they share is theirs and stays.", err=True)
+
+
+@gallery.command()
+@gallery_options()
+def rebuild(gallery: str, key: Path | None) -> None:
+    """Make everything derived anew: compact the database, empty its log, rebuild the index."""
+    with open_gallery(gallery, key) as opened:
+        opened.rebuild()
+        stats = opened.stats()
+    click.echo(f"{counted(stats.templates, 'template')}; {_size(stats.database_bytes + stats.index_bytes)}.", err=True)
+
+
+@gallery.command()
+@gallery_options()
+@click.option("--probes", type=click.IntRange(1), default=3000, show_default=True, help="Searches that measure recall.")
+@_json
+def check(gallery: str, key: Path | None, probes: int, as_json: bool) -> int:
+    """Examine everything, and measure what the index finds against exact search. Status 1 if something is wrong."""
+    with open_gallery(gallery, key) as opened:
+        report = opened.check(mate_score=_operating_threshold(opened), probes=probes)
+    if as_json:
+        echo_json({"ok": report.ok, **_fields(report)}, indent=1)
+        return 0 if report.ok else 1
+    for problem in report.problems:
+        click.echo(f"mien: {problem}", err=True)
+    for note in report.notes:
+        click.echo(note)
+    for recall in report.recall:
+        what = (
+            "stored templates"
+            if recall.mate_score is None
+            else f"probes at cosine {recall.mate_score:.2f} to their mate"
+        )
+        low, high = recall.interval
+        click.echo(f"recall {recall.rate:.4f} (95 %: {low:.4f} to {high:.4f}) with {recall.probes} {what}")
+    counts = f"{counted(report.subjects, 'subject')}, {counted(report.samples, 'sample')}, {report.templates} templates"
+    state = "sound" if report.ok else f"{counted(len(report.problems), 'problem')}"
+    click.echo(f"{state}: {counts}, search is {report.index}")
+    return 0 if report.ok else 1
+
+
+@gallery.command()
+@gallery_options()
+@_json
+def stats(gallery: str, key: Path | None, as_json: bool) -> None:
+    """Show counts, sizes, the embedder and calibrated thresholds."""
+    with open_gallery(gallery, key, read_only=True) as opened:
+        found = opened.stats()
+    if as_json:
+        echo_json(found, indent=1)
+        return
+    spread = ", ".join(f"{subjects} with {n}" for n, subjects in found.samples_a_subject.items())
+    rows = {
+        "subjects": found.subjects,
+        "samples": f"{found.samples} ({spread})" if spread else 0,
+        "crops": found.crops,
+        "embedder": f"{found.model}, {found.dimension}-d" if found.model else "none yet",
+        "encrypted": "yes" if found.encrypted else "no",
+        "database": _size(found.database_bytes),
+        "index": _size(found.index_bytes) if found.index_bytes else "in memory",
+        "subjects erased": found.erasures,
+        "made": found.created,
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<16} {value}")
+    for stored in found.points:
+        click.echo(f"{'threshold':<16} {_point_in_words(stored)}")
+
+
+@gallery.command()
+@gallery_options()
+@decision_options
+@_json
+def audit(gallery: str, key: Path | None, fmr: float | None, threshold: float | None, as_json: bool) -> None:
+    """Look for one person under two names, two persons under one, and templates that match everybody."""
+    with open_gallery(gallery, key) as opened:
+        card = _card(opened)
+        if threshold is None and card is None:
+            raise GalleryError(
+                "The gallery's embedder is not in this machine's catalogue. Give --threshold, or see mien models list."
+            )
+        score = threshold
+        if score is None and card is not None:
+            score = decision_point(card, fmr=fmr, threshold=None, gallery=opened).threshold
+        assert score is not None, "a threshold was given or found"
+        findings = opened.audit(score)
+        names = {subject.id: subject.name for subject in opened.subjects()}
+    if as_json:
+        echo_json(
+            [_fields(finding) | {"names": [names[i] for i in finding.subjects]} for finding in findings], indent=1
+        )
+        return
+    for finding in findings:
+        first, *others = (names[i] for i in finding.subjects)
+        samples = ", ".join(map(str, finding.samples))
+        told = {
+            "matches_many": f"sample {samples} of {first} matches {finding.count} others: {', '.join(others[:5])}",
+            "two_names": f"{first} and {', '.join(others)} may be one person (samples {samples})",
+            "two_persons": f"{first} may be two persons: samples {samples} don't match the others",
+        }[finding.kind]
+        click.echo(f"{finding.kind:<13} score {finding.score:.3f}  {told}")
+    click.echo(f"{counted(len(findings), 'finding')} at threshold {score:.3f}", err=True)
+
+
+@gallery.command()
+@click.argument("folder", type=_FOLDER)
+@gallery_options()
+def export(folder: Path, gallery: str, key: Path | None) -> None:
+    """Write subjects, samples, templates and crops to a new FOLDER: JSON Lines and PNG, not encrypted."""
+    with open_gallery(gallery, key, read_only=True) as opened:
+        moved = opened.export(folder)
+        if opened.encrypted:
+            click.echo("mien: the gallery is encrypted, its export is not. Keep it accordingly.", err=True)
+    click.echo(f"{counted(moved.subjects, 'subject')}, {counted(moved.samples, 'sample')} written.", err=True)
+
+
+@gallery.command("import")
+@click.argument("folder", type=_FOLDER)
+@gallery_options()
+def import_(folder: Path, gallery: str, key: Path | None) -> None:
+    """Read a FOLDER that export wrote, all or nothing. What is there already stays; the gallery is made if need be."""
+    with open_gallery(gallery, key, create=True) as opened:
+        moved = opened.import_(folder)
+    already = f", {moved.already} there already" if moved.already else ""
+    click.echo(
+        f"{counted(moved.subjects, 'new subject')}, {counted(moved.samples, 'sample')} added{already}.", err=True
+    )
+
+
+@gallery.command()
+@gallery_options()
+@analyzer_options
+def migrate(gallery: str, key: Path | None, detector: str, embedder: str | None, min_face: float | None) -> None:
+    """Embed all stored faces with --embedder and switch to it. An interrupted migration goes on where it was.
+
+    Pictures are not needed: the aligned crops are. Where the new embedder is aligned to another template they are
+    warped to it; enrolling the pictures again would be a little better. Calibrated thresholds don't carry over.
+    """
+    analyzer = make_analyzer(detector, embedder, min_face)
+    with open_gallery(gallery, key) as opened:
+        embed = _embedding(analyzer, _card(opened))
+        total = opened.stats().samples
+        with progress(total, "samples") as advance:
+            done = 0
+
+            def moved(now: int, _: int) -> None:
+                nonlocal done
+                for _step in range(now - done):
+                    advance()
+                done = now
+
+            count = opened.migrate(analyzer.card.id, embed, progress=moved)
+    click.echo(f"{counted(count, 'sample')} embedded; the gallery now has templates of {analyzer.card.id}.", err=True)
+
+
+@gallery.command("key")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def make_key(file: Path) -> None:
+    """Make a key FILE for encrypted galleries. Who loses it loses them."""
+    from mien.gallery.crypto import write_key
+
+    write_key(file)
+    click.echo(f"Made {file}. Keep a copy apart from the gallery: without it nothing can be read again.", err=True)
+
+
+@click.command()
+@gallery_options()
+@click.option(
+    "--fmr", type=float, multiple=True, default=(1e-3,), show_default=True, metavar="RATE", help="Once or more."
+)
+@_json
+def calibrate(gallery: str, key: Path | None, fmr: tuple[float, ...], as_json: bool) -> None:
+    """Derive a gallery's own threshold for a false match rate, and keep it with the gallery.
+
+    Different subjects are compared with each other. Two names for one person spoil this: run mien gallery audit first.
+    Verify and identify with this gallery use the threshold from then on.
+    """
+    with open_gallery(gallery, key) as opened:
+        points = [opened.calibrate(rate) for rate in fmr]
+    if as_json:
+        echo_json(points, indent=1)
+        return
+    for stored in points:
+        click.echo(_point_in_words(stored))
+        click.echo(f"       {_support(stored)}")
+
+
+def _support(stored: StoredPoint) -> str:
+    """Say what the comparisons can claim, and what the rate means for a search."""
+    from mien.metrics.identification import fpir_from_fmr
+    from mien.metrics.intervals import rule_of_thirty, rule_of_three
+
+    point = stored.point
+    least, firm = rule_of_three(point.num_impostor), rule_of_thirty(point.num_impostor)
+    fpir = fpir_from_fmr(point.fmr, max(stored.subjects, 1))
+    firmness = "" if point.target_fmr >= firm else f" and to within 30 % none below {firm:.1g}"
+    return (
+        f"{point.num_impostor:,} comparisons of {stored.subjects} subjects support no rate below "
+        f"{least:.1g}{firmness}; of strangers up to {100 * fpir:.2g} % would be given a name"
+    )
+
+
+def _point_in_words(stored: StoredPoint) -> str:
+    point = stored.point
+    low, high = point.fmr_interval
+    told = (
+        f"{point.threshold:.4f} at FMR {point.target_fmr:g} (measured {point.fmr:.2g}, 95 %: {low:.1g} to {high:.1g})"
+    )
+    if not math.isnan(point.fnmr):
+        low, high = point.fnmr_interval
+        told += f", FNMR {point.fnmr:.2g} (95 %: {low:.1g} to {high:.1g})"
+    return f"{told}; {stored.subjects} subjects, {stored.created[:10]}"
+
+
+def _card(gallery: Gallery) -> Card | None:
+    """Return the card of the gallery's embedder; None where this machine does not know it."""
+    from mien import zoo
+
+    return next((card for card in zoo.cards("embedder") if card.id == gallery.model), None)
+
+
+def _operating_threshold(gallery: Gallery) -> float:
+    """Return the score from which on a mate must be found."""
+    points = [stored.point for stored in gallery.points()]
+    card = _card(gallery)
+    points += card.operating_points if card is not None else ()
+    near = [point.threshold for point in points if point.target_fmr <= 1e-3]
+    return min(near, default=_MATE_SCORE)
+
+
+def _embedding(analyzer: Analyzer, old: Card | None) -> Embed:
+    """Return what embeds stored crops, warped to the new template where it differs."""
+    from mien.gallery.migration import realigned
+
+    template, side = str(analyzer.card.convention.get("template")), analyzer.embedder.side
+
+    def embed(crops: UInt8[np.ndarray, "batch side side 3"]) -> Float32[np.ndarray, "batch dimension"]:
+        if old is not None:
+            stored = str(old.convention.get("template"))
+            crops = realigned(crops, template=stored, to_template=template, to_side=side)
+        return analyzer.embed_crops(crops)
+
+    return embed
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    from dataclasses import fields
+
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _size(count: int) -> str:
+    from mien.zoo.catalogue import human_size
+
+    return human_size(count)
