@@ -183,7 +183,8 @@ def draw_scene(subjects: Sequence[int], *, width: int = 640, height: int = 480, 
     image = _backdrop(rng, height, width)
     faces: list[tuple[Float32[np.ndarray, "5 2"], Box]] = []
     count = max(len(subjects), 1)
-    rows = max(1, round(math.sqrt(count * height / width * 0.8)))
+    # As many rows as make the people largest.
+    rows = max(range(1, count + 1), key=lambda n: min(width / math.ceil(count / n) * 1.25, height / n * 1.12))
     columns = math.ceil(count / rows)
     cell_w, cell_h = width / columns, height / rows
     for i, subject in enumerate(subjects):

@@ -1,0 +1,206 @@
+"""`mien group`: sort photographs by person; a report, contact sheets and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.cli.common import (
+    analyzer_options,
+    counted,
+    decision_point,
+    echo_json,
+    gallery_options,
+    make_analyzer,
+    make_folder,
+    open_gallery,
+    path_as_json,
+    plain,
+    progress,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mien.gallery import Gallery
+    from mien.grouping import Grouping
+    from mien.reporting.groups import Album, Name
+    from mien.types import OperatingPoint, Picture
+
+SCHEMA = "mien/groups/1"
+GROUP_FMR = 3e-4
+"""Stricter than for one comparison: among n faces there are n * n / 2. Chosen by benchmarks/grouping.py."""
+_THUMB_SIDE = 112
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR", help="Where to.")
+@click.option(
+    "--fmr", type=float, metavar="RATE", help=f"Largest false match rate of a pair.  [default: {GROUP_FMR:g}]"
+)
+@click.option("--threshold", type=float, help="Group at this mean cosine similarity instead of a rate.")
+@click.option(
+    "--min-quality", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Leave poorer faces out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print groups.json on stdout as well.")
+@gallery_options(required=False)
+@analyzer_options
+def group(
+    pictures: tuple[str, ...],
+    out: Path,
+    fmr: float | None,
+    threshold: float | None,
+    min_quality: float,
+    as_json: bool,
+    gallery: str | None,
+    key: Path | None,
+    detector: str,
+    embedder: str | None,
+    min_face: float | None,
+) -> int:
+    """Sort the faces of PICTURES by person: who, how often, with whom.
+
+    Writes report.html, groups.json and a contact sheet of each person who is seen more than once into DIR. With
+    --gallery, people that it knows are named. The exit status is 1 if a picture could not be read.
+    """
+    from mien.grouping import group_faces
+    from mien.images import find_images
+
+    analyzer = make_analyzer(detector, embedder, min_face)
+    point = decision_point(
+        analyzer.card, fmr=GROUP_FMR if fmr is None and threshold is None else fmr, threshold=threshold
+    )
+    known = open_gallery(gallery, key, read_only=True) if gallery else None
+    paths = find_images(pictures)
+    make_folder(out)
+    album, vectors = _read(analyzer.pictures(paths, crops=True), total=len(paths))
+    where = [face.picture for face in album.faces]
+    quality = [face.quality for face in album.faces]
+    grouping = group_faces(vectors, where, threshold=point.threshold, quality=quality, min_quality=min_quality)
+    names = {}
+    if known is not None:
+        with known:
+            names = _names(grouping, known, analyzer.card.id, point)
+    result = _as_json(grouping, album, names, analyzer.card.id, point)
+    _write(out, grouping, album, names, result, point)
+    if as_json:
+        echo_json(result)
+    several = sum(len(person.faces) > 1 for person in grouping.people)
+    line = f"{counted(len(album.pictures), 'picture')}: {counted(len(album.faces), 'face')}, "
+    line += f"{several} people seen more than once, {len(grouping.people) - several} seen once"
+    line += f", {len(grouping.unassigned)} too poor to tell" if grouping.unassigned else ""
+    line += f", {len(album.failures)} failed" if album.failures else ""
+    click.echo(f"{line}\n{out / 'report.html'}", err=True)
+    return 1 if album.failures else 0
+
+
+def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
+    """Keep of each picture what the report needs: vectors and small JPEGs."""
+    import numpy as np
+
+    from mien.images import encode_image
+    from mien.reporting import thumbnail
+    from mien.reporting.groups import Album
+
+    album = Album()
+    vectors: list[np.ndarray] = []
+    picture: Picture
+    with progress(total) as advance:
+        for picture in results:
+            if picture.error is not None:
+                click.echo(f"mien: {picture.error}", err=True)
+            thumbs = []
+            for face in picture.faces:
+                assert face.crop is not None and face.embedding is not None, "both were asked for"
+                thumbs.append(encode_image(thumbnail(face.crop, _THUMB_SIDE), quality=85))
+                vectors.append(face.embedding.vector)
+            album.add(picture, thumbs)
+            advance()
+    return album, np.stack(vectors) if vectors else np.empty((0, 1), np.float32)
+
+
+def _names(grouping: Grouping, gallery: Gallery, model: str, point: OperatingPoint) -> dict[int, Name]:
+    """Look everybody up; of two people with one name the more similar keeps it."""
+    from mien.reporting.groups import Name
+    from mien.types import Embedding
+
+    best: dict[str, tuple[float, int]] = {}
+    for person in grouping.people:
+        for candidate in gallery.identify(Embedding(model, person.centre), point.threshold):
+            best[candidate.subject] = max(best.get(candidate.subject, (-2.0, 0)), (candidate.score, person.id))
+    return {number: Name(subject, score) for subject, (score, number) in best.items()}
+
+
+def _as_json(
+    grouping: Grouping, album: Album, names: dict[int, Name], model: str, point: OperatingPoint
+) -> dict[str, Any]:
+    who = grouping.person_of()
+    order = {face: place for picture in album.pictures for place, face in enumerate(picture.faces)}
+
+    def picture_of(number: int) -> dict[str, Any]:
+        picture = album.pictures[number]
+        if picture.error is not None:
+            return {**path_as_json(picture.path), "error": picture.error}
+        faces = [{"person": who.get(f), "quality": round(album.faces[f].quality, 4)} for f in picture.faces]
+        return {**path_as_json(picture.path), "width": picture.width, "height": picture.height, "faces": faces}
+
+    people = [
+        {
+            "id": person.id,
+            "name": names[person.id].subject if person.id in names else None,
+            "faces": [[album.faces[face].picture, order[face]] for face in person.faces],
+            "pictures": list(person.pictures),
+            "with": [{"person": other, "pictures": count} for other, count in grouping.companions(person.id)],
+            "agreement": round(person.agreement, 4),
+        }
+        for person in grouping.people
+    ]
+    counts = {
+        "pictures": len(album.pictures),
+        "failed": len(album.failures),
+        "faces": len(album.faces),
+        "people": len(people),
+        "unassigned": len(grouping.unassigned),
+    }
+    pictures = [picture_of(number) for number in range(len(album.pictures))]
+    head = {"schema": SCHEMA, "embedder": model, "operating_point": plain(point), "counts": counts}
+    return {**head, "people": people, "pictures": pictures}
+
+
+def _write(
+    out: Path, grouping: Grouping, album: Album, names: dict[int, Name], result: dict[str, Any], point: OperatingPoint
+) -> None:
+    import json
+
+    from mien.images import save_image
+    from mien.reporting.groups import group_page, person_sheet
+    from mien.reporting.html import write_text
+
+    several = [person for person in grouping.people if len(person.faces) > 1]
+    with progress(len(several), "sheets") as advance:
+        for person in several:
+            name = names[person.id].subject if person.id in names else None
+            save_image(out / f"person-{person.id:04}.png", person_sheet(person, album, name=name))
+            advance()
+    write_text(out / "groups.json", json.dumps(plain(result), allow_nan=False) + "\n")
+    write_text(
+        out / "report.html", group_page(grouping, album, title=_title(album.pictures), basis=basis(point), names=names)
+    )
+
+
+def _title(pictures: Sequence[object]) -> str:
+    return f"Who is in {counted(len(pictures), 'picture')}"
+
+
+def basis(point: OperatingPoint) -> str:
+    """Say in a sentence how it was decided."""
+    import math
+
+    where = f"Faces are one person where their mean cosine similarity is at least {point.threshold:.3f}"
+    if math.isnan(point.fnmr):
+        return f"{where}, as asked for."
+    return f"{where}: a false match rate of {point.fmr:.1g} for two faces (measured on {point.dataset})."
