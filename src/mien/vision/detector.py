@@ -115,6 +115,8 @@ class Detector:
             rows = suppress(self._refined(image, rows)[0])
         if self.min_face is not None:
             rows = rows[np.sqrt((rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])) >= self.min_face]
+        inside = (rows[:, :2] < (image.shape[1], image.shape[0])).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
+        rows = rows[inside]
         order = np.argsort(-(rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1]), kind="stable")
         return [_detection(rows[i], image.shape[1], image.shape[0]) for i in order]
 
@@ -186,16 +188,14 @@ class Detector:
 
 
 def suppress(rows: Rows, *, overlap: float = 0.3) -> Rows:
-    """Keep the best row of each heap of overlapping boxes (greedy non-maximum suppression), best first."""
-    rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    keep: list[int] = []
-    alive = np.ones(len(rows), dtype=bool)
-    for i in range(len(rows)):
-        if not alive[i]:
-            continue
-        keep.append(i)
-        alive[i:] &= _overlap(rows[i:, :4], rows[i, :4]) < overlap
-    return rows[keep]
+    """Keep the best row of each heap of overlapping boxes (greedy non-maximum suppression), best first.
+
+    Boxes without extent, which a network may answer where it is unsure, are dropped.
+    """
+    rows = rows[np.isfinite(rows).all(axis=1) & (rows[:, 2:4] > rows[:, :2]).all(axis=1)]
+    boxes = np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2]], axis=1)
+    keep = cv2.dnn.NMSBoxes(boxes.tolist(), rows[:, 4].tolist(), 0.0, overlap)
+    return rows[np.asarray(keep, dtype=np.intp).ravel()]
 
 
 def _overlap(boxes: Float32[np.ndarray, "n 4"], box: Float32[np.ndarray, "corners=4"]) -> Float32[np.ndarray, " n"]:
