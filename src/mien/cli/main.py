@@ -79,7 +79,7 @@ def cli(offline: bool, threads: int | None, device: str | None) -> None:
 def main() -> NoReturn:
     """Run the command line: a user's mistake is one line and status 1 or 2, never a traceback."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="mien", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
