@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mien.gallery import Gallery
+from mien.types import Embedding, as_unit
 
-from .made_up import People, enrol
+from .made_up import MODEL, People, enrol
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "crash.py"
 
@@ -99,5 +100,5 @@ def test_a_disk_that_takes_no_more_is_one_line_and_loses_nothing(path):
     with Gallery(path) as gallery:
         assert len(gallery) == len(acknowledged) > 3
         assert gallery.check().ok
-        assert gallery.search(People().embedding("s0"))[0].subject == "s0"
+        assert gallery.search(Embedding(MODEL, as_unit(gallery.vectors("s0")[0])))[0].subject == "s0"
         enrol(gallery, People(seed=1), "afterwards")

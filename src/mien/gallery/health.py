@@ -68,7 +68,7 @@ def check(gallery: Gallery, *, mate_score: float, probes: int) -> CheckReport:
     if cropless:
         notes.append(f"{cropless} samples have no crop and could not move to another embedder.")
     recall: tuple[Recall, ...] = ()
-    kind = "empty"
+    kind = "unknown" if problems else "empty"
     if not problems and active is not None:
         kind, recall, said, wrong = _check_index(gallery, mate_score=mate_score, probes=probes)
         notes += said
@@ -101,7 +101,8 @@ def _row_problems(gallery: Gallery) -> list[str]:
             image = cipher.open(stored, "crop", sample_id)
             if cipher.fingerprint(image, "crop", "digest") != digest:
                 wrong["crops differ from their digest"].append(sample_id)
-            decode_crop(image)
+            else:
+                decode_crop(image)
         except GalleryError:
             wrong["crops do not open"].append(sample_id)
     for sample_id, model_id, stored, dimension in ask(

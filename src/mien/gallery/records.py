@@ -156,7 +156,7 @@ class CheckReport:
         subjects: Rows seen.
         samples: Rows seen.
         templates: Rows seen.
-        index: "exact", "coded" or "empty".
+        index: "exact", "coded", "empty", or "unknown" where rows are damaged.
         recall: Of the index against exact search; empty where search is exact.
     """
 
