@@ -28,13 +28,17 @@ TEMPLATES: dict[str, tuple[int, tuple[tuple[float, float], ...]]] = {
 
 
 def similarity_transform(
-    source: Float[np.ndarray, "points 2"], target: Float[np.ndarray, "points 2"]
+    source: Float[np.ndarray, "points 2"],
+    target: Float[np.ndarray, "points 2"],
+    *,
+    weights: Float[np.ndarray, " points"] | None = None,
 ) -> Float64[np.ndarray, "2 3"]:
     """Fit rotation, uniform scale and shift that carry ``source`` onto ``target`` with least squared error.
 
     Args:
         source: Points (x, y), shape (points, 2), at least two distinct ones.
         target: Where they should go, shape (points, 2).
+        weights: How much each point counts; default all alike.
 
     Returns:
         The matrix [sR | t], shape (2, 3), for ``target = sR @ source + t``.
@@ -43,10 +47,12 @@ def similarity_transform(
     """
     p = np.asarray(source, dtype=np.float64) @ np.array([1, 1j])
     q = np.asarray(target, dtype=np.float64) @ np.array([1, 1j])
-    p0, q0 = p.mean(), q.mean()
-    spread = np.vdot(p - p0, p - p0).real
+    w = np.ones(len(p)) if weights is None else np.asarray(weights, dtype=np.float64)
+    w = w / w.sum()
+    p0, q0 = w @ p, w @ q
+    spread = np.vdot(p - p0, w * (p - p0)).real
     # Landmarks that fall on one point fit no rotation: keep the picture upright at unit scale.
-    a = np.vdot(p - p0, q - q0) / spread if spread > 0 else 1.0 + 0.0j
+    a = np.vdot(p - p0, w * (q - q0)) / spread if spread > 0 else 1.0 + 0.0j
     b = q0 - a * p0
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
@@ -57,6 +63,7 @@ def align(
     *,
     points: Float[np.ndarray, "5 2"],
     side: int,
+    weights: Float[np.ndarray, "5"] | None = None,
 ) -> UInt8[np.ndarray, "side side 3"]:
     """Cut the face out upright, landmarks as near as possible to the template's points.
 
@@ -67,11 +74,12 @@ def align(
         landmarks: Five points (x, y) px in ``image``, shape (5, 2).
         points: Where they belong in the crop, px, shape (5, 2).
         side: Width and height of the crop in px.
+        weights: How much each landmark counts; default all alike.
 
     Returns:
         The crop, RGB uint8, shape (side, side, 3); black where it leaves the picture.
     """
-    matrix = similarity_transform(landmarks, points)
+    matrix = similarity_transform(landmarks, points, weights=weights)
     shrink = 1.0 / max(float(np.hypot(matrix[0, 0], matrix[1, 0])), 1e-6)
     if shrink > 2.0:
         image, matrix = _shrunk(image, matrix, factor=int(shrink), side=side)

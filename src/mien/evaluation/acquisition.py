@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from mien.alignment import TEMPLATES
-from mien.analyzer import main_face
+from mien.analyzer import central_face, main_face
 from mien.errors import EvaluationError, ImageError
 from mien.images import load_image
 from mien.types import Picture
@@ -82,21 +82,24 @@ def acquire(
     analyzer: AnalyzerLike,
     paths: Sequence[Path],
     *,
+    central: bool = False,
     digests: bool = False,
     progress: Callable[[], None] | None = None,
 ) -> Samples:
-    """Find the main face of each picture and embed it; each picture is analysed once.
+    """Find the face that each picture is of and embed it; each picture is analysed once.
 
     Args:
         analyzer: Finds and embeds faces.
         paths: Pictures.
+        central: Take the face nearest to the middle, however small, where the data's labels mean that one.
         digests: Note each picture's digest.
         progress: Called after each one.
     """
     vectors: list[Float32[np.ndarray, " dimension"] | None] = []
     seen, fta, unreadable = [], [], {}
+    meant = central_face if central else main_face
     for number, picture in enumerate(analyzer.pictures(paths, embed=True, digests=digests)):
-        face = main_face(picture.faces, picture.width, picture.height) if picture.error is None else None
+        face = meant(picture.faces, picture.width, picture.height) if picture.error is None else None
         embedding = face.embedding if face else None
         if picture.error is not None:
             unreadable[number] = picture.error

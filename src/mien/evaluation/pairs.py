@@ -35,6 +35,7 @@ class PairSet:
         folds: Fold of each comparison, shape (pairs,).
         subjects: Subject of each picture, for resampling, shape (pictures,).
         aligned: True where the pictures are crops on the ArcFace template already.
+        central: True where a label means the face in the middle of the picture, as LFW's do.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PairSet:
     folds: Int[np.ndarray, " pairs"]
     subjects: Int[np.ndarray, " pictures"]
     aligned: bool = False
+    central: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.pictures) == len(self.sources) == len(self.subjects), "one source and subject a picture"
@@ -130,7 +132,7 @@ def _lfw_pairs(path: Path, root: Path, lines: Sequence[str]) -> PairSet:
     _refuse_missing(path, root, [stem for stem, file in zip(book.keys, found, strict=True) if file is None])
     sources = [file for file in found if file is not None]
     pictures = [file.relative_to(root).as_posix() for file in sources]
-    return _pair_set(path, pictures, sources, sides, same, folds, subjects=_numbered(book.subjects))
+    return _pair_set(path, pictures, sources, sides, same, folds, subjects=_numbered(book.subjects), central=True)
 
 
 def _lfw_stem(name: str, number: str) -> str:
@@ -209,6 +211,7 @@ def _pair_set(
     *,
     subjects: Int[np.ndarray, " pictures"],
     aligned: bool = False,
+    central: bool = False,
 ) -> PairSet:
     if not any(same) or all(same):
         raise EvaluationError(
@@ -225,6 +228,7 @@ def _pair_set(
         folds=folds,
         subjects=subjects,
         aligned=aligned,
+        central=central,
     )
 
 

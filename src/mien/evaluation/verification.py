@@ -180,7 +180,7 @@ def verify_pairs(
     if pairs.aligned:
         samples = acquire_aligned(analyzer, cast(tuple[bytes, ...], pairs.sources), progress=progress)
     else:
-        samples = acquire(analyzer, cast(tuple[Any, ...], pairs.sources), progress=progress)
+        samples = acquire(analyzer, cast(tuple[Any, ...], pairs.sources), central=pairs.central, progress=progress)
     card = analyzer.embedder.card
     return measure_pairs(samples, pairs, card=card, detector="" if pairs.aligned else analyzer.detector)
 
