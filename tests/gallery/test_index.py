@@ -192,6 +192,7 @@ class TestFolder:
         late = unit(rng, 40, 24)
         coded.add(np.arange(5001, 5041), late.astype(np.float16))
         coded.append(folder)
+        assert coded.unsaved == 0
         coded.append(folder)
         loaded = CodedIndex.load(folder)
         assert len(loaded) == len(vectors) + 40
@@ -223,6 +224,7 @@ class TestFolder:
         assert vectors[1499].astype(np.float16).tobytes() not in data
         loaded = CodedIndex.load(folder)
         assert loaded.stamp.erasures == 4 and len(loaded) == len(vectors) - 2
+        assert loaded.wasted == 2 / len(vectors)
         assert not np.isin(loaded.search(vectors[[2, 1499]], 20)[0], gone).any()
         assert loaded.search(vectors[[0, 2400]], 1)[0][:, 0].tolist() == [1, 2401]
 

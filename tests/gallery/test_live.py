@@ -154,6 +154,7 @@ def test_many_erased_rows_make_a_new_index_worth_while(large, path, people):
     with Gallery(path) as again:
         assert names(again, people, "s200", "s298") == ["s200", "s298"]
         assert again.check().ok
+        assert CodedIndex.load(again.index_folder).wasted == 0
 
 
 def test_read_only_uses_a_stored_index_and_writes_none(large, path, people):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from mien.errors import GalleryError
-from mien.gallery.index import CodedIndex
+from mien.gallery.index import EVERYTHING, CodedIndex
 from mien.gallery.records import CheckReport, Finding, Recall
 from mien.metrics.intervals import wilson
 from mien.types import as_unit
@@ -144,10 +144,10 @@ def _check_index(
         recall = measure_recall(index, mate_score=mate_score, probes=probes)
         if all(measured.rate >= LEAST_RECALL for measured in recall) or index.stamp.depth >= len(index):
             break
-        depth = 4 * index.stamp.depth
-        depth = depth if depth <= _DEEPEST else len(index)
+        depth = 4 * index.stamp.depth if 4 * index.stamp.depth <= _DEEPEST else EVERYTHING
         index.deepen(depth, None if gallery.read_only else gallery.index_folder)
-        notes.append(f"The index missed too much and now scores {depth} templates exactly a search.")
+        told = "every template" if depth == EVERYTHING else f"{depth} templates"
+        notes.append(f"The index missed too much and now scores {told} exactly a search.")
     return ("exact" if index.stamp.depth >= len(index) else "coded"), recall, notes, []
 
 

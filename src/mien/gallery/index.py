@@ -33,11 +33,15 @@ __all__ = ["FLAT_LIMIT", "CodedIndex", "FlatIndex", "SearchIndex", "Stamp", "top
 FLAT_LIMIT = 20_000
 """Up to this many templates are searched exactly from memory: under 1.5 ms at 512-d, and nothing to train."""
 
+EVERYTHING = 1 << 40
+"""As a depth: score every template, which is exact search."""
+
 DEPTH = 512
 """Templates that are scored exactly a probe, at least; `mien gallery check` deepens it where recall asks for it."""
 
 _PARTS = 64  # sub-quantisers: 16 lose a third of the mates of 128-d templates, 32 one in forty, 64 none
 _CENTROIDS = 16  # 4 bits: what one SIMD shuffle looks up
+_ROWS_A_DEPTH = 2_000  # beyond a million templates the depth grows with them
 _TRAINING_ROWS = 40_000
 _CHUNK_ROWS = 8_192
 _FORMAT = 1
@@ -224,7 +228,7 @@ class CodedIndex:
         self._scanner = _scanner(centroids, codes if self._place is None else codes[live])
         self._ids = _Growing(ids if self._place is None else ids[live])
         self._tail = _Growing(np.empty((0, stamp.dimension), dtype=np.float16))
-        self._removed = 0
+        self._blotted, self._removed, self._saved = len(live) - self._ids.count, 0, 0
         self._last_id = stamp.last_id
 
     @classmethod
@@ -322,13 +326,13 @@ class CodedIndex:
 
     @property
     def unsaved(self) -> int:
-        """Rows that the folder does not hold yet."""
-        return self._tail.count
+        """Rows that were added since they were last written."""
+        return self._tail.count - self._saved
 
     @property
     def wasted(self) -> float:
-        """Share of rows that were erased since the index was made."""
-        return self._removed / max(self._ids.count, 1)
+        """Share of rows whose templates were erased."""
+        return (self._blotted + self._removed) / max(self._blotted + self._ids.count, 1)
 
     def add(self, ids: Int64[np.ndarray, " rows"], vectors: Float16[np.ndarray, "rows dimension"]) -> None:
         """Code more templates with the quantiser at hand and take them in."""
@@ -369,7 +373,7 @@ class CodedIndex:
     ) -> tuple[Int64[np.ndarray, "probes k"], Float32[np.ndarray, "probes k"]]:
         found = np.full((len(probes), k), -1, dtype=np.int64)
         values = np.full((len(probes), k), -np.inf, dtype=np.float32)
-        depth = min(max(self.stamp.depth, 4 * k), self._ids.count)
+        depth = min(max(self.stamp.depth, 4 * k, self._ids.count // _ROWS_A_DEPTH), self._ids.count)
         if depth == 0:
             return found, values
         rotated = np.ascontiguousarray(probes @ self._rotation, dtype=np.float32)
@@ -413,7 +417,8 @@ class CodedIndex:
         caller keeps other writers away.
         """
         stored = read_stamp(folder)
-        if stored is None or stored.build != self.stamp.build:
+        self._saved = self._tail.count
+        if stored is None or stored.build != self.stamp.build:  # somebody made it anew, with all that was there
             return
         new = np.flatnonzero(self._ids.rows > stored.last_id)
         vectors, ids = self._vectors(new), self._ids.rows[new]
