@@ -96,7 +96,7 @@ def enroll(
     mien enroll --csv people.csv               columns path and subject
 
     A picture is reported when it is stored for good. The same picture of a subject twice is one sample. Status 1 if a
-    picture was refused or failed; the others are stored all the same.
+    picture was refused or failed; the others are stored all the same. A gallery that is made with --key is encrypted.
     """
     wanted = list(_wanted(pictures, subject, table))
     analyzer = make_analyzer(detector, embedder, min_face)

@@ -114,7 +114,10 @@ def merge(into: str, other: str, gallery: str, key: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @_json
 def erase(subjects: tuple[str, ...], gallery: str, key: Path | None, yes: bool, as_json: bool) -> None:
-    """Remove SUBJECTS with all their samples for good, and prove that no byte of them remains."""
+    """Remove SUBJECTS for good, and prove it.
+
+    All their samples go; then the files are searched for what was erased.
+    """
     with open_gallery(gallery, key) as opened:
         samples = sum(opened.subject(name).samples for name in subjects)
         if not yes:
@@ -139,7 +142,10 @@ def erase(subjects: tuple[str, ...], gallery: str, key: Path | None, yes: bool, 
 @gallery.command()
 @gallery_options()
 def rebuild(gallery: str, key: Path | None) -> None:
-    """Make everything derived anew: compact the database, empty its log, rebuild the index."""
+    """Make everything derived anew.
+
+    The database is compacted, its log emptied, the index rebuilt.
+    """
     with open_gallery(gallery, key) as opened:
         opened.rebuild()
         stats = opened.stats()
@@ -151,7 +157,10 @@ def rebuild(gallery: str, key: Path | None) -> None:
 @click.option("--probes", type=click.IntRange(1), default=3000, show_default=True, help="Searches that measure recall.")
 @_json
 def check(gallery: str, key: Path | None, probes: int, as_json: bool) -> int:
-    """Examine everything, and measure what the index finds against exact search. Status 1 if something is wrong."""
+    """Examine everything, and measure the recall of search.
+
+    What the index finds is compared with exact search. Status 1 if something is wrong.
+    """
     with open_gallery(gallery, key) as opened:
         report = opened.check(mate_score=_operating_threshold(opened), probes=probes)
     if as_json:
@@ -179,7 +188,7 @@ def check(gallery: str, key: Path | None, probes: int, as_json: bool) -> int:
 @gallery_options()
 @_json
 def stats(gallery: str, key: Path | None, as_json: bool) -> None:
-    """Show counts, sizes, the embedder and calibrated thresholds."""
+    """Show counts, sizes, embedder and thresholds."""
     with open_gallery(gallery, key, read_only=True) as opened:
         found = opened.stats()
     if as_json:
@@ -208,7 +217,10 @@ def stats(gallery: str, key: Path | None, as_json: bool) -> None:
 @decision_options
 @_json
 def audit(gallery: str, key: Path | None, fmr: float | None, threshold: float | None, as_json: bool) -> None:
-    """Look for one person under two names, two persons under one, and templates that match everybody."""
+    """Look for people under wrong names.
+
+    One person under two names, two persons under one, and templates that match everybody.
+    """
     with open_gallery(gallery, key) as opened:
         card = _card(opened)
         if threshold is None and card is None:
@@ -242,7 +254,10 @@ def audit(gallery: str, key: Path | None, fmr: float | None, threshold: float | 
 @click.argument("folder", type=_FOLDER)
 @gallery_options()
 def export(folder: Path, gallery: str, key: Path | None) -> None:
-    """Write subjects, samples, templates and crops to a new FOLDER: JSON Lines and PNG, not encrypted."""
+    """Write the gallery to a new FOLDER.
+
+    Subjects, samples, templates and crops, as JSON Lines and PNG, not encrypted.
+    """
     with open_gallery(gallery, key, read_only=True) as opened:
         moved = opened.export(folder)
         if opened.encrypted:
@@ -254,7 +269,10 @@ def export(folder: Path, gallery: str, key: Path | None) -> None:
 @click.argument("folder", type=_FOLDER)
 @gallery_options()
 def import_(folder: Path, gallery: str, key: Path | None) -> None:
-    """Read a FOLDER that export wrote, all or nothing. What is there already stays; the gallery is made if need be."""
+    """Read a FOLDER that export wrote.
+
+    All of it or, on an error, nothing. What is there already stays; the gallery is made if need be.
+    """
     with open_gallery(gallery, key, create=True) as opened:
         moved = opened.import_(folder)
     already = f", {moved.already} there already" if moved.already else ""
@@ -267,7 +285,9 @@ def import_(folder: Path, gallery: str, key: Path | None) -> None:
 @gallery_options()
 @analyzer_options
 def migrate(gallery: str, key: Path | None, detector: str, embedder: str | None, min_face: float | None) -> None:
-    """Embed all stored faces with --embedder and switch to it. An interrupted migration goes on where it was.
+    """Embed all stored faces with --embedder.
+
+    When all are done the gallery switches to it; an interrupted migration goes on where it was.
 
     Pictures are not needed: the aligned crops are. Where the new embedder is aligned to another template they are
     warped to it; enrolling the pictures again would be a little better. Calibrated thresholds don't carry over.
