@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,13 +186,11 @@ def _write(
             save_image(out / f"person-{person.id:04}.png", person_sheet(person, album, name=name))
             advance()
     write_text(out / "groups.json", json.dumps(plain(result), allow_nan=False) + "\n")
-    write_text(
-        out / "report.html", group_page(grouping, album, title=_title(album.pictures), basis=basis(point), names=names)
-    )
+    write_text(out / "report.html", group_page(grouping, album, title=_title(album), basis=basis(point), names=names))
 
 
-def _title(pictures: Sequence[object]) -> str:
-    return f"Who is in {counted(len(pictures), 'picture')}"
+def _title(album: Album) -> str:
+    return f"Who is in {counted(len(album.pictures) - len(album.failures), 'picture')}"
 
 
 def basis(point: OperatingPoint) -> str:

@@ -1,0 +1,390 @@
+"""All of it in a few seconds, on a public-domain portrait and drawn faces: find, enrol, degrade, identify, group."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mien import zoo
+from mien.drawing import draw_face, draw_scene
+from mien.images import digest, encode_image, load_image, save_image
+from mien.types import Face, OperatingPoint
+
+if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
+    from mien.grouping import Grouping
+
+__all__ = ["Demo", "Trial", "degradations", "run", "summary"]
+
+RGB = UInt8[np.ndarray, "height width 3"]
+
+PORTRAIT = "astronaut"
+ENROLLED = {"drawn one": 18, "drawn two": 78, "drawn three": 28, "drawn four": 64, "drawn five": 53}
+STRANGERS = {"a stranger": 39}
+"""Drawn subjects whom the default embedder tells apart. It learned from photographs: many drawings look alike to it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """One probe and what came of it.
+
+    Attributes:
+        title: What was done to the picture.
+        image: The probe.
+        expected: Who it is; None for a stranger.
+        found: False where no face was found: a failure to acquire.
+        candidate: The most similar subject of the gallery.
+        score: Its cosine similarity; None where no face was found.
+        probability: That both are one subject, at even odds; nan where the model was not calibrated.
+        match: Whether the score reaches the threshold.
+    """
+
+    title: str
+    image: RGB
+    expected: str | None
+    found: bool
+    candidate: str = ""
+    score: float | None = None
+    probability: float = math.nan
+    match: bool = False
+
+    @property
+    def named(self) -> str | None:
+        """The name that was given; None for nobody."""
+        return self.candidate if self.match else None
+
+    @property
+    def right(self) -> bool:
+        """Whether the name is the right one, or rightly nobody's."""
+        return self.found and self.named == self.expected
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Demo:
+    """What was shown: the trials, where they were decided, and how long it took in seconds."""
+
+    report: Path
+    trials: tuple[Trial, ...]
+    point: OperatingPoint
+    analyze_ms: float
+    seconds: float
+
+
+def degradations(face_side: float, landmarks: np.ndarray) -> dict[str, Callable[[RGB], RGB]]:
+    """Return ways to make a portrait worse, by name.
+
+    Args:
+        face_side: Side of the face in px, which blur and shrinking are measured by.
+        landmarks: Five points of the face in px, which the covers lie on.
+    """
+    rng = np.random.default_rng(0)
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
+
+    def noisy(image: RGB) -> RGB:
+        return _bytes(image + rng.normal(0, 42, image.shape))
+
+    def dark(image: RGB) -> RGB:
+        return _bytes(image * 0.10 + rng.normal(0, 2.5, image.shape))
+
+    def turned(image: RGB) -> RGB:
+        height, width = image.shape[:2]
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 32, 1.0)
+        return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def covered(image: RGB, centre: np.ndarray, width: float, height: float, colour: tuple[int, int, int]) -> RGB:
+        image = image.copy()
+        half = np.array([width, height]) * face_side / 2
+        (left, top), (right, bottom) = (np.round(centre + s * half).astype(int).tolist() for s in (-1, 1))
+        cv2.rectangle(image, (left, top), (right, bottom), colour, -1, cv2.LINE_AA)
+        return image
+
+    def smaller(image: RGB, side: float) -> RGB:
+        scale = side / face_side
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    return {
+        "as it is": lambda image: image,
+        "face of 32 px": lambda image: smaller(image, 32),
+        "face of 20 px": lambda image: smaller(image, 20),
+        "out of focus": lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), face_side / 22), np.uint8),
+        "a tenth of the light": dark,
+        "noise": noisy,
+        "JPEG, quality 5": lambda image: load_image(encode_image(image, quality=5)),
+        "leaning by 32°": turned,
+        "mouth covered": lambda image: covered(
+            image, mouth + np.array([0, face_side * 0.03]), 0.78, 0.36, (126, 167, 190)
+        ),
+        "eyes covered": lambda image: covered(image, eyes, 0.95, 0.22, (20, 20, 22)),
+    }
+
+
+def run(out: Path, *, analyzer: Analyzer | None = None, fmr: float = 1e-3, portrait: RGB | None = None) -> Demo:
+    """Show everything once; write report.html, pictures and a gallery into a folder.
+
+    Args:
+        out: An existing folder.
+        analyzer: Default a new one with the default models.
+        fmr: False match rate to decide at.
+        portrait: A picture with one face; default the public-domain one, pulled at first use.
+    """
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
+    from mien.matching import operating_point
+
+    portrait = load_image(zoo.path(PORTRAIT)) if portrait is None else portrait
+    analyzer = analyzer or Analyzer()
+    _ = analyzer.analyze(np.zeros((64, 64, 3), np.uint8))  # open the networks: models being pulled is not our time
+    start = time.perf_counter()
+    point = operating_point(analyzer.card, fmr)
+    with Gallery(out / "gallery.mien", model=analyzer.card.id) as gallery:
+        face = _only(analyzer.analyze(portrait, crops=True))
+        gallery.enrol("the astronaut", face, source_hash=digest(portrait))
+        enrolled = {"the astronaut": face}
+        for name, subject in ENROLLED.items():
+            drawn = draw_face(subject, side=320).image
+            enrolled[name] = _only(analyzer.analyze(drawn, crops=True))
+            gallery.enrol(name, enrolled[name], source_hash=digest(drawn))
+
+        close, marks = _closer(portrait, face)
+        worse = [
+            _try(analyzer, gallery, point, title, change(close), "the astronaut")
+            for title, change in degradations(face.box.side, marks).items()
+        ]
+        others = [
+            _try(analyzer, gallery, point, title, picture, expected) for title, picture, expected in _other_pictures()
+        ]
+        scene = _scene(analyzer, gallery, point)
+    times = []
+    for _ in range(5):
+        before = time.perf_counter()
+        analyzer.analyze(portrait)
+        times.append((time.perf_counter() - before) * 1e3)
+
+    from mien.reporting import annotate
+
+    hero = annotate(portrait, [face], ["the astronaut"])
+    save_image(out / "portrait.png", hero)
+    save_image(out / "crowd.png", scene)
+    grouping, thumbs, pictures = _grouped(analyzer, point)
+    trials = (*worse, *others)
+    _save_sheet(out / "trials.png", trials)
+    demo = Demo(out / "report.html", trials, point, float(np.median(times)), time.perf_counter() - start)
+    _write_page(demo, hero, scene, enrolled, (worse, others), (grouping, thumbs, pictures), analyzer)
+    return demo
+
+
+def _only(faces: tuple[Face, ...]) -> Face:
+    assert faces, "the demonstration's own pictures show a face"
+    return faces[0]
+
+
+def _bytes(image: np.ndarray) -> RGB:
+    return np.asarray(np.clip(image + 0.5, 0, 255), dtype=np.uint8)
+
+
+def _closer(image: RGB, face: Face) -> tuple[RGB, np.ndarray]:
+    """Cut the head out, with its landmarks in px of the cut."""
+    side = int(face.box.side * 2.5)
+    x = int(np.clip((face.box.left + face.box.right) / 2 - side / 2, 0, max(image.shape[1] - side, 0)))
+    y = int(np.clip((face.box.top + face.box.bottom) / 2 - side / 2, 0, max(image.shape[0] - side, 0)))
+    return image[y : y + side, x : x + side].copy(), face.landmarks - np.array([x, y], np.float32)
+
+
+def _try(
+    analyzer: Analyzer, gallery: Gallery, point: OperatingPoint, title: str, image: RGB, expected: str | None
+) -> Trial:
+    from mien.matching import probability
+
+    faces = analyzer.analyze(image)
+    if not faces or faces[0].embedding is None:
+        return Trial(title, image, expected, found=False)
+    best = gallery.search(faces[0].embedding, 1)[0]
+    chance = probability(analyzer.card, best.score)
+    return Trial(title, image, expected, True, best.subject, best.score, chance, best.score >= point.threshold)
+
+
+def _other_pictures() -> list[tuple[str, RGB, str | None]]:
+    moods = ("happiness", "surprise", "anger", "sadness", "happiness")
+    rows: list[tuple[str, RGB, str | None]] = []
+    for i, (name, subject) in enumerate(ENROLLED.items()):
+        turn = (-14.0, 12.0, 0.0, -8.0, 16.0)[i]
+        picture = draw_face(subject, side=320, expression=moods[i], yaw=turn, roll=turn / 3, seed=i + 1).image
+        rows.append((f"{moods[i]}, turned" if turn else moods[i], picture, name))
+    for title, subject in STRANGERS.items():
+        rows.append((title, draw_face(subject, side=320, seed=3).image, None))
+        rows.append((f"{title}, smiling", draw_face(subject, side=320, expression="happiness", seed=4).image, None))
+    return rows
+
+
+def _scene(analyzer: Analyzer, gallery: Gallery, point: OperatingPoint) -> RGB:
+    from mien.reporting import annotate
+
+    cast = [*ENROLLED.values(), *STRANGERS.values()]
+    image = draw_scene(cast, width=1120, height=640, seed=5).image
+    faces = analyzer.analyze(image)
+    names = list(ENROLLED)
+    labels, colours = [], []
+    for face in faces:
+        assert face.embedding is not None, "analyze embeds"
+        found = gallery.identify(face.embedding, point.threshold)
+        labels.append(f"{found[0].subject}  {found[0].score:.2f}" if found else "unknown")
+        colours.append(names.index(found[0].subject) if found and found[0].subject in names else 9)
+    return annotate(image, faces, labels, colours=colours)
+
+
+def _grouped(analyzer: Analyzer, point: OperatingPoint) -> tuple[Grouping, list[bytes], int]:
+    """Draw some holiday pictures and sort them; return the grouping, a thumb a face, and the number of pictures."""
+    from mien.grouping import group_faces
+    from mien.reporting import thumbnail
+
+    rng = np.random.default_rng(7)
+    cast = [*ENROLLED.values(), *STRANGERS.values()]
+    vectors, where, thumbs = [], [], []
+    count = 10
+    for number in range(count):
+        circle = cast[:4] if rng.uniform() < 0.6 else cast[3:]
+        chosen = [int(s) for s in rng.choice(circle, size=int(rng.integers(1, 4)), replace=False)]
+        for face in analyzer.analyze(draw_scene(chosen, width=640, height=400, seed=number).image, crops=True):
+            assert face.crop is not None and face.embedding is not None, "both were asked for"
+            vectors.append(face.embedding.vector)
+            where.append(number)
+            thumbs.append(encode_image(thumbnail(face.crop, 92), quality=85))
+    return group_faces(np.stack(vectors), where, threshold=point.threshold), thumbs, count
+
+
+def _save_sheet(path: Path, trials: tuple[Trial, ...]) -> None:
+    from mien.reporting import contact_sheet
+
+    captions = [t.title for t in trials]
+    save_image(path, contact_sheet([t.image for t in trials], columns=6, side=150, captions=captions))
+
+
+def _write_page(
+    demo: Demo,
+    hero: RGB,
+    scene: RGB,
+    enrolled: dict[str, Face],
+    trials: tuple[list[Trial], list[Trial]],
+    groups: tuple[Grouping, list[bytes], int],
+    analyzer: Analyzer,
+) -> None:
+    from mien.reporting import thumbnail
+    from mien.reporting.html import css_colour, data_uri, render, write_text
+
+    point = demo.point
+    scores = [t.score for t in demo.trials if t.score is not None]
+    low = min([*scores, point.threshold]) - 0.04
+
+    def length(score: float) -> float:
+        return round(100 * float(np.clip((score - low) / (1 - low), 0, 1)), 1)
+
+    def row(trial: Trial) -> dict[str, object]:
+        tiny = trial.image.shape[0] < 150
+        shown = trial.image if tiny else thumbnail(trial.image, 300)
+        chance = None if math.isnan(trial.probability) else _chance(trial.probability)
+        if not trial.found:
+            verdict = "no face found"
+        elif trial.named is None:
+            verdict = "unknown"
+        else:
+            verdict = "recognised" if trial.right else "mistaken"
+        return {
+            "title": trial.title,
+            "uri": data_uri(encode_image(shown, suffix=".png" if tiny else ".jpg", quality=88)),
+            "tiny": tiny,
+            "right": trial.right,
+            "verdict": verdict,
+            "match": trial.match,
+            "score": trial.score,
+            "length": length(trial.score) if trial.score is not None else 0,
+            "probability": chance,
+            "candidate": f"{'is' if trial.match else 'nearest:'} {trial.candidate}",
+            "note": "counted as a failure to acquire",
+        }
+
+    grouping, thumbs, num_pictures = groups
+    several = [p for p in grouping.people if len(p.faces) > 1]
+    people = [
+        {
+            "id": p.id,
+            "colour": css_colour(p.id - 1),
+            "count": len(p.pictures),
+            "companions": ", ".join(f"Person {other} ({count})" for other, count in grouping.companions(p.id)[:3]),
+            "thumbs": [data_uri(thumbs[face]) for face in p.faces[:7]],
+        }
+        for p in several
+    ]
+    right = sum(t.right for t in demo.trials)
+    tiles = [(f"{demo.analyze_ms:.0f} ms", f"to find and embed a face in {_size(hero)} px")]
+    tiles += [(f"{right} of {len(demo.trials)}", "probes decided rightly"), (f"{len(enrolled)}", "subjects enrolled")]
+    tiles += [(f"{point.target_fmr:g}", "false match rate chosen")]
+    face = next(iter(enrolled.values()))
+    assert face.embedding is not None, "enrolled faces are embedded"
+    text = render(
+        "demo.html",
+        title="mien knows a face again",
+        seconds=demo.seconds,
+        portrait=data_uri(encode_image(hero, quality=90)),
+        tiles=tiles,
+        dimension=len(face.embedding.vector),
+        enrolled=[(name, data_uri(encode_image(f.crop))) for name, f in enrolled.items() if f.crop is not None],
+        point=point,
+        tick=length(point.threshold),
+        worse=[row(t) for t in trials[0]],
+        others=[row(t) for t in trials[1]],
+        strangers="one" if len(STRANGERS) == 1 else str(len(STRANGERS)),
+        scene=data_uri(encode_image(scene, quality=88)),
+        group_line=(
+            f"{num_pictures} drawn pictures with {len(thumbs)} faces: {len(several)} people are seen more than once, "
+            f"{len(grouping.people) - len(several)} once."
+        ),
+        people=people,
+        embedder=analyzer.card.id,
+        decision=_decision(point),
+    )
+    write_text(demo.report, text)
+
+
+def _size(image: RGB) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"
+
+
+def _chance(probability: float) -> str:
+    """A probability never rounds to certainty."""
+    return "> 99.9 %" if probability > 0.999 else "< 0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"
+
+
+def _decision(point: OperatingPoint) -> list[tuple[str, str]]:
+    def rate(value: float, interval: tuple[float, float]) -> str:
+        return f"{value:.2g}  (95 % interval {interval[0]:.2g} to {interval[1]:.2g})"
+
+    rows = [("threshold", f"cosine similarity {point.threshold:.4f}, for a false match rate of {point.target_fmr:g}")]
+    if not math.isnan(point.fnmr):
+        rows.append(("false matches", rate(point.fmr, point.fmr_interval)))
+        rows.append(("false non-matches", rate(point.fnmr, point.fnmr_interval)))
+        counts = f"{point.num_genuine:,} mated and {point.num_impostor:,} non-mated comparisons"
+        rows.append(("measured on", f"{point.dataset}; {counts}"))
+    return rows
+
+
+def summary(demo: Demo) -> list[str]:
+    """Return the trials as lines of text."""
+    lines = []
+    for trial in demo.trials:
+        if trial.score is None:
+            lines.append(f"{trial.title:<22} no face found")
+            continue
+        chance = "" if math.isnan(trial.probability) else f"  probability {_chance(trial.probability)}"
+        verdict = f"is {trial.candidate}" if trial.match else f"unknown (nearest: {trial.candidate})"
+        lines.append(f"{trial.title:<22} {trial.score:.3f}  {verdict}{chance}")
+    return lines
