@@ -122,9 +122,10 @@ class Detector:
 
     def _scale_for(self, width: int, height: int) -> float:
         """Return network px per picture px."""
-        long_side = max(width, height)
         if self._fixed:
-            return self._fixed / long_side
+            return self._fixed / max(width, height)
+        # A panorama is shown as large as a picture of 2 : 1 of its height: it is long, its faces are not smaller.
+        long_side = min(max(width, height), 2 * min(width, height))
         if self.min_face is not None:
             return min(_SMALLEST_FOUND / self.min_face, 4.0)
         return min(max(self.scale, 640 * self.scale / long_side), self.max_side / long_side, 4.0)
