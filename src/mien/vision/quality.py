@@ -85,8 +85,9 @@ def assess(measures: Mapping[str, float]) -> Quality:
         ((cost[i, side], _REASON[name][side]) for i, name in enumerate(MEASURES) for side in (0, 1)),
         key=lambda r: -r[0],
     )
-    reasons = tuple(dict.fromkeys(reason for amount, reason in blamed if reason and amount > 1.0))
-    return Quality(score, reasons, MappingProxyType(dict(measures)))
+    reasons = [reason for amount, reason in blamed if reason and amount > 1.0]
+    reasons += [reason for name, low, high, reason in _EXTREMES if not low <= measures[name] <= high]
+    return Quality(score, tuple(dict.fromkeys(reasons)), MappingProxyType(dict(measures)))
 
 
 _REASON: dict[str, tuple[Reason | None, Reason | None]] = {
@@ -99,6 +100,14 @@ _REASON: dict[str, tuple[Reason | None, Reason | None]] = {
     "pitch": (Reason.EXTREME_POSE, Reason.EXTREME_POSE),
     "score": (Reason.UNSURE_DETECTION, None),
 }
+
+
+_EXTREMES = (
+    # Said whatever the score: the embedder gets by with less light than a person who looks at the picture does.
+    ("brightness", 0.08, 1.0, Reason.TOO_DARK),
+    ("brightness", 0.0, 0.92, Reason.TOO_BRIGHT),
+    ("contrast", 0.03, 1.0, Reason.LOW_CONTRAST),
+)
 
 
 def _curved(name: str, value: float) -> float:
