@@ -718,7 +718,7 @@ def _mouth(canvas: _Canvas, head: _Head, pose: _Pose, shade: Plane) -> Points:
     upper, lower = (lip * (1 - 0.45 * pose.press) for lip in (look.lip_upper, look.lip_lower))
     t = np.linspace(-1, 1, 33)
     u = t * wide + 0.03 * pose.skew
-    rise = 0.016 + 0.075 * pose.corners + np.where(t > 0, 0.085 * pose.skew, 0)
+    rise = 0.016 + 0.075 * pose.corners + np.where(t > 0, 0.105 * pose.skew, 0)
     centre = mid - rise * np.abs(t) ** 1.7
     bow = 1 - np.abs(t) ** 2.1
     inner_top = centre - (gap * 0.30 + 0.022 * pose.lip_lift) * bow
