@@ -354,7 +354,7 @@ class _Head:
 
     def inverse(self, side: int) -> tuple[Plane, Plane]:
         """Return x and v of every pixel of the picture, sampled at ``side`` x ``side`` points."""
-        px = (np.arange(side, dtype=np.float32) * (self.side / side))[None]
+        px = ((np.arange(side, dtype=np.float32) + 0.5) * (self.side / side) - 0.5)[None]
         dx, dy = (px - self.centre[0]) / self.unit, (px.T - self.centre[1]) / self.unit
         (cos, sin), _ = self.turn
         return (dx * cos + dy * sin).astype(np.float32), (dy * cos - dx * sin).astype(np.float32)
@@ -474,16 +474,18 @@ def _render(subject: int, side: int, expression: str, yaw: float, roll: float, l
     surface = _surface(head, pose, sun)
     strands = None if look.style == _SHAVED else _strands(head)
 
+    shade = cv2.resize(surface.shade, (head.side, head.side))
+
     _body(canvas, head, strands)
     _skin(canvas, head, surface)
     for sign in (-1, 1):
-        _eye(canvas, head, pose, surface.shade, sign, gaze)
-        _brow(canvas, head, pose, surface.shade, sign)
+        _eye(canvas, head, pose, shade, sign, gaze)
+        _brow(canvas, head, pose, shade, sign)
     _nose(canvas, head, pose)
-    corners = _mouth(canvas, head, pose, surface.shade)
+    corners = _mouth(canvas, head, pose, shade)
     _folds(canvas, head, pose)
     if strands is not None:
-        _front_hair(canvas, head, surface, strands)
+        _front_hair(canvas, head, shade, strands)
     if look.glasses:
         _glasses(canvas, head)
 
@@ -502,7 +504,7 @@ def _render(subject: int, side: int, expression: str, yaw: float, roll: float, l
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Surface:
-    """The lit head, pixel by pixel: where on the map of the face a pixel lies, and its light."""
+    """The lit head at half the resolution: where on the map of the face a pixel lies, and its light."""
 
     map_u: Plane
     map_v: Plane
@@ -543,7 +545,10 @@ def _relief(look: _Look, pose: _Pose) -> Float32[np.ndarray, "map map"]:
 
 
 def _surface(head: _Head, pose: _Pose, sun: Float32[np.ndarray, 3]) -> _Surface:
-    x, v = head.inverse(head.side)
+    # Half the resolution is enough for light and skin: edges are drawn by polygons.
+    coarse = max(head.side // 2, 1)
+    step = head.side / coarse
+    x, v = head.inverse(coarse)
     table = np.linspace(-1.05, 1.05, 1024, dtype=np.float32)
     at = np.clip((v + 1.05) * (1023 / 2.1), 0, 1023).astype(np.int32)
     radius = np.maximum(head.radius(table), 0.02)[at]
@@ -554,8 +559,8 @@ def _surface(head: _Head, pose: _Pose, sun: Float32[np.ndarray, 3]) -> _Surface:
     map_v = (v + np.float32(1.1)) * to_map
     relief = cv2.remap(_relief(head.look, pose), map_u, map_v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     z = (depth + relief) * np.sqrt(1 - sine * sine) * np.float32(head.unit)
-    z = cv2.GaussianBlur(z, (0, 0), max(0.019 * head.unit, 0.8))
-    gx, gy = cv2.Sobel(z, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(z, cv2.CV_32F, 0, 1, scale=0.125)
+    z = cv2.GaussianBlur(z, (0, 0), max(0.019 * head.unit / step, 0.6))
+    gx, gy = (cv2.Sobel(z, cv2.CV_32F, right, 1 - right, scale=0.125 / step) for right in (1, 0))
     norm = np.float32(1) / np.sqrt(gx * gx + gy * gy + 1)
 
     def facing(towards: Float32[np.ndarray, 3]) -> Plane:
@@ -641,6 +646,7 @@ def _skin(canvas: _Canvas, head: _Head, surface: _Surface) -> None:
     lit += (0.13 * surface.shine)[..., None] * _rgb(1.0, 0.97, 0.92)
     levels = np.linspace(-0.998, 0.998, 90)
     right = np.stack([head.radius(levels), levels], 1)
+    lit = cv2.resize(lit, (head.side, head.side))
     canvas.paint(head.by(np.concatenate([right, (right * [-1, 1])[::-1]])), lit, blur=0.011, solid=True)
 
 
@@ -815,7 +821,7 @@ def _strands(head: _Head) -> Float32[np.ndarray, "side side 3"]:
     return np.asarray(cv2.resize(colour.astype(np.float32), (head.side, head.side)), dtype=np.float32)
 
 
-def _front_hair(canvas: _Canvas, head: _Head, surface: _Surface, strands: Float32[np.ndarray, "side side 3"]) -> None:
+def _front_hair(canvas: _Canvas, head: _Head, shade: Plane, strands: Float32[np.ndarray, "side side 3"]) -> None:
     look, line, style = head.look, head.look.hairline, head.look.style
     hangs = style in (_LONG, _BOB)
     volume = {_SHORT: 0.07, _QUIFF: 0.11, _LONG: 0.10, _BOB: 0.13, _BUN: 0.045}[style]
@@ -840,7 +846,7 @@ def _front_hair(canvas: _Canvas, head: _Head, surface: _Surface, strands: Float3
     if made := canvas.mask(outline + np.array([0, 0.035 * head.unit]), 0.045):  # its shadow on the skin
         window, cover = made
         canvas.colour[window] *= 1 - 0.34 * (cover * canvas.alpha[window])[..., None]
-    canvas.paint(outline, strands, blur=0.017, shade=np.clip(surface.shade * 0.55 + 0.5, 0, 1.2), solid=True)
+    canvas.paint(outline, strands, blur=0.017, shade=np.clip(shade * 0.55 + 0.5, 0, 1.2), solid=True)
 
 
 def _glasses(canvas: _Canvas, head: _Head) -> None:

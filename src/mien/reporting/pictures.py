@@ -179,7 +179,7 @@ def _chip(
     font = _font(em)
     text = _shortened(text, font, size[0] - 2 * em)
     length = font.getlength(text)
-    wide, high = length + em * 0.9, em * 1.55
+    wide, high = length + em * 1.05, em * 1.55
     x = float(np.clip(left, 0, max(size[0] - wide, 0)))
     gap = em * 0.3
     places = [top - high - gap, bottom + gap, top + gap, bottom - high - gap]
@@ -193,7 +193,7 @@ def _chip(
     pen.rounded_rectangle(
         (x + em * 0.26, y + high * 0.26, x + em * 0.26 + bar, y + high * 0.74), bar / 2, (*colour, 255)
     )
-    pen.text((x + em * 0.62, y + high / 2), text, font=font, fill=(255, 255, 255, 255), anchor="lm")
+    pen.text((x + em * 0.70, y + high / 2), text, font=font, fill=(255, 255, 255, 255), anchor="lm")
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
