@@ -150,6 +150,13 @@ def test_an_animation_gives_its_first_frame(fmt):
     assert load_image(data)[5, 5].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_picture_is_converted_like_a_small_one(rng, mode):
+    tile = Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8)).convert(mode)
+    large = tile.resize((2000, 2050), Image.Resampling.NEAREST)
+    assert np.array_equal(load_image(large), np.asarray(large.convert("RGB")))
+
+
 def test_one_pixel_is_a_picture():
     assert load_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
 

@@ -428,9 +428,19 @@ def _rgb(picture: Image.Image, name: str) -> RGB:
     profile = picture.info.get("icc_profile")
     if profile and mode in ("RGB", "CMYK") and not _is_srgb(profile):
         picture = _to_srgb(picture, profile)
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    return np.array(picture)
+    return _pixels(picture)
+
+
+def _pixels(picture: Image.Image) -> RGB:
+    """Convert to an array, a large picture in strips, so that it exists twice for a moment and not four times."""
+    width, height = picture.size
+    if width * height < 4_000_000:
+        return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    image = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, 256):
+        strip = picture.crop((0, top, width, min(top + 256, height)))
+        image[top : top + 256] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    return image
 
 
 def _eight_bits(values: np.ndarray, name: str) -> UInt8[np.ndarray, "height width"]:
