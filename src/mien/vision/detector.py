@@ -32,6 +32,7 @@ Image = UInt8[np.ndarray, "height width 3"]
 
 _STRIDE = 32  # every network here halves its input five times
 _SMALLEST_FOUND = 12  # px at the network's input: below this face side recall falls off, see docs/decisions.md
+_LARGEST_CLOSE = 96  # px at the network's input: larger faces are found in a view from farther away
 _TILE = 1280  # px: larger inputs are cut into tiles, so that memory stays flat
 _OVERLAP = 192  # px of two neighbouring tiles at the network's input: the largest face that only tiles would see
 _REFINED_FACE, _REFINED_SIDE = 72, 128  # px: a face is shown to the second look at one size, with room around it
@@ -104,8 +105,12 @@ class Detector:
         Args:
             image: RGB uint8, shape (height, width, 3).
         """
-        scale = self._scale_for(image.shape[1], image.shape[0])
-        rows = suppress(np.concatenate([self._rows(part, x, y, scale) for part, x, y in _tiles(image, scale)]))
+        scales = self._scales_for(image.shape[1], image.shape[0])
+        views = [self._view(image, scale) for scale in scales]
+        for i, scale in enumerate(scales[:-1]):
+            # What looks large in a close view is a part of a face, or half of one at the edge of a tile.
+            views[i] = views[i][_sides(views[i]) * scale <= _LARGEST_CLOSE]
+        rows = suppress(np.concatenate(views))
         if self.second is not None:
             rows, sure = self.second._refined(image, rows)
             rows = suppress(rows[sure])
@@ -114,21 +119,29 @@ class Detector:
         elif self.refine and len(rows):
             rows = suppress(self._refined(image, rows)[0])
         if self.min_face is not None:
-            rows = rows[np.sqrt((rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])) >= self.min_face]
+            rows = rows[_sides(rows) >= self.min_face]
         inside = (rows[:, :2] < (image.shape[1], image.shape[0])).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
         rows = rows[inside]
-        order = np.argsort(-(rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1]), kind="stable")
+        order = np.argsort(-_sides(rows), kind="stable")
         return [_detection(rows[i], image.shape[1], image.shape[0]) for i in order]
 
-    def _scale_for(self, width: int, height: int) -> float:
-        """Return network px per picture px."""
+    def _scales_for(self, width: int, height: int) -> list[float]:
+        """Return network px per picture px: one view, or a close one for small faces and ever farther ones."""
         if self._fixed:
-            return self._fixed / max(width, height)
+            return [self._fixed / max(width, height)]
         # A panorama is shown as large as a picture of 2 : 1 of its height: it is long, its faces are not smaller.
         long_side = min(max(width, height), 2 * min(width, height))
-        if self.min_face is not None:
-            return min(_SMALLEST_FOUND / self.min_face, 4.0)
-        return min(max(self.scale, 640 * self.scale / long_side), self.max_side / long_side, 4.0)
+        usual = min(max(self.scale, 640 * self.scale / long_side), self.max_side / long_side, 4.0)
+        if self.min_face is None:
+            return [usual]
+        scales = [min(_SMALLEST_FOUND / self.min_face, 4.0)]
+        while scales[-1] > 1.5 * usual:
+            scales.append(max(scales[-1] / 4, usual))
+        return scales
+
+    def _view(self, image: Image, scale: float) -> Rows:
+        """Detect at one scale, in tiles where the picture is large."""
+        return suppress(np.concatenate([self._rows(part, x, y, scale) for part, x, y in _tiles(image, scale)]))
 
     def _rows(self, image: Image, left: int, top: int, scale: float) -> Rows:
         """Detect in one tile; return rows in px of the whole picture."""
@@ -160,8 +173,7 @@ class Detector:
         embedded depends less on how far the person stood.
         """
         sure = np.zeros(len(rows), dtype=bool)
-        sides = np.sqrt((rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1]))
-        scales = _REFINED_FACE / np.maximum(sides, 1.0)
+        scales = _REFINED_FACE / np.maximum(_sides(rows), 1.0)
         centres = (rows[:, 0:2] + rows[:, 2:4]) / 2
         matrices = [
             np.array([[s, 0, _REFINED_SIDE / 2 - s * x], [0, s, _REFINED_SIDE / 2 - s * y]])
@@ -197,6 +209,11 @@ def suppress(rows: Rows, *, overlap: float = 0.3) -> Rows:
     boxes = np.concatenate([rows[:, :2], rows[:, 2:4] - rows[:, :2]], axis=1)
     keep = cv2.dnn.NMSBoxes(boxes.tolist(), rows[:, 4].tolist(), 0.0, overlap)
     return rows[np.asarray(keep, dtype=np.intp).ravel()]
+
+
+def _sides(rows: Rows) -> Float32[np.ndarray, " faces"]:
+    """Return face sides: geometric means of width and height."""
+    return np.asarray(np.sqrt((rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])), dtype=np.float32)
 
 
 def _overlap(boxes: Float32[np.ndarray, "n 4"], box: Float32[np.ndarray, "corners=4"]) -> Float32[np.ndarray, " n"]:
