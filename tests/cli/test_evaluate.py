@@ -105,9 +105,9 @@ def test_a_broken_list_is_refused_before_models_are_loaded(run, tmp_path):
     assert run.asked == []
 
 
-def test_a_terminal_gets_a_bar_and_a_table(run, tmp_path, monkeypatch):
+def test_a_terminal_gets_a_table(run, tmp_path, monkeypatch):
     path = write_lfw(tmp_path)
-    monkeypatch.setattr("mien.cli.evaluate._is_terminal", lambda stream: True)
+    monkeypatch.setattr("mien.cli.evaluate.is_terminal", lambda stream: True)
 
     result = run("verification", "--pairs", path)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,13 @@ import click
 from mien.cli.common import (
     analyzer_options,
     counted,
-    echo_json,
     face_as_json,
     make_analyzer,
     make_folder,
     path_as_json,
     progress,
 )
+from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
-@click.option("--json", "form", flag_value="json", help="One JSON document; see docs/json.md.")
-@click.option("--jsonl", "form", flag_value="jsonl", help="One JSON object a picture and line, as they are done.")
+@json_options
 @click.option("--embeddings", is_flag=True, help="Compute embeddings and put them into the JSON.")
 @click.option("--save", type=_FOLDER, metavar="DIR", help="Write annotated pictures here: NAME.faces.jpg.")
 @click.option("--crops", type=_FOLDER, metavar="DIR", help="Write aligned faces here: NAME.face-1.png, ...")
@@ -74,7 +72,12 @@ def analyze(
         data = None
         paths = find_images(pictures)
         results = analyzer.pictures(paths, **options)
-    with _writer(form, embeddings) as write, progress(len(paths) or None, printing=True) as advance:
+
+    def as_json(picture: Picture) -> dict[str, Any]:
+        return _as_json(picture, embeddings)
+
+    writer = record_writer(form, SCHEMA, as_json=as_json, in_words=_echo_words)
+    with writer as write, progress(len(paths) or None, printing=True) as advance:
         for picture in results:
             kept = keeper.keep(picture, picture.path if data is None else data)
             write(kept)
@@ -160,27 +163,6 @@ class _Keeper:
         return name
 
 
-@contextmanager
-def _writer(form: str | None, embeddings: bool) -> Iterator[Callable[[Picture], None]]:
-    """Yield what prints one picture. A JSON document that was broken off stays open: nobody takes it for all."""
-    if form is None:
-        yield _echo_lines
-        return
-    if form == "jsonl":
-        yield lambda picture: echo_json({"schema": SCHEMA, **_as_json(picture, embeddings)})
-        return
-    separator = f'{{"schema": "{SCHEMA}", "pictures": ['
-
-    def write(picture: Picture) -> None:
-        nonlocal separator
-        click.echo(separator)
-        echo_json(_as_json(picture, embeddings), nl=False)
-        separator = ","
-
-    yield write
-    click.echo("\n]}")
-
-
 def _as_json(picture: Picture, embeddings: bool) -> dict[str, Any]:
     name = path_as_json(picture.path or "-")
     if picture.error is not None:
@@ -190,7 +172,7 @@ def _as_json(picture: Picture, embeddings: bool) -> dict[str, Any]:
     return {**name, "width": picture.width, "height": picture.height, "faces": faces}
 
 
-def _echo_lines(picture: Picture) -> None:
+def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
         _say_error(picture)

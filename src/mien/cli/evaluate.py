@@ -6,13 +6,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mien.cli.common import is_terminal, progress
 from mien.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def verification(
     _check_writable(out, plots)
     listed = read_pairs(pairs, images=images)
     analyzer = _analyzer(detector, embedder)
-    with _progress(len(listed.pictures)) as advance:
+    with progress(len(listed.pictures)) as advance:
         report = verify_pairs(analyzer, listed, progress=advance)
     _write_json(out, report.to_json())
     if plots:
@@ -109,7 +109,7 @@ def identification(
     _check_writable(out, None)
     count = len(scan(gallery_dir).paths) + len(scan(probe_dir).paths)
     analyzer = _analyzer(detector, embedder)
-    with _progress(count) as advance:
+    with progress(count) as advance:
         report = identify_folders(analyzer, gallery_dir, probe_dir, progress=advance)
     _write_json(out, report.to_json())
 
@@ -144,21 +144,6 @@ def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
     return Analyzer(detector=detector, embedder=embedder)
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None] | None]:
-    """Show a bar on stderr where it is a terminal."""
-    if not _is_terminal(sys.stderr):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
-
-
 def _rates(label: str, rates: Mapping[str, Rate]) -> list[Row]:
     return [
         (f"{label} {name}", _percent(rate.value), _interval(rate.interval))
@@ -177,7 +162,7 @@ def _interval(interval: tuple[float, float]) -> str:
 
 def _table(title: str, rows: Sequence[Row], *, err: bool) -> None:
     """Print label, value and interval: a table on a terminal, aligned text elsewhere."""
-    if _is_terminal(sys.stderr if err else sys.stdout):
+    if is_terminal(sys.stderr if err else sys.stdout):
         from rich.console import Console
         from rich.table import Table
 
@@ -201,10 +186,6 @@ def _finish(ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[s
     if unreadable:
         click.echo(f"{len(unreadable)} pictures could not be read; they count as errors.", err=True)
         ctx.exit(1)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty()
 
 
 def _is_stdout(out: Path | None) -> bool:
