@@ -33,7 +33,7 @@ def thread_count() -> int:
     """
     wish = os.environ.get("MIEN_THREADS", "")
     if wish:
-        if not wish.isdigit() or int(wish) < 1:
+        if not wish.isdecimal() or int(wish) < 1:
             raise UsageError(f"MIEN_THREADS should be a whole number from 1, got '{wish}'.")
         return int(wish)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
