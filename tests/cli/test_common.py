@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from mien import zoo
+from mien.cli import common
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -203,6 +204,18 @@ def test_there_is_no_bar_where_nobody_reads_it(capsys):
             advance()
 
     assert capsys.readouterr() == ("", "")
+
+
+def test_data_does_not_pass_through_the_bar(monkeypatch, capsys):
+    monkeypatch.setattr(common, "_BAR_AFTER_S", 0)
+    monkeypatch.setattr(common, "is_terminal", lambda stream: stream is sys.stderr)
+
+    with progress(2) as advance:
+        for step in range(2):
+            print(step)
+            advance()
+
+    assert capsys.readouterr().out == "0\n1\n"
 
 
 WORK = """
