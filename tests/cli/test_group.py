@@ -92,6 +92,12 @@ def test_a_gallery_names_whom_it_knows(run, folder, tmp_path):
     assert "ada" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
+def test_sheets_of_an_earlier_run_do_not_stay(run, folder, tmp_path):
+    run(folder, "--threshold", "0.6")
+    run(folder, "--threshold", "0.99")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["groups.json", "report.html"]
+
+
 def test_no_faces_at_all_is_a_report_too(run, tmp_path):
     write_picture(tmp_path / "in" / "empty.png")
     result = run(tmp_path / "in", "--json")

@@ -179,6 +179,10 @@ def _write(
     from mien.reporting.groups import group_page, person_sheet
     from mien.reporting.html import write_text
 
+    if (out / "groups.json").exists():
+        # Sheets of an earlier run would pass for people of this one.
+        for stale in out.glob("person-[0-9][0-9][0-9][0-9]*.png"):
+            stale.unlink()
     several = [person for person in grouping.people if len(person.faces) > 1]
     with progress(len(several), "sheets") as advance:
         for person in several:
