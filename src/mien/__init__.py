@@ -1,12 +1,17 @@
 """Face and expression recognition that runs offline and says how sure it is.
 
-The public names below are imported when they are first used; importing `mien` itself does nothing else.
+The public names below are imported when they are first used; importing `mien` itself does nothing else, save one setting.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# The one thing that importing does, because it must come first: ONNX Runtime 1.31 and later note device and model in
+# ~/.cache/Microsoft and send it to their makers, unless this is set before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _PUBLIC = {
     "Analyzer": "mien.analyzer",
