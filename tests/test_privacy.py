@@ -19,7 +19,7 @@ time.sleep(0.3)
 
 
 def test_running_a_network_leaves_nothing_behind(tmp_path):
-    """ONNX Runtime collects facts about the machine in the user's cache folder, to be sent, unless it is told not to."""
+    """ONNX Runtime would collect facts about the machine in the cache folder, to be sent."""
     model = embedder().save(tmp_path / "m.onnx")
     (tmp_path / "home").mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}

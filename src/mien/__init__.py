@@ -1,6 +1,6 @@
 """Face and expression recognition that runs offline and says how sure it is.
 
-The public names below are imported when they are first used; importing `mien` itself does nothing else, save one setting.
+The public names below are imported when they are first used; importing `mien` sets one variable.
 """
 
 from __future__ import annotations
