@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from mien.cli import main as main_module
 from mien.cli.main import COMMANDS, cli, main
@@ -140,6 +141,17 @@ def test_analyzing_imports_nothing_that_it_does_not_need(tmp_path):
 
     heavy = {"onnx", "onnxruntime", "faiss", "rich", "scipy", "matplotlib", "jinja2", "cryptography", "pip"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_help_and_version_in_this_process():
+    from importlib.metadata import version
+
+    runner = CliRunner()
+    assert runner.invoke(cli, ["--version"]).stdout == f"mien {version('mien')}\n"
+    listed = runner.invoke(cli, ["-h"]).stdout.split("Commands:")[1]
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2] != " "] == [*COMMANDS]
+    assert cli.list_commands(click.Context(cli)) == [*COMMANDS]
+    assert cli.get_command(click.Context(cli), "bogus") is None
 
 
 def test_the_version_is_that_of_the_package():
