@@ -79,9 +79,20 @@ def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         key = click.option(
-            "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, if it is encrypted."
+            "--key",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            envvar="MIEN_GALLERY_KEY",
+            help="Its key, if it is encrypted; same as MIEN_GALLERY_KEY.",
         )
-        gallery = click.option("--gallery", required=required, metavar="FILE", help="The gallery's file.")
+        gallery = click.option(
+            "--gallery",
+            required=required,
+            metavar="FILE",
+            # Where a gallery is optional, only the command line may bring it in.
+            envvar="MIEN_GALLERY" if required else None,
+            help="The gallery's file; same as MIEN_GALLERY." if required else "The gallery's file.",
+        )
         return gallery(key(command))
 
     return add
@@ -128,7 +139,7 @@ def decision_point(
     if stored is not None:
         return stored.point
     if gallery is not None:
-        click.echo(f"mien: the gallery is not calibrated at FMR {fmr:g}; the model's threshold is used.", err=True)
+        click.echo(f"mien: the gallery is not calibrated at FMR {fmr:.2g}; the model's threshold is used.", err=True)
     return operating_point(card, fmr)
 
 
