@@ -63,7 +63,7 @@ def align(
     *,
     points: Float[np.ndarray, "5 2"],
     side: int,
-    weights: Float[np.ndarray, "5"] | None = None,
+    weights: Float[np.ndarray, "points=5"] | None = None,
 ) -> UInt8[np.ndarray, "side side 3"]:
     """Cut the face out upright, landmarks as near as possible to the template's points.
 
