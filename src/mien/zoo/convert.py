@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REVISION", "convert", "dlib_resnet", "dynamic_size", "model_bytes"]
 
-REVISION = 1
+REVISION = 2
 """Raised when a conversion changes, so that files converted before are made anew."""
 
 IR_VERSION, OPSET = 8, 13  # Old enough for every ONNX Runtime since 1.10 and for OpenCV's reader.

@@ -49,6 +49,14 @@ def blazeface(data: bytes) -> bytes:
         raise ModelError(f"The .tflite file cannot be converted: damaged, or not a BlazeFace ({error}).") from error
 
 
+def _whole(channels: int) -> int:
+    """Return how many channels a tensor gets: ONNX Runtime keeps blocks of 16 together and reorders around a broken one.
+
+    The channels added are zero everywhere. Fewer than 16 are a head's answers, or the picture's colours.
+    """
+    return channels if channels < 16 else -(-channels // 16) * 16
+
+
 class _Table:
     """A FlatBuffer table; fields are read by number."""
 
@@ -177,6 +185,8 @@ class _Converter:
                 self._node("Add", [self._name(index) for index in inputs], out)
             case "PAD":
                 before, after = self._constants[inputs[1]].astype(np.int64)[[0, 3, 1, 2]].T  # NHWC to NCHW
+                channels = self._tensors[inputs[0]].integers(0)[3]
+                after[1] = _whole(channels + after[1]) - _whole(channels)
                 amounts = self._weight(f"{out}.pads", np.concatenate([before, after]))
                 self._node("Pad", [self._name(inputs[0]), amounts], out, mode="constant")
             case "RESHAPE":
@@ -196,6 +206,8 @@ class _Converter:
         # Plain: (out, h, w, in). Depthwise: (1, h, w, out). ONNX: (out, in / group, h, w).
         filters = filters.transpose(3, 0, 1, 2) if depthwise else filters.transpose(0, 3, 1, 2)
         kernel, strides = list(filters.shape[2:]), [options.scalar(2), options.scalar(1)]
+        wider = [(0, _whole(size) - size) for size in filters.shape[:2]]
+        filters, bias = np.pad(filters, [*wider, (0, 0), (0, 0)]), np.pad(bias, wider[0])
         self._node(
             "Conv",
             [self._name(inputs[0]), self._weight(f"{out}.weight", filters), self._weight(f"{out}.bias", bias)],
