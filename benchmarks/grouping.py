@@ -105,21 +105,6 @@ def shots(identity: np.ndarray, least: int) -> np.ndarray:
     return counts[where] >= least
 
 
-def made_up_pictures(vectors: np.ndarray, identity: np.ndarray) -> dict[str, object]:
-    """Put different people into made-up pictures of three faces; see what keeping those apart is worth."""
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(vectors))
-    picture = np.empty(len(vectors), int)
-    picture[order] = np.arange(len(vectors)) // 3
-    # A person does not meet himself: a second face of the same person goes to a picture of its own.
-    seen: set[tuple[int, int]] = set()
-    for i in order:
-        if (picture[i], identity[i]) in seen:
-            picture[i] = len(vectors) + i
-        seen.add((int(picture[i]), int(identity[i])))
-    return {"apart": picture.tolist()}
-
-
 def vectors_of(analyzer: Analyzer, cache: Path | None) -> dict[str, np.ndarray]:
     if cache and cache.exists():
         with np.load(cache) as stored:
@@ -184,14 +169,6 @@ def main() -> None:
         print(rate, row)
 
     threshold = thresholds[3e-4]
-    apart = made_up_pictures(*sets["half B"])["apart"]
-    v, truth = sets["half B"]
-    result["three_faces_a_picture"] = {
-        "free": scores(truth, cluster(v, threshold=threshold)),
-        "kept_apart": scores(truth, cluster(v, threshold=threshold, apart=apart)),
-    }
-    print(result["three_faces_a_picture"])
-
     # Time: as many faces as there are, once more with noisy copies up to 10,000 and 30,000.
     result["time"] = []
     rng = np.random.default_rng(0)

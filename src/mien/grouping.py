@@ -79,7 +79,7 @@ def group_faces(
 ) -> Grouping:
     """Sort the faces of many pictures by person.
 
-    Two faces of one picture are never one person.
+    Two faces of one picture may be one person: think of collages, mirrors and screens.
 
     Args:
         vectors: Unit embeddings of one model, shape (faces, dimension).
@@ -97,7 +97,7 @@ def group_faces(
         raise UsageError(f"Expected one quality a face, got {len(quality)} for {len(pictures)} faces.")
     fit = np.ones(len(pictures), bool) if quality is None else np.asarray(quality) >= min_quality
     chosen = np.flatnonzero(fit).tolist()
-    labels = cluster(vectors[chosen], threshold=threshold, apart=[pictures[i] for i in chosen])
+    labels = cluster(vectors[chosen], threshold=threshold)
     members: dict[int, list[int]] = defaultdict(list)
     for face, label in zip(chosen, labels.tolist(), strict=True):
         members[label].append(face)
@@ -105,31 +105,24 @@ def group_faces(
     return Grouping(people, tuple(np.flatnonzero(~fit).tolist()), _together(people))
 
 
-def cluster(vectors: Vectors, *, threshold: float, apart: Sequence[int] | None = None) -> Int64[np.ndarray, " faces"]:
+def cluster(vectors: Vectors, *, threshold: float) -> Int64[np.ndarray, " faces"]:
     """Cluster unit vectors by average linkage, cut at a mean cosine similarity.
 
     Args:
         vectors: Shape (faces, dimension), unit length.
         threshold: Two clusters merge while their mean similarity is at least this, the most similar pair first.
-        apart: A number for each face; faces with the same number never share a cluster.
 
     Returns:
         A label for each face: 0 is the largest cluster; equal sizes in the order of their first faces.
-
-    Raises:
-        UsageError: ``apart`` is not one number a face.
     """
     vectors = np.asarray(vectors, np.float32)
-    if apart is not None and len(apart) != len(vectors):
-        raise UsageError(f"Expected one number a face to keep faces apart, got {len(apart)} for {len(vectors)} faces.")
     labels = np.empty(len(vectors), np.int64)
     groups: list[list[int]] = []
     for members in _components(vectors, threshold):
         if len(members) == 1:
             groups.append([int(members[0])])
             continue
-        keys = None if apart is None else [apart[i] for i in members]
-        for part in _average_linkage(vectors[members], threshold, keys):
+        for part in _average_linkage(vectors[members], threshold):
             groups.append(sorted(int(members[i]) for i in part))
     for label, part in enumerate(sorted(groups, key=lambda g: (-len(g), g[0]))):
         labels[part] = label
@@ -156,14 +149,15 @@ def _components(vectors: Vectors, threshold: float) -> list[Int64[np.ndarray, " 
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
 
 
-def _average_linkage(vectors: Vectors, threshold: float, keys: Sequence[int] | None) -> list[list[int]]:
+def _average_linkage(vectors: Vectors, threshold: float) -> list[list[int]]:
     """Merge by nearest-neighbour chains; return the members of each cluster.
 
     The mean similarity of two clusters of unit vectors is the product of their means, so clusters need no
-    similarity matrix, only their sums. A cluster that nobody is similar to is final and leaves the table: what
-    others merge into can only be less similar to it.
+    similarity matrix, only their sums: SciPy's linkage holds 8 bytes a pair, twice, which is 7 GB for 30,000 faces.
+    A cluster that nobody is similar to is final and leaves the table: what others merge into can only be less
+    similar to it.
     """
-    table = _Table(vectors.copy(), keys)
+    table = _Table(vectors.copy())
     done: list[list[int]] = []
     chain: list[int] = []
     first = 0
@@ -196,49 +190,31 @@ def _average_linkage(vectors: Vectors, threshold: float, keys: Sequence[int] | N
 
 
 class _Table:
-    """The clusters that may still merge: sums and sizes, and who must stay apart."""
+    """The clusters that may still merge: the sum of each one's vectors, its size and its members."""
 
-    def __init__(self, sums: Vectors, keys: Sequence[int] | None) -> None:
+    def __init__(self, sums: Vectors) -> None:
         self.sums = sums
         self.sizes = np.ones(len(sums), np.float32)
         self.alive = np.ones(len(sums), bool)
         self.members = [[i] for i in range(len(sums))]
-        self.keys = None if keys is None else [{key} for key in keys]
         self.num_dead = 0
-        self._index()
-
-    def _index(self) -> None:
-        """Note which clusters hold each key."""
-        self.holders: dict[int, set[int]] = defaultdict(set)
-        for place, keys in enumerate(self.keys or ()):
-            for key in keys:
-                self.holders[key].add(place)
 
     def similarity(self, place: int) -> Float32[np.ndarray, " clusters"]:
-        """Return the mean similarity of one cluster to each; minus infinity where they may not merge."""
+        """Return the mean similarity of one cluster to each; minus infinity where there is none to merge with."""
         values = self.sums @ (self.sums[place] / self.sizes[place]) / self.sizes
         values[~self.alive] = -np.inf
         values[place] = -np.inf
-        if self.keys is not None:
-            for key in self.keys[place]:
-                values[list(self.holders[key])] = -np.inf
         return np.asarray(values, np.float32)
 
     def merge(self, into: int, place: int) -> None:
         self.sums[into] += self.sums[place]
         self.sizes[into] += self.sizes[place]
         self.members[into] += self.members[place]
-        if self.keys is not None:
-            for key in self.keys[place]:
-                self.holders[key].add(into)
-            self.keys[into] |= self.keys[place]
         self.drop(place)
 
     def drop(self, place: int) -> None:
         self.alive[place] = False
         self.num_dead += 1
-        for key in self.keys[place] if self.keys is not None else ():
-            self.holders[key].discard(place)
 
     @property
     def sparse(self) -> bool:
@@ -252,9 +228,7 @@ class _Table:
         moved[keep] = np.arange(len(keep))
         self.sums, self.sizes, self.alive = self.sums[keep], self.sizes[keep], self.alive[keep]
         self.members = [self.members[i] for i in keep]
-        self.keys = None if self.keys is None else [self.keys[i] for i in keep]
         self.num_dead = 0
-        self._index()
         return moved
 
 
