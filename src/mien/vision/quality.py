@@ -45,8 +45,9 @@ def measure(
         middle of the eyes in eye distances, 0 frontal, about 0.5 in profile. ``pitch``: where the nose stands between
         eyes and mouth, 0 to 1. ``score``: the detector's.
     """
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    grey = cv2.resize(grey, (_WORK_SIDE, _WORK_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    # In floats: rounding to whole greys would pass for detail in a face that has none.
+    grey = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, (_WORK_SIDE, _WORK_SIDE), interpolation=cv2.INTER_AREA)
     inner = grey[_WORK_SIDE // 6 : -_WORK_SIDE // 6, _WORK_SIDE // 6 : -_WORK_SIDE // 6]
     deviation = float(inner.std())
     detail = float(cv2.Laplacian(inner, cv2.CV_32F, ksize=1).std())

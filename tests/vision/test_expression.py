@@ -1,0 +1,172 @@
+"""The expression reader around its network; class k's answer is read off the crop."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mien import zoo
+from mien.alignment import TEMPLATES, align
+from mien.errors import ModelError
+from mien.types import EXPRESSIONS, Box
+from mien.vision.detector import Detection
+from mien.vision.expression import ExpressionReader
+from vision.planted import make, save_constant
+
+LABELS = ("anger", "happiness", "neutral")
+
+
+class Keep:
+    """Stands in for a session: keeps what it is fed and gives the same answers to every face."""
+
+    def __init__(self, answers):
+        self.answers, self.fed = np.asarray(answers, np.float32), []
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="x")]
+
+    def run(self, _, feed):
+        self.fed.append(feed["x"])
+        return [np.tile(self.answers, (len(feed["x"]), 1))]
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """Make a reader whose network gives these answers; further arguments go into its convention."""
+    monkeypatch.setattr(zoo, "path", lambda name: None)
+
+    def open_reader(answers=(0, 0, 0), /, labels=LABELS, side=16, **convention):
+        monkeypatch.setattr("mien.vision.expression.make_session", lambda *_, **__: Keep(answers))
+        return ExpressionReader(make("expression", labels=list(labels), side=side, **convention), threads=1)
+
+    return open_reader
+
+
+def found(left, top, side):
+    points = np.array(TEMPLATES["arcface-112"][1]) * (side / 112) + [left, top]
+    return Detection(Box(left, top, left + side, top + side), points.astype(np.float32), 0.9)
+
+
+IMAGE = np.random.default_rng(5).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+
+
+# What the answers mean
+
+
+def test_answers_go_to_their_labels_and_come_in_the_order_of_mien(reader):
+    (outcome,) = reader(np.log([0.2, 0.7, 0.1])).read(IMAGE, [found(10, 10, 64)])
+
+    assert outcome.label == "happiness"
+    assert list(outcome.probabilities) == ["neutral", "happiness", "anger"]
+    assert outcome.probabilities == pytest.approx({"neutral": 0.1, "happiness": 0.7, "anger": 0.2})
+
+
+def test_temperature_flattens_by_the_plain_formula(reader):
+    logits = np.array([1.0, 3.0, -2.0])
+
+    (outcome,) = reader(logits, temperature=2.5).read(IMAGE, [found(10, 10, 64)])
+
+    shares = np.exp(logits / 2.5)
+    assert [outcome.probabilities[label] for label in LABELS] == pytest.approx(shares / shares.sum())
+
+
+@pytest.mark.parametrize("answers", [(0.25, 0.6, 0.15), (0.0, 1.0, 0.0)])
+def test_probabilities_stay_as_the_network_gave_them(reader, answers):
+    (outcome,) = reader(answers, answers="probabilities").read(IMAGE, [found(10, 10, 64)])
+
+    assert [outcome.probabilities[label] for label in LABELS] == pytest.approx(answers, abs=1e-6)
+
+
+def test_logits_too_large_for_exp_still_give_probabilities(reader):
+    (outcome,) = reader([1e4, 9e3, -1e4]).read(IMAGE, [found(10, 10, 64)])
+
+    assert outcome.label == "anger" and outcome.probabilities["anger"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("below", "uncertain"), [(0.69, False), (0.71, True)])
+def test_an_outcome_is_uncertain_below_the_cards_probability(reader, below, uncertain):
+    (outcome,) = reader(np.log([0.2, 0.7, 0.1]), uncertain_below=below).read(IMAGE, [found(10, 10, 64)])
+
+    assert outcome.uncertain is uncertain
+
+
+def test_valence_and_arousal_are_not_read(reader):
+    one = reader([*np.log([0.2, 0.7, 0.1]), 50, 60], labels=[*LABELS, "valence", "arousal"])
+
+    assert one.labels == LABELS
+    assert one.read(IMAGE, [found(10, 10, 64)])[0].probabilities["happiness"] == pytest.approx(0.7)
+
+
+def test_unknown_labels_are_refused_by_name():
+    with pytest.raises(ModelError, match="'odd' answers bored, sleepy; known are neutral, happiness"):
+        ExpressionReader(make("expression", "odd", labels=["neutral", "sleepy", "bored"], side=64))
+
+
+# What the network is fed
+
+
+def fed(reader, *faces):
+    reader.read(IMAGE, faces)
+    return np.concatenate(reader._session.fed)
+
+
+def test_a_box_crop_is_the_box_resized(reader):
+    (blob,) = fed(reader(crop="box", side=16), found(10, 20, 16))
+
+    np.testing.assert_array_equal(blob, IMAGE[20:36, 10:26].transpose(2, 0, 1))
+
+
+def test_a_template_crop_is_aligned_at_the_side_of_the_network(reader):
+    face = found(20, 10, 90)
+
+    (blob,) = fed(reader(template="arcface-112", side=56), face)
+
+    points = np.array(TEMPLATES["arcface-112"][1]) / 2
+    np.testing.assert_array_equal(blob, align(IMAGE, face.landmarks, points=points, side=56).transpose(2, 0, 1))
+
+
+def test_channels_mean_and_scale_are_those_of_the_card(reader):
+    part = IMAGE[20:36, 10:26].astype(float)
+    mean, scale = [10, 20, 30], [0.5, 0.25, 2.0]
+
+    (blob,) = fed(reader(crop="box", order="BGR", mean=mean, scale=scale), found(10, 20, 16))
+
+    np.testing.assert_allclose(blob, ((part[..., ::-1] - mean) * scale).transpose(2, 0, 1), rtol=1e-6)
+
+
+def test_a_network_of_one_channel_is_fed_grey(reader):
+    (blob,) = fed(reader(crop="box", order="GRAY", mean=[100.0], scale=0.5), found(10, 20, 16))
+
+    grey = IMAGE[20:36, 10:26] @ [0.299, 0.587, 0.114]
+    assert blob.shape == (1, 16, 16)
+    np.testing.assert_allclose(blob[0], (grey - 100) / 2, atol=0.5)
+
+
+def test_more_faces_than_the_network_takes_are_fed_in_turn(reader):
+    one = reader(batch=2)
+
+    outcomes = one.read(IMAGE, [found(10 * k, 10, 40) for k in range(5)])
+
+    assert len(outcomes) == 5 and [len(part) for part in one._session.fed] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 0.4, 0.4), Box(159.5, 119.5, 160, 120), Box(-20, -20, 200, 200)])
+def test_a_box_of_less_than_a_pixel_or_beyond_the_picture_is_still_cut(reader, box):
+    (blob,) = fed(reader(crop="box"), Detection(box, np.zeros((5, 2), np.float32), 0.9))
+
+    assert blob.shape == (3, 16, 16) and blob.any()
+
+
+def test_no_faces_have_no_expressions(reader):
+    one = reader()
+
+    assert one.read(IMAGE, []) == [] and one._session.fed == []
+
+
+def test_a_real_network_is_run(tmp_path, monkeypatch):
+    path = save_constant(tmp_path / "m.onnx", [np.log([[0.3, 0.1, 0.6]])])
+    monkeypatch.setattr(zoo, "path", lambda name: path)
+
+    (outcome,) = ExpressionReader(make("expression", labels=list(LABELS), side=8)).read(IMAGE, [found(9, 9, 50)])
+
+    assert outcome.label == "neutral" and set(outcome.probabilities) < set(EXPRESSIONS)
