@@ -1,0 +1,265 @@
+"""Write the measured table of both READMEs from results/*.json.
+
+    python benchmarks/readme_table.py            # rewrite what stands between the markers
+    python benchmarks/readme_table.py --check    # status 1 if a README says anything else than the results
+
+A result that is not there leaves its rows out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
+HEAD = {
+    "en": "| What was measured | mien | Beside it, in the same run | Result |\n| --- | --- | --- | --- |",
+    "zh": "| 测量内容 | mien | 同一次运行中的对照 | 结果文件 |\n| --- | --- | --- | --- |",
+}
+
+MACHINE = {
+    "en": "On {cores} cores of a shared {cpu}, Python {python}, ONNX Runtime {onnxruntime}. Milliseconds depend on the "
+    "machine and on who shares it; ratios are of one run. Intervals are 95 %, resampling subjects.",
+    "zh": "机器：共享的 {cpu}，{cores} 核，Python {python}，ONNX Runtime {onnxruntime}。"
+    "毫秒数取决于机器及其负载；比值取自同一次运行。区间为 95 %，按身份重采样。",
+}
+
+Row = tuple[str, str, str]
+Texts = dict[str, Row]
+"""What was measured, what mien reached, what it was compared with; by language."""
+
+
+def percent(rate: float, digits: int = 1) -> str:
+    return f"{100 * rate:.{digits}f} %"
+
+
+def within(interval: list[float], digits: int = 1) -> str:
+    return f"[{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
+
+
+def speed(result: dict[str, Any]) -> Iterator[Texts]:
+    times, ratios = result["times"], result["ratio_p50"]
+    peer = f"{times['face_recognition']['p50_ms']:.0f} ms"
+    for name, option in (("auto", ""), ("fast", " `--detector fast`"), ("accurate", " `--detector accurate`")):
+        ours = f"{times[name]['p50_ms']:.1f} ms"
+        yield {
+            "en": (
+                f"`analyze`{option}: find and embed one face in 640x480 px, p50",
+                ours,
+                f"`face_recognition` (dlib HOG): {peer}, **{ratios[name]:.1f}x** as long",
+            ),
+            "zh": (
+                f"`analyze`{option}：640x480 像素、一张人脸，检测加特征提取，p50",
+                ours,
+                f"`face_recognition`（dlib HOG）：{peer}，耗时为 **{ratios[name]:.1f} 倍**",
+            ),
+        }
+    through = result["throughput"]
+    ours = f"{through['files_per_s']:.0f} / s"
+    alone = f"{through['networks_per_s']:.0f} / s"
+    yield {
+        "en": ("1,000 picture files with one face each", ours, f"the three networks alone, data ready: {alone}"),
+        "zh": ("1,000 个图片文件，每张一张人脸", ours, f"只运行三个网络、数据已就绪：{alone}"),
+    }
+
+
+def lfw(result: dict[str, Any]) -> Iterator[Texts]:
+    accuracy = f"{percent(result['accuracy'], 2)} ± {100 * result['accuracy_stderr']:.2f}"
+    tar = result["tar_at_fmr"]
+    rates = f"TAR {percent(tar['1e-2'])} @ FMR 1e-2, {percent(tar['1e-3'])} @ 1e-3"
+    failed = len(result["fta"])
+    yield {
+        "en": (
+            f"LFW, 6,000 pairs, ten folds, {failed} failures to acquire",
+            f"{accuracy}; {rates}",
+            "the network's published figure: 99.38 %",
+        ),
+        "zh": (
+            f"LFW，6,000 对，十折，采集失败 {failed} 次",
+            f"{accuracy}；{rates}",
+            "该网络公布的数字：99.38 %",
+        ),
+    }
+
+
+def operating_points(result: dict[str, Any]) -> Iterator[Texts]:
+    points = {point["target_fmr"]: point for point in result["operating_points"]}
+    told = "; ".join(
+        f"{percent(points[rate]['fnmr'])} {within(points[rate]['fnmr_interval'])} @ {name}"
+        for rate, name in ((1e-2, "1e-2"), (1e-3, "1e-3"), (1e-4, "1e-4"))
+        if rate in points
+    )
+    subjects = f"{result['metrics']['subjects']:,}"
+    yield {
+        "en": (f"FNMR @ FMR, CelebA subset of 89x109 px, {subjects} subjects never fitted on", told, ""),
+        "zh": (f"FNMR @ FMR，CelebA 子集（89x109 像素），{subjects} 个未参与拟合的身份", told, ""),
+    }
+
+
+def search(result: dict[str, Any]) -> Iterator[Texts]:
+    for key, en, zh in (
+        ("128-d", "random templates, 128-d", "随机模板，128 维"),
+        ("512-d", "random templates, 512-d", "随机模板，512 维"),
+        (
+            "real",
+            "templates, 5,000 real and the rest made up like them, 128-d",
+            "5,000 个真实模板，其余按其分布生成，128 维",
+        ),
+    ):
+        if "mien" not in result.get(key, {}):
+            continue
+        ours = result[key]["mien"]
+        told = f"p50 {ours['p50_ms']:.1f} ms, p99 {ours['p99_ms']:.1f} ms, recall@1 {ours['recall_at_1']:.4f}"
+        told += f", {ours['search_peak_mb']:,} MB"
+        flat, graph = result[key].get("faiss flat"), result[key].get("faiss hnsw32 ef64")
+        beside = []
+        if flat:
+            beside.append(f"FAISS flat: {flat['p50_ms']:.0f} ms, {flat['search_peak_mb']:,} MB")
+        if graph:
+            beside.append(f"HNSW ({graph['templates']:,}): {graph['p50_ms']:.1f} ms, recall {graph['recall_at_1']:.2f}")
+        size = f"{ours['templates']:,}"
+        yield {
+            "en": (f"Search among {size} {en}, one a subject, one thread", told, "; ".join(beside)),
+            "zh": (f"在 {size} 个模板中检索（{zh}），每人一个，单线程", told, "；".join(beside)),
+        }
+
+
+def grouping(result: dict[str, Any]) -> Iterator[Texts]:
+    methods = result["methods"]
+    ours = next(values for name, values in methods.items() if "(mien)" in name)
+    others = {name: values for name, values in methods.items() if "(mien)" not in name}
+    name, other = max(others.items(), key=lambda item: item[1]["half B"]["bcubed_f"])
+    seconds = max(row["seconds"] for row in result["time"] if row["faces"] <= 10_000)
+    told = f"B³ F {ours['half B']['bcubed_f']:.2f} / {ours['ORL']['bcubed_f']:.2f}; {seconds:.1f} s"
+    beside = f"{name}: {other['half B']['bcubed_f']:.2f} / {other['ORL']['bcubed_f']:.2f}"
+    yield {
+        "en": ("Group by person, CelebA half B / ORL; at most, for 10,000 faces", told, beside),
+        "zh": ("按人分组，CelebA B 半 / ORL；10,000 张人脸最多用时", told, beside),
+    }
+
+
+def quality(result: dict[str, Any]) -> Iterator[Texts]:
+    ours = result["half_b_degraded"]["quality"]
+    side = result["half_b_degraded"]["side alone"]
+    rates, other = ours["fnmr_at_discard"], side["fnmr_at_discard"]
+    told = f"{percent(rates['0%'])} → {percent(rates['20%'])}"
+    yield {
+        "en": (
+            "FNMR of degraded faces when the worst 20 % by quality are left out",
+            told,
+            f"by size: {percent(other['20%'])}",
+        ),
+        "zh": ("按质量舍去最差的 20 % 后，退化人脸的 FNMR", told, f"只按大小：{percent(other['20%'])}"),
+    }
+
+
+def memory(result: dict[str, Any]) -> Iterator[Texts]:
+    plain = max(result["analyze"], key=lambda row: row["pictures"])
+    full = max(result["analyze --embeddings"], key=lambda row: row["pictures"])
+    told = f"{plain['peak_mb']:.0f} MB; {full['peak_mb']:.0f} MB"
+    few = min(result["analyze"], key=lambda row: row["pictures"])
+    beside = f"{few['peak_mb']:.0f} MB"
+    cold = result["cold_start"]
+    times = f"{cold['mien --help']['p50_s']:.2f} s; {cold['mien analyze, one picture']['p50_s']:.2f} s"
+    yield {
+        "en": (
+            f"Peak memory of `analyze` on {plain['pictures']:,} pictures; with embeddings",
+            told,
+            f"{few['pictures']} pictures: {beside}",
+        ),
+        "zh": (
+            f"`analyze` 处理 {plain['pictures']:,} 张图片的内存峰值；含特征",
+            told,
+            f"{few['pictures']} 张图片：{beside}",
+        ),
+    }
+    yield {
+        "en": ("Cold start: `mien --help`; `mien analyze` of one picture", times, ""),
+        "zh": ("冷启动：`mien --help`；`mien analyze` 一张图片", times, ""),
+    }
+
+
+def crash(result: dict[str, Any]) -> Iterator[Texts]:
+    told = f"{result['checks_passed']} / {result['rounds']}; {result['missing']}"
+    enrolled = f"{result['acknowledged']:,}"
+    yield {
+        "en": (f"`kill -9` while enrolling: galleries sound; lost of {enrolled} acknowledged enrolments", told, ""),
+        "zh": (f"登记时 `kill -9`：完好的库；{enrolled} 次已确认登记中丢失的", told, ""),
+    }
+
+
+def bad_input(result: dict[str, Any]) -> Iterator[Texts]:
+    cases = [*result["pictures"], *result["other"]]
+    told = f"{sum(case['ok'] for case in cases)} / {len(cases)}"
+    yield {
+        "en": ("Bad inputs handled right or refused in one line", told, ""),
+        "zh": ("坏输入被正确处理，或用一行话拒绝", told, ""),
+    }
+
+
+SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
+    "speed": speed,
+    "lfw": lfw,
+    "operating_points_dlib-resnet29": operating_points,
+    "search": search,
+    "grouping": grouping,
+    "quality": quality,
+    "memory": memory,
+    "crash": crash,
+    "bad_input": bad_input,
+}
+
+
+def table(language: str, results: Path = RESULTS) -> str:
+    """Return the table in one language, without the rows of results that are not there."""
+    lines, machine = [HEAD[language]], {}
+    for name, read in SOURCES.items():
+        path = results / f"{name}.json"
+        if not path.exists():
+            continue
+        source = f"[{name.split('_dlib')[0]}](benchmarks/results/{name}.json)"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        machine = machine or result.get("machine", {})
+        for texts in read(result):
+            lines.append(f"| {' | '.join(texts[language])} | {source} |")
+    if machine:
+        lines += ["", MACHINE[language].format(**machine)]
+    return "\n".join(lines)
+
+
+def with_table(text: str, rows: str) -> str:
+    """Return a README with the table between its markers."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{rows}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args().check
+    stale = []
+    for language, path in READMES.items():
+        text = path.read_text(encoding="utf-8")
+        wanted = with_table(text, table(language))
+        if wanted != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(wanted, encoding="utf-8")
+    if check and stale:
+        print(
+            f"{', '.join(stale)} differ from benchmarks/results. Run: python benchmarks/readme_table.py",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

