@@ -72,7 +72,9 @@ def measure(vectors: np.ndarray, identity: np.ndarray, *, dataset: str) -> dict[
     owner = number[first[mated]]
 
     rng = np.random.default_rng(SEED)
-    weights = rng.multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), size=REPLICATES).astype(np.float32)
+    weights = rng.multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), size=REPLICATES).astype(
+        np.float32
+    )
     pairs = _by_subject(number[first[~mated]], number[second[~mated]], np.ones(len(impostor), bool), len(subjects))
     trials = np.einsum("rs,st,rt->r", weights, pairs, weights, optimize=True)
     mated_count = np.bincount(owner, minlength=len(subjects)).astype(np.float32)
@@ -126,12 +128,14 @@ def main() -> None:
     half_b = ~in_half_a(identity)
     vectors, failures = embed(analyzer, [path for path, keep in zip(paths, half_b, strict=True) if keep])
     found = ~np.isnan(vectors[:, 0])
-    facts = measure(vectors[found], identity[half_b][found], dataset="CelebA subset, 89x109 px, half B of the identities")
+    dataset = "CelebA subset, 89x109 px, half B of the identities"
+    facts = measure(vectors[found], identity[half_b][found], dataset=dataset)
     facts["metrics"]["failures_to_acquire"] = failures
     target = Path(mien.zoo.__file__).parent / "measured" / f"{arguments.embedder}.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    write_result(f"operating_points_{arguments.embedder}", {"machine": machine(), "embedder": analyzer.card.id, **facts})
+    head = {"machine": machine(), "embedder": analyzer.card.id}
+    write_result(f"operating_points_{arguments.embedder}", {**head, **facts})
     for point in facts["operating_points"]:
         print({key: point[key] for key in ("target_fmr", "threshold", "fnmr", "fmr_interval", "fnmr_interval")})
     print(facts["metrics"], facts["probability"])

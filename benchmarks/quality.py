@@ -122,7 +122,8 @@ def judge(rows: list[dict], threshold: float) -> dict:
         }
 
     report = {"quality": curve(np.array([quality.assess(row["measures"]).score for row in rows]))}
-    report |= {f"{name} alone": curve(np.array([row["measures"][name] for row in rows])) for name in ("side", "sharpness", "score")}
+    for name in ("side", "sharpness", "score"):
+        report[f"{name} alone"] = curve(np.array([row["measures"][name] for row in rows]))
     report["faces"] = len(rows)
     return report
 
@@ -138,7 +139,8 @@ def lfw_rows(analyzer: Analyzer) -> list[dict]:
     for a, b, same in zip(pairs.first, pairs.second, pairs.same, strict=True):
         if same and faces[a] is not None and faces[b] is not None:
             worse = min(faces[a], faces[b], key=lambda face: face.quality.score)
-            rows.append({"measures": dict(worse.quality.measures), "score": float(faces[a].embedding.vector @ faces[b].embedding.vector)})
+            score = float(faces[a].embedding.vector @ faces[b].embedding.vector)
+            rows.append({"measures": dict(worse.quality.measures), "score": score})
     return rows
 
 

@@ -242,7 +242,7 @@ def _analyze(
         return ()
     cut = np.stack([models.embedder.crop(image, detection.landmarks) for detection in found])
     vectors = models.embedder.embed(cut) if embed else None
-    model = models.embedder.card.id
+    model = models.embedder.model
     faces = [
         _face(
             detection,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from mien.errors import ModelError
 from mien.types import Box
+from mien.vision.feed import Feed, shrunk
 from mien.vision.session import make_session, session_options
 
 if TYPE_CHECKING:
@@ -93,9 +95,7 @@ class Detector:
         self.second = second
         self._decode = _DECODERS[kind]
         self._fixed = int(convention["side"]) if "side" in convention else None
-        self._mean = tuple(float(v) for v in convention.get("mean", (0.0, 0.0, 0.0)))
-        self._scale = float(convention.get("scale", 1.0))
-        self._bgr = convention.get("order", "RGB") == "BGR"
+        self._feed = Feed(convention)
         self._session = make_session(zoo.path(card.name), options=session_options(threads=threads))
         self._input = self._session.get_inputs()[0].name
 
@@ -147,8 +147,7 @@ class Detector:
         """Detect in one tile; return rows in px of the whole picture."""
         height, width = image.shape[:2]
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        shrink = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-        small = image if size == (width, height) else cv2.resize(image, size, interpolation=shrink)
+        small = shrunk(image, size)
         stride = self._fixed or _STRIDE
         padded = (math.ceil(size[1] / stride) * stride, math.ceil(size[0] / stride) * stride)
         if padded != (size[1], size[0]):
@@ -160,7 +159,7 @@ class Detector:
 
     def _run(self, batch: UInt8[np.ndarray, "batch height width 3"]) -> list[Rows]:
         """Run the network on pictures of one size; return the rows of each above the threshold."""
-        blob = cv2.dnn.blobFromImages(list(batch), self._scale, mean=self._mean, swapRB=self._bgr)
+        blob = self._feed(batch)
         # Some decoders read rows of one picture only.
         step = 1 if self._decode in (_scrfd, _yunet) else len(blob)
         parts = (self._session.run(None, {self._input: blob[i : i + step]}) for i in range(0, len(blob), step))
@@ -331,6 +330,7 @@ def _blazeface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: 
     return found
 
 
+@lru_cache(maxsize=32)
 def _grid(size: tuple[int, int], stride: int, *, anchors: int, shift: float) -> Float32[np.ndarray, "cells 2"]:
     """Return the anchor centres (x, y) in px, row by row, each repeated for its anchors."""
     rows, columns = size[0] // stride, size[1] // stride

@@ -7,13 +7,13 @@ from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import as_unit
+from mien.vision.feed import Feed
 from mien.vision.session import make_session, session_options
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Embedder:
 
     Attributes:
         card: As given.
+        model: The id that its embeddings carry.
         side: Side of a crop in px.
     """
 
@@ -47,12 +48,11 @@ class Embedder:
             raise ModelError(f"Embedder '{card.name}' wants template '{name}'; known are {', '.join(TEMPLATES)}.")
         side, points = TEMPLATES[name]
         self.card = card
+        self.model = card.id
         self.side = int(convention.get("side", side))
         self._points = np.array(points) * (self.side / side)
         self._weights = convention.get("landmark_weights")
-        self._mean = tuple(float(v) for v in convention.get("mean", (0.0, 0.0, 0.0)))
-        self._scale = float(convention.get("scale", 1.0))
-        self._bgr = convention.get("order", "RGB") == "BGR"
+        self._feed = Feed(convention)
         self._flip = bool(convention.get("flip", False))
         self._along = _mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
         self._most = int(convention.get("batch", 0))
@@ -99,8 +99,8 @@ class Embedder:
         return vectors
 
     def _forward(self, views: UInt8[np.ndarray, "views side side 3"]) -> Float32[np.ndarray, "views dimension"]:
-        blob = cv2.dnn.blobFromImages(list(views), self._scale, mean=self._mean, swapRB=self._bgr)
-        return np.asarray(self.session.run(None, {self.session.get_inputs()[0].name: blob})[0], dtype=np.float32)
+        outputs = self.session.run(None, {self.session.get_inputs()[0].name: self._feed(views)})
+        return np.asarray(outputs[0], dtype=np.float32)
 
 
 def _mean_direction(name: str | None, keep: float) -> tuple[Float32[np.ndarray, " dimension"], float, float] | None:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import EXPRESSIONS, Expression
+from mien.vision.feed import Feed
 from mien.vision.session import make_session, session_options
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ class ExpressionReader:
             )
         self.side = int(convention["side"])
         self._template = convention.get("template")
-        self._order = str(convention.get("order", "RGB"))
-        self._mean = np.array(convention.get("mean", [0.0]), np.float32)
-        self._scale = np.array(convention.get("scale", 1.0), np.float32)
+        self._feed = Feed(convention)
         self._answers_logits = convention.get("answers", "logits") == "logits"
         self._most = int(convention.get("batch", 0))
         self._temperature = float(convention.get("temperature", 1.0))
@@ -62,8 +61,7 @@ class ExpressionReader:
         """Return the expression of each detected face of a picture."""
         if not detections:
             return []
-        crops = np.stack([self._cut(image, detection) for detection in detections]).astype(np.float32)
-        batch = np.ascontiguousarray(((crops - self._mean) * self._scale).transpose(0, 3, 1, 2), dtype=np.float32)
+        batch = self._feed(np.stack([self._cut(image, detection) for detection in detections]))
         step = self._most or len(batch)
         parts = [self._session.run(None, {self._input: batch[i : i + step]})[0] for i in range(0, len(batch), step)]
         answers = np.concatenate(parts).astype(np.float64)[:, : len(self.labels)]
@@ -77,15 +75,13 @@ class ExpressionReader:
         best = max(ordered, key=lambda label: ordered[label])
         return Expression(best, ordered, uncertain=ordered[best] < self._uncertain_below)
 
-    def _cut(self, image: UInt8[np.ndarray, "height width 3"], detection: Detection) -> np.ndarray:
+    def _cut(
+        self, image: UInt8[np.ndarray, "height width 3"], detection: Detection
+    ) -> UInt8[np.ndarray, "side side 3"]:
         if self._template is not None:
             side, points = TEMPLATES[str(self._template)]
-            crop = align(image, detection.landmarks, points=np.array(points) * (self.side / side), side=self.side)
-        else:
-            box = detection.box
-            left, top = max(int(box.left), 0), max(int(box.top), 0)
-            part = image[top : max(int(box.bottom), top + 1), left : max(int(box.right), left + 1)]
-            crop = np.asarray(cv2.resize(part, (self.side, self.side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        if self._order == "GRAY":
-            return np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY))[..., None]
-        return crop[..., ::-1] if self._order == "BGR" else crop
+            return align(image, detection.landmarks, points=np.array(points) * (self.side / side), side=self.side)
+        box = detection.box
+        left, top = max(int(box.left), 0), max(int(box.top), 0)
+        part = image[top : max(int(box.bottom), top + 1), left : max(int(box.right), left + 1)]
+        return np.asarray(cv2.resize(part, (self.side, self.side), interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -50,7 +50,7 @@ def blazeface(data: bytes) -> bytes:
 
 
 def _whole(channels: int) -> int:
-    """Return how many channels a tensor gets: ONNX Runtime keeps blocks of 16 together and reorders around a broken one.
+    """Return how many channels a tensor gets: ONNX Runtime works in blocks of 16 and reorders around a broken one.
 
     The channels added are zero everywhere. Fewer than 16 are a head's answers, or the picture's colours.
     """
