@@ -27,9 +27,7 @@ from mien.images import save_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-RUN = [
-    ROOT / name for name in ("README.md", "README.zh-CN.md", "docs/guide.md", "docs/python.md", "docs/evaluation.md")
-]
+RUN = [ROOT / name for name in ("README.md", "docs/guide.md", "docs/python.md", "docs/evaluation.md")]
 CAST = {"amber": 18, "basil": 78, "cedar": 28, "dune": 64, "elm": 53}
 """Drawn subjects whom the default embedder tells apart."""
 
