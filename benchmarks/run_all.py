@@ -1,0 +1,27 @@
+"""Run every benchmark whose data is there, one after the other, then write the README's table: `make bench`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# Without real faces, then with the folder that MIEN_DATA names.
+ALWAYS = ("speed", "memory", "bad_input", "search", "crash")
+WITH_DATA = ("operating_points", "quality", "lfw", "grouping")
+
+
+def main() -> None:
+    scripts = ALWAYS + (WITH_DATA if os.environ.get("MIEN_DATA") else ())
+    failed = [name for name in scripts if subprocess.run([sys.executable, HERE / f"{name}.py"]).returncode]
+    subprocess.run([sys.executable, HERE / "readme_table.py"], check=True)
+    if not os.environ.get("MIEN_DATA"):
+        print(f"not run, as MIEN_DATA names no folder of faces: {', '.join(WITH_DATA)}")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
