@@ -141,6 +141,20 @@ def test_behind_a_network_the_face_is_in_px_of_the_picture(kind, tmp_path, monke
     assert found.score == pytest.approx(expected[4])
 
 
+@pytest.mark.parametrize("tall", [False, True])
+def test_a_picture_whose_short_side_is_rounded_at_the_input_keeps_its_scale_both_ways(tmp_path, monkeypatch, tall):
+    path = save_constant(tmp_path / "m.onnx", yunet_outputs() if tall else scrfd_outputs())
+    monkeypatch.setattr(zoo, "path", lambda name: path)
+    detector = Detector(make("detector", kind="yunet" if tall else "scrfd", side=64), threshold=0.5)
+    # Shown with a short side of 9 px, since 9.28 is no number of pixels.
+    width, height = (145, 1000) if tall else (1000, 145)
+
+    (found,) = detector.detect(np.zeros((height, width, 3), np.uint8))
+
+    scale = np.array([145 / 9, 1000 / 64] if tall else [1000 / 64, 145 / 9])
+    np.testing.assert_allclose(found.landmarks, np.reshape((YUNET if tall else SCRFD)[5:], (5, 2)) * scale, rtol=1e-5)
+
+
 def test_the_cards_threshold_holds_unless_another_is_given(tmp_path, monkeypatch):
     path = save_constant(tmp_path / "m.onnx", scrfd_outputs())  # a face of score 0.8
     monkeypatch.setattr(zoo, "path", lambda name: path)

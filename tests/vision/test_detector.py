@@ -94,6 +94,16 @@ def test_what_the_second_look_does_not_see_keeps_its_first_place_and_is_not_sure
     np.testing.assert_array_equal(refined[1], rough[1])
 
 
+def test_the_second_look_takes_the_face_in_the_middle_and_not_its_neighbour(detector):
+    rough = np.zeros((1, 15), np.float32)
+    rough[0, :4] = expected_corners(100, 100, 40)
+
+    refined, sure = detector()._refined(draw(640, 480, (100, 100, 40), (145, 100, 25)), rough)
+
+    assert sure.all()
+    np.testing.assert_allclose(refined[0, :4], expected_corners(100, 100, 40), atol=0.1)
+
+
 def test_many_faces_are_looked_at_again_in_batches_of_bounded_size(detector):
     squares = [(40 * x + 5, 40 * y + 5, 20 + x) for x in range(10) for y in range(5)]
     one = detector(scale=1.0)
@@ -193,6 +203,18 @@ def test_looking_for_small_faces_loses_none_of_the_large(detector, min_face):
     assert len(found) == len(squares)
     for square, face in zip(reversed(squares), found, strict=True):
         np.testing.assert_allclose(corners(face), expected_corners(*square), atol=0.01 * square[2] + 0.1)
+
+
+def test_parts_of_a_large_face_in_a_close_view_are_no_faces(detector):
+    class SeesPartsOfTheLarge(RedSquares):
+        def _squares(self, cover, blue):
+            for left, top, width, height, score in super()._squares(cover, blue):
+                part = 0.32 if width > 100 else 1.0
+                yield left, top, part * width, part * height, score
+
+    (found,) = detector(SeesPartsOfTheLarge(), min_face=6).detect(draw(640, 480, (100, 100, 160)))
+
+    np.testing.assert_allclose(corners(found), expected_corners(100, 100, 160), atol=0.5)
 
 
 @pytest.mark.parametrize("margin", range(0, 33, 4))
@@ -296,6 +318,20 @@ def test_what_the_second_detector_does_not_confirm_is_no_face(detector):
     assert len(detector(SureAtFirst(), refine=False).detect(image)) == 2
     (found,) = detector(SureAtFirst(), second=second).detect(image)
     np.testing.assert_allclose(corners(found), expected_corners(100, 100, 50), atol=0.2)
+
+
+def test_the_score_is_that_of_the_second_detector(detector):
+    class LessSure(RedSquares):
+        def _squares(self, cover, blue):
+            for *place, score in super()._squares(cover, blue):
+                yield *place, 0.7 * score
+
+    image = draw(640, 480, (100, 100, 50, 0.8))
+    second = detector()
+
+    (found,) = detector(LessSure(), second=second).detect(image)
+
+    assert found.score == pytest.approx(0.8, abs=0.01)
 
 
 def test_two_first_boxes_that_turn_out_to_be_one_face_are_one(detector):

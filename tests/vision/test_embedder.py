@@ -102,18 +102,19 @@ def test_flipping_averages_the_vectors_of_a_crop_and_its_mirror_image(embedder, 
     assert np.abs(embedder().embed(mirrored) - embedder().embed(crops)).max() > 0.05
 
 
+@pytest.mark.parametrize("flip", [False, True], ids=["as it is", "flipped"])
 @pytest.mark.parametrize("keep", [0.0, 0.4, 1.0])
-def test_variation_along_the_mean_is_damped_by_the_plain_formula(embedder, crops, monkeypatch, tmp_path, keep):
+def test_variation_along_the_mean_is_damped_by_the_plain_formula(embedder, crops, monkeypatch, tmp_path, keep, flip):
     mean = raw(crops).mean(axis=0)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "crowd.json").write_text(json.dumps({"mean": mean.tolist()}))
     monkeypatch.setattr(module.resources, "files", lambda _: tmp_path)
 
-    vectors = embedder(mean_embedding="crowd", keep_along_mean=keep).embed(crops)
+    vectors = embedder(mean_embedding="crowd", keep_along_mean=keep, flip=flip).embed(crops)
 
     direction = mean / np.linalg.norm(mean)
     expected = []
-    for vector in raw(crops):
+    for vector in (raw(crops) + raw(crops[:, :, ::-1])) / 2 if flip else raw(crops):
         along = vector @ direction
         across = vector - along * direction
         expected.append(across + direction * (np.linalg.norm(mean) + keep * (along - np.linalg.norm(mean))))

@@ -165,6 +165,15 @@ def test_blurring_a_face_never_raises_its_score(subject):
     assert never_rises(sharpness) and sharpness[-1] < sharpness[0] - 0.6
 
 
+@pytest.mark.parametrize("subject", [1, 2, 3])
+def test_a_face_blurred_beyond_recognition_is_called_blurred(subject):
+    face = draw_face(subject, side=320)
+    smooth = cv2.GaussianBlur(face.image, (0, 0), 16)
+
+    assert Reason.BLURRED in judged(smooth, face.landmarks, face.box).reasons
+    assert Reason.BLURRED not in judged(face.image, face.landmarks, face.box).reasons
+
+
 @pytest.mark.parametrize("turn", [1, -1])
 @pytest.mark.parametrize("subject", range(3))
 def test_turning_a_face_away_raises_its_yaw_and_never_its_score(subject, turn):
