@@ -159,7 +159,7 @@ def test_a_batch_takes_paths_only_as_it_goes(analyzer, tmp_path):
     pictures = analyzer.pictures(endless, embed=False)
     for _ in range(20):
         assert next(pictures).error is None
-    assert next(taken) < 20 + 2 * analyzer.threads + 3
+    assert next(taken) < 20 + 4 * (analyzer.threads + 4)
     pictures.close()
     after = next(taken)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from mien import zoo
 from mien.errors import ImageError, MienError, UsageError
 from mien.images import digest as digest_of
 from mien.images import load_image, printable
-from mien.types import Embedding, Face, Picture
-from mien.vision.detector import Detection, Detector
+from mien.types import Embedding, Expression, Face, Picture
+from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.quality import assess, measure
@@ -30,6 +31,9 @@ DETECTORS = {
     "fast": "The same at a third of the size: for faces that fill a good part of the picture.",
     "accurate": "CenterFace at full size: for crowds and small faces, several times as slow.",
 }
+
+
+_SINGLES, _CHUNK = 4, 4
 
 
 class Models:
@@ -140,7 +144,8 @@ class Analyzer:
         """
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ImageError("analyze takes an RGB uint8 array (height, width, 3); read files with mien.load_image.")
-        return _analyze(self._models, image, embed=embed, crops=crops)
+        (picture,) = _finished(self._models, [Picture(None, faces=_faces(self._models, image))], embed, crops)
+        return picture.faces
 
     def pictures(
         self, paths: Iterable[str | Path], *, embed: bool = True, crops: bool = False, digests: bool = False
@@ -155,32 +160,27 @@ class Analyzer:
             crops: Keep the aligned crops in the faces.
             digests: Compute `Picture.digest`.
         """
-        waiting = iter(paths)
-        first = next(waiting, None)
+        chunks = _chunks(paths)
+        first = next(chunks, None)
         if first is None:
             return
-        second = next(waiting, None)
+        second = next(chunks, None)
         if second is None:
-            yield self._picture(self._models, first, embed, crops, digests)
+            yield from self._pictures(self._models, first, embed, crops, digests)
             return
         models = self._single
         # Open every network before the workers race for it.
         _ = models.embedder.session if embed else models.embedder, models.expression
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="mien")
-        running: deque[Future[Picture]] = deque()
-
-        def start(path: str | Path) -> None:
-            running.append(pool.submit(self._picture, models, path, embed, crops, digests))
-
+        # One worker more than threads: while one waits for the interpreter, another has a network to run.
+        pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="mien")
+        running: deque[Future[list[Picture]]] = deque()
         try:
-            start(first)
-            start(second)
-            for path in waiting:
-                start(path)
-                if len(running) > 2 * self.threads:
-                    yield running.popleft().result()
+            for chunk in chain([first, second], chunks):
+                running.append(pool.submit(self._pictures, models, chunk, embed, crops, digests))
+                if len(running) > self.threads + 2:
+                    yield from running.popleft().result()
             while running:
-                yield running.popleft().result()
+                yield from running.popleft().result()
         finally:
             # Ctrl-C, or a caller that stops early: don't begin what nobody waits for.
             pool.shutdown(wait=True, cancel_futures=True)
@@ -189,22 +189,49 @@ class Analyzer:
         """Return the unit vectors of crops that this embedder's template aligned."""
         return self.embedder.embed(crops)
 
-    def _picture(self, models: Models, path: str | Path, embed: bool, crops: bool, digests: bool) -> Picture:
-        name = str(path)
-        try:
-            image = load_image(path)
-            faces = _analyze(models, image, embed=embed, crops=crops)
-        except ImageError as error:
-            return Picture(name, error=str(error))
-        except MemoryError:
-            return Picture(name, error=f"'{printable(path)}' needs more memory than there is; reduce it first.")
-        return Picture(
-            name,
-            width=image.shape[1],
-            height=image.shape[0],
-            faces=faces,
-            digest=digest_of(image) if digests else None,
-        )
+    def _pictures(
+        self, models: Models, paths: Sequence[str | Path], embed: bool, crops: bool, digests: bool
+    ) -> list[Picture]:
+        return _finished(models, [_read(models, path, digests) for path in paths], embed, crops)
+
+
+def _chunks(paths: Iterable[str | Path]) -> Iterator[list[str | Path]]:
+    """Hand out work: single pictures first, so that answers come at once, then a few, to embed their faces together."""
+    waiting = iter(paths)
+    for number in count():
+        chunk = list(islice(waiting, 1 if number < _SINGLES else _CHUNK))
+        if not chunk:
+            return
+        yield chunk
+
+
+def _read(models: Models, path: str | Path, digests: bool) -> Picture:
+    """Read one file and find its faces, or say what is wrong with it."""
+    name = str(path)
+    try:
+        image = load_image(path)
+        faces = _faces(models, image)
+    except ImageError as error:
+        return Picture(name, error=str(error))
+    except MemoryError:
+        return Picture(name, error=f"'{printable(path)}' needs more memory than there is; reduce it first.")
+    digest = digest_of(image) if digests else None
+    return Picture(name, width=image.shape[1], height=image.shape[0], faces=faces, digest=digest)
+
+
+def _finished(models: Models, pictures: list[Picture], embed: bool, crops: bool) -> list[Picture]:
+    """Embed the faces of several pictures together, and drop the crops where nobody asked for them."""
+    faces = [face for picture in pictures for face in picture.faces]
+    if not faces:
+        return pictures
+    if embed:
+        vectors = models.embedder.embed(np.stack([face.crop for face in faces if face.crop is not None]))
+        made = (Embedding(models.embedder.model, vector.copy()) for vector in vectors)
+        faces = [replace(face, embedding=embedding) for face, embedding in zip(faces, made, strict=True)]
+    if not crops:
+        faces = [replace(face, crop=None) for face in faces]
+    done = iter(faces)
+    return [replace(picture, faces=tuple(islice(done, len(picture.faces)))) for picture in pictures]
 
 
 def central_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
@@ -234,41 +261,27 @@ def main_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
     return max(faces, key=prominence, default=None)
 
 
-def _analyze(
-    models: Models, image: UInt8[np.ndarray, "height width 3"], *, embed: bool, crops: bool
-) -> tuple[Face, ...]:
+def _faces(models: Models, image: UInt8[np.ndarray, "height width 3"]) -> tuple[Face, ...]:
+    """Find, cut out and judge the faces of a picture; they carry their crops and no embeddings yet."""
     found = models.detector.detect(image)
-    if not found:
-        return ()
-    cut = np.stack([models.embedder.crop(image, detection.landmarks) for detection in found])
-    vectors = models.embedder.embed(cut) if embed else None
-    model = models.embedder.model
-    faces = [
-        _face(
-            detection,
-            crop,
-            embedding=None if vectors is None else Embedding(model, vectors[i].copy()),
-            keep_crop=crops,
-        )
-        for i, (detection, crop) in enumerate(zip(found, cut, strict=True))
-    ]
+    read: Sequence[Expression | None] = [None] * len(found)
     if models.expression is not None:
         read = models.expression.read(image, found)
-        faces = [replace(face, expression=expression) for face, expression in zip(faces, read, strict=True)]
+    faces = []
+    for detection, expression in zip(found, read, strict=True):
+        crop = models.embedder.crop(image, detection.landmarks)
+        quality = assess(measure(crop, detection.landmarks, detection.box, detection.score))
+        faces.append(
+            Face(
+                detection.box,
+                detection.landmarks,
+                detection.score,
+                quality=quality,
+                expression=expression,
+                crop=crop,
+            )
+        )
     return tuple(faces)
-
-
-def _face(
-    detection: Detection, crop: UInt8[np.ndarray, "side side 3"], *, embedding: Embedding | None, keep_crop: bool
-) -> Face:
-    return Face(
-        detection.box,
-        detection.landmarks,
-        detection.score,
-        quality=assess(measure(crop, detection.landmarks, detection.box, detection.score)),
-        embedding=embedding,
-        crop=crop if keep_crop else None,
-    )
 
 
 def _detector(name: str, *, min_face: float | None, threshold: float | None, threads: int) -> Detector:
