@@ -33,7 +33,8 @@ DETECTORS = {
 }
 
 
-_SINGLES, _CHUNK = 4, 4
+_SINGLES, _CHUNK = 4, 4  # pictures of a worker's first tasks, and of its later ones
+_STACK = 16  # crops that are copied together for the embedder
 
 
 class Models:
@@ -225,13 +226,21 @@ def _finished(models: Models, pictures: list[Picture], embed: bool, crops: bool)
     if not faces:
         return pictures
     if embed:
-        vectors = models.embedder.embed(np.stack([face.crop for face in faces if face.crop is not None]))
-        made = (Embedding(models.embedder.model, vector.copy()) for vector in vectors)
-        faces = [replace(face, embedding=embedding) for face, embedding in zip(faces, made, strict=True)]
-    if not crops:
+        faces = [
+            replace(face, crop=face.crop if crops else None, embedding=Embedding(models.embedder.model, vector.copy()))
+            for start in range(0, len(faces), _STACK)
+            for face, vector in _with_vectors(models.embedder, faces[start : start + _STACK])
+        ]
+    elif not crops:
         faces = [replace(face, crop=None) for face in faces]
     done = iter(faces)
     return [replace(picture, faces=tuple(islice(done, len(picture.faces)))) for picture in pictures]
+
+
+def _with_vectors(
+    embedder: Embedder, faces: Sequence[Face]
+) -> Iterator[tuple[Face, Float32[np.ndarray, " dimension"]]]:
+    return zip(faces, embedder.embed(np.stack([face.crop for face in faces if face.crop is not None])), strict=True)
 
 
 def central_face(faces: Sequence[Face], width: int, height: int) -> Face | None:

@@ -37,6 +37,7 @@ _SMALLEST_FOUND = 12  # px at the network's input: below this face side recall f
 _LARGEST_CLOSE = 96  # px at the network's input: larger faces are found in a view from farther away
 _TILE = 1280  # px: larger inputs are cut into tiles, so that memory stays flat
 _OVERLAP = 192  # px of two neighbouring tiles at the network's input: the largest face that only tiles would see
+_LOOKS = 4  # faces in one run of the second look: more are no faster, and take memory
 _REFINED_FACE, _REFINED_SIDE = 72, 128  # px: a face is shown to the second look at one size, with room around it
 
 
@@ -181,8 +182,8 @@ class Detector:
         margin = (_REFINED_SIDE - _REFINED_FACE) / 2
         expected = np.array([margin, margin, _REFINED_SIDE - margin, _REFINED_SIDE - margin], np.float32)
         refined = rows.copy()
-        for start in range(0, len(rows), 16):
-            part = range(start, min(start + 16, len(rows)))
+        for start in range(0, len(rows), _LOOKS):
+            part = range(start, min(start + _LOOKS, len(rows)))
             batch = np.stack([_cut(image, matrices[i], _REFINED_SIDE) for i in part])
             for i, found in zip(part, self._run(batch), strict=True):
                 if not len(found):

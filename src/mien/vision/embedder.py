@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedder"]
 
-_BATCH = 16  # crops: larger batches gain nothing on a CPU and cost memory
+_BATCH = 4  # crops: larger batches gain nothing on a CPU, and each worker holds the memory of its largest
 
 
 class Embedder:
