@@ -112,7 +112,7 @@ def test_many_faces_are_looked_at_again_in_batches_of_bounded_size(detector):
 
     assert len(found) == 50
     batches = [shape[0] for shape in one._session.shown if shape[2:] == (128, 128)]
-    assert sum(batches) == 50 and max(batches) == 16
+    assert sum(batches) == 50 and max(batches) == 4
     for square in squares:
         assert min(np.abs(corners(face) - expected_corners(*square)).max() for face in found) < 0.5
 
