@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # Without real faces, then with the folder that MIEN_DATA names.
 ALWAYS = ("speed", "memory", "bad_input", "search", "crash")
-WITH_DATA = ("operating_points", "quality", "lfw", "grouping")
+WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping")
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ __all__ = [
     "load_image",
     "printable",
     "save_image",
+    "write_whole",
 ]
 
 RGB = UInt8[np.ndarray, "height width 3"]
@@ -258,20 +259,29 @@ def save_image(path: str | Path, image: RGB, *, quality: int = 92) -> None:
     path = Path(path)
     data = encode_image(image, suffix=path.suffix, quality=quality)
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mien-", suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            # mkstemp makes files that only their owner may read; a picture follows the umask like any other file.
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
     except OSError as error:
         raise ImageError(f"Cannot write '{printable(path)}': {error.strerror or error}.") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, all of it or nothing.
+
+    Raises:
+        OSError: The folder does not exist or cannot be written, or the disk is full.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mien-", suffix=path.suffix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        # mkstemp makes files that only their owner may read; ours follow the umask like any other file.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _from_array(array: np.ndarray) -> RGB:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import UsageError
+from mien.images import write_whole
 from mien.reporting.pictures import colour_of
 
 if TYPE_CHECKING:
@@ -53,17 +52,7 @@ def write_text(path: Path, text: str) -> None:
         UsageError: The folder is missing or cannot be written, or the disk is full.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".mien-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, text.encode("utf-8"))
     except OSError as error:
         raise UsageError(f"Cannot write '{path.name}': {error.strerror or error}.") from error
 
