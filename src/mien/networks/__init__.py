@@ -1,0 +1,14 @@
+"""Networks in PyTorch. They take pixels 0 to 255: mean and scale are part of the network, not of its caller."""
+
+from mien.networks.expression import ExpressionNet, ExpressionNetConfig, FaceTrunk, TutorialCNN, expression_net
+from mien.networks.sizes import count_macs, count_parameters
+
+__all__ = [
+    "ExpressionNet",
+    "ExpressionNetConfig",
+    "FaceTrunk",
+    "TutorialCNN",
+    "count_macs",
+    "count_parameters",
+    "expression_net",
+]
