@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from mien import zoo
-from mien.errors import ImageError, MienError, UsageError
+from mien.errors import ImageError, UsageError
 from mien.images import digest as digest_of
 from mien.images import load_image, printable
 from mien.types import Embedding, Expression, Face, Picture
@@ -45,13 +45,13 @@ class Models:
         *,
         detector: str,
         embedder: str,
-        expression: str | None,
+        expression: zoo.Card | None,
         min_face: float | None,
         threshold: float | None,
         threads: int,
     ) -> None:
         self._embedder_name = embedder
-        self._expression_name = expression
+        self._expression_card = expression
         self._threads = threads
         self.detector = _detector(detector, min_face=min_face, threshold=threshold, threads=threads)
 
@@ -63,9 +63,9 @@ class Models:
     @cached_property
     def expression(self) -> ExpressionReader | None:
         """The expression reader; None where no expression model is in use."""
-        if self._expression_name is None:
+        if self._expression_card is None:
             return None
-        return ExpressionReader(zoo.card(self._expression_name), threads=self._threads)
+        return ExpressionReader(self._expression_card, threads=self._threads)
 
 
 class Analyzer:
@@ -76,7 +76,8 @@ class Analyzer:
     Args:
         detector: `auto`, `fast`, `accurate`, or the name of a detector of the catalogue.
         embedder: Name of an embedder; default the catalogue's.
-        expression: Name of an expression model; None takes the catalogue's default, if there is one.
+        expression: An expression model, by name, run folder or file as `mien.zoo.named` takes it; None takes the
+            catalogue's default, if there is one.
         min_face: Least face side in px that should be found; smaller faces take more time. Default: about 18 px in
             pictures up to 1,280 px, growing with the picture.
         threshold: Least detection score; default the detector's own.
@@ -110,7 +111,7 @@ class Analyzer:
         self._options = {
             "detector": detector,
             "embedder": self.card.name,
-            "expression": _expression_name(expression),
+            "expression": _expression_card(expression),
             "min_face": min_face,
             "threshold": threshold,
         }
@@ -313,16 +314,13 @@ def _detector(name: str, *, min_face: float | None, threshold: float | None, thr
 
 
 def _expect_role(name: str, role: str) -> zoo.Card:
-    card = zoo.card(name)
+    card = zoo.named(name) if role == "expression" else zoo.card(name)
     if card.role != role:
         raise UsageError(f"'{name}' is of role {card.role}, expected a model of role {role}: see mien models list.")
     return card
 
 
-def _expression_name(name: str | None) -> str | None:
-    if name is not None:
-        return _expect_role(name, "expression").name
-    try:
-        return zoo.default("expression")
-    except MienError:
-        return None
+def _expression_card(name: str | None) -> zoo.Card | None:
+    if name is None:
+        name = zoo.defaults().get("expression")
+    return None if name is None else _expect_role(name, "expression")

@@ -17,17 +17,22 @@ LABELS = ("anger", "happiness", "neutral")
 
 
 class Keep:
-    """Stands in for a session: keeps what it is fed and gives the same answers to every face."""
+    """Stands in for a session: keeps what it is fed and gives the same answers to every face; a dict is by head."""
 
     def __init__(self, answers):
-        self.answers, self.fed = np.asarray(answers, np.float32), []
+        self.answers, self.fed = answers, []
 
     def get_inputs(self):
         return [SimpleNamespace(name="x")]
 
-    def run(self, _, feed):
+    def get_outputs(self):
+        return [SimpleNamespace(name=name) for name in self.answers]
+
+    def run(self, names, feed):
         self.fed.append(feed["x"])
-        return [np.tile(self.answers, (len(feed["x"]), 1))]
+        answers = self.answers[names[0]] if names else self.answers
+        answers = answers(feed["x"]) if callable(answers) else np.tile(answers, (len(feed["x"]), 1))
+        return [np.asarray(answers, np.float32)]
 
 
 @pytest.fixture
@@ -37,7 +42,8 @@ def reader(monkeypatch):
 
     def open_reader(answers=(0, 0, 0), /, labels=LABELS, side=16, **convention):
         monkeypatch.setattr("mien.vision.expression.make_session", lambda *_, **__: Keep(answers))
-        return ExpressionReader(make("expression", labels=list(labels), side=side, **convention), threads=1)
+        classes = {} if "heads" in convention else {"labels": list(labels)}
+        return ExpressionReader(make("expression", **classes, side=side, **convention), threads=1)
 
     return open_reader
 
@@ -100,6 +106,72 @@ def test_valence_and_arousal_are_not_read(reader):
 def test_unknown_labels_are_refused_by_name():
     with pytest.raises(ModelError, match="'odd' answers bored, sleepy; known are neutral, happiness"):
         ExpressionReader(make("expression", "odd", labels=["neutral", "sleepy", "bored"], side=64))
+
+
+HEADS = {"ferplus": ["neutral", "happiness", "contempt"], "fer2013": ["anger", "sadness"]}
+
+
+def test_the_first_head_is_told_and_others_answer_when_asked(reader):
+    one = reader({"fer2013": np.log([0.9, 0.1]), "ferplus": np.log([0.2, 0.7, 0.1])}, heads=HEADS)
+
+    (outcome,) = one.read(IMAGE, [found(10, 10, 64)])
+
+    assert one.heads == {name: tuple(labels) for name, labels in HEADS.items()}
+    assert outcome.probabilities == pytest.approx({"neutral": 0.2, "happiness": 0.7, "contempt": 0.1})
+    crops = np.zeros((2, 16, 16, 3), np.uint8)
+    np.testing.assert_allclose(one.probabilities(crops, head="fer2013"), [[0.9, 0.1]] * 2, rtol=1e-6)
+
+
+def test_each_head_may_have_a_temperature_of_its_own(reader):
+    logits = {"ferplus": np.array([1.0, 2.0, 0.0]), "fer2013": np.array([3.0, 0.0])}
+    one = reader(logits, heads=HEADS, temperature={"ferplus": 2.0})
+    crops = np.zeros((1, 16, 16, 3), np.uint8)
+
+    for name, temperature in (("ferplus", 2.0), ("fer2013", 1.0)):
+        shares = np.exp(logits[name] / temperature)
+        np.testing.assert_allclose(one.probabilities(crops, head=name)[0], shares / shares.sum(), rtol=1e-6)
+
+
+def test_a_card_of_another_files_heads_is_refused(reader):
+    with pytest.raises(ModelError, match="has no output ferplus. Is the card of another file"):
+        reader({"fer2013": [0.0, 0.0]}, heads=HEADS)
+
+
+@pytest.mark.parametrize(("key", "convention"), [("labels", {"side": 16}), ("side", {"labels": ["neutral"]})])
+def test_a_card_that_lacks_what_is_needed_is_refused(key, convention):
+    with pytest.raises(ModelError, match=f"does not say '{key}'"):
+        ExpressionReader(make("expression", **convention))
+
+
+def test_an_unknown_template_is_refused():
+    with pytest.raises(ModelError, match="cut by 'round'; known are arcface-112"):
+        ExpressionReader(make("expression", labels=list(LABELS), side=16, template="round"))
+
+
+def left_and_right(x):
+    """Logits that tell a face from its mirror image: the mean of the left half, of the right half, and nought."""
+    half = x.shape[-1] // 2
+    return np.stack([x[..., :half].mean((1, 2, 3)), x[..., half:].mean((1, 2, 3)), np.zeros(len(x))], axis=1) / 50
+
+
+def test_with_flip_the_logits_of_face_and_mirror_image_are_averaged(reader):
+    crops = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    mirrored = np.ascontiguousarray(crops[:, :, ::-1])
+    plain, flipped = reader(left_and_right), reader(left_and_right, flip=True)
+
+    logits = (np.log(plain.probabilities(crops)) + np.log(plain.probabilities(mirrored))) / 2
+
+    shares = np.exp(logits)
+    expected = shares / shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(flipped.probabilities(crops), expected, rtol=1e-5)
+    np.testing.assert_allclose(flipped.probabilities(crops), flipped.probabilities(mirrored), rtol=1e-5)
+
+
+def test_many_crops_are_read_in_parts_in_order(reader):
+    one = reader(left_and_right, batch=2)
+    crops = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+
+    np.testing.assert_array_equal(one.probabilities(crops), [one.probabilities(crop[None])[0] for crop in crops])
 
 
 # What the network is fed

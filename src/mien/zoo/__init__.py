@@ -2,6 +2,7 @@
 
 from mien.zoo.catalogue import Card, Source, card, cards, default, defaults, home
 from mien.zoo.fetch import offline
+from mien.zoo.named import named
 from mien.zoo.store import is_present, path, pull, remove, verify
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "defaults",
     "home",
     "is_present",
+    "named",
     "offline",
     "path",
     "pull",

