@@ -27,3 +27,11 @@ class GalleryError(MienError):
 
 class EvaluationError(MienError):
     """A measurement that the given data cannot support."""
+
+
+class DataError(MienError):
+    """Pictures or labels to learn from that are missing, contradict each other, or stand in two splits."""
+
+
+class TrainingError(MienError):
+    """A training that cannot start, go on or be saved."""
