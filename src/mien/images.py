@@ -264,8 +264,13 @@ def save_image(path: str | Path, image: RGB, *, quality: int = 92) -> None:
         raise ImageError(f"Cannot write '{printable(path)}': {error.strerror or error}.") from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write a file, all of it or nothing.
+
+    Args:
+        path: The file; one of that name is replaced.
+        data: What it shall hold.
+        sync: Wait until the disk has it, so that not even a power cut takes both the old file and the new.
 
     Raises:
         OSError: The folder does not exist or cannot be written, or the disk is full.
@@ -274,6 +279,9 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         # mkstemp makes files that only their owner may read; ours follow the umask like any other file.
         umask = os.umask(0)
         os.umask(umask)

@@ -1,0 +1,51 @@
+"""Where to compute, and how precisely."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from mien.errors import UsageError
+
+__all__ = ["autocast", "choose_device"]
+
+
+def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
+    """Return the device that a setting names; auto is the GPU where there is one.
+
+    Args:
+        name: auto, cpu, cuda, cuda:1, mps.
+        local_rank: Which GPU of the machine a process takes where ``name`` gives no number.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise UsageError(f"Device '{name}' is not known. Choose auto, cpu, cuda, cuda:1 or mps.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("Device 'mps' was asked for, but this machine has none. Choose --device auto.")
+    if kind == "cuda":
+        index = int(number) if number else local_rank
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if index >= count:
+            raise UsageError(
+                f"Device 'cuda:{index}' was asked for, but PyTorch {torch.__version__} sees {count} GPUs. "
+                f"Choose --device auto."
+            )
+        return torch.device("cuda", index)
+    return torch.device(kind)
+
+
+def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[object]:
+    """Return the context for forward passes: with bf16, products and convolutions run in bfloat16, losses do not.
+
+    bfloat16 has the range of float32, so that no gradient needs scaling.
+    """
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,537 @@
+"""A run folder: config, checkpoints, log and pictures of one training, safe to stop at any moment.
+
+    RUN/config.json        what was asked for
+    RUN/run.json           which program and versions train it
+    RUN/last.safetensors   everything needed to go on; replaced as a whole
+    RUN/best.safetensors   the model with the best validation
+    RUN/log.jsonl          a line a report; the same numbers in tensorboard/
+    RUN/pictures/*.png     what was drawn on the way
+    RUN/summary.json, curves.png, card.html   written at the end
+
+A checkpoint is one safetensors file: tensors by dotted name, everything else as JSON in its header. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import re
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from jaxtyping import UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mien.errors import TrainingError
+from mien.images import encode_image, write_whole
+from mien.training.config import as_dict
+from mien.training.ranks import Ranks
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log"]
+
+_FORMAT = 1
+_ALWAYS_MAY_CHANGE = ("out", "seconds", "device")  # where the folder lies, how long to stay, and on what to compute
+
+
+class Part(Protocol):
+    """What a checkpoint can hold: a module, an optimizer, an EMA, a `Progress`, ..."""
+
+    def state_dict(self) -> Any:
+        """Return nested dicts and lists of tensors, numbers, texts and None."""
+        ...
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take up what `state_dict` gave."""
+        ...
+
+
+@dataclass
+class Progress:
+    """How far a training has got.
+
+    Attributes:
+        images: Images seen, over all processes together.
+    """
+
+    images: int = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what a checkpoint needs."""
+        return {"images": self.images}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Take up what `state_dict` gave."""
+        self.images = int(state["images"])
+
+
+def position_seed(seed: int, images: int) -> int:
+    """Return the seed of everything random in the batch that starts at ``images``.
+
+    Seed and position are hashed: PyTorch's CPU generator heeds only the lowest 32 bits of a seed, so that a seed
+    shifted above the position would have no effect there.
+    """
+    return int(np.random.SeedSequence((seed, images)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Run:
+    """The folder of one training, locked while this lives; use it in a `with` block.
+
+    In a run of several processes only the main one writes; call the methods in all of them.
+
+    Args:
+        out: The folder; made where it is missing. One that holds a run of the same config is gone on with.
+        config: A frozen dataclass, kept as `config.json`.
+        may_change: Keys of the config, dotted, that a resumed run may change, besides out, seconds and device.
+        ranks: The processes that train together; by default this one alone.
+
+    Attributes:
+        out: The folder.
+        ranks: The processes.
+
+    Raises:
+        TrainingError: The config differs from that of the run in the folder (keys, old and new values are named), the
+            folder belongs to another training or cannot be written, or another process trains into it.
+    """
+
+    def __init__(self, out: Path, config: Any, *, may_change: Collection[str] = (), ranks: Ranks | None = None) -> None:
+        self.out = out
+        self.ranks = ranks or Ranks()
+        self._config = config
+        self._board: SummaryWriter | None = None
+        self._images = 0
+        self._saved = 0
+        self._seconds = 0.0
+        self._start = time.monotonic()
+        self._lock = FileLock(str(out / ".lock"))
+        if not self.ranks.is_main:
+            return
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise TrainingError(f"Another process trains into '{out}'. Wait for it, or name another folder.") from None
+        except OSError as error:
+            raise TrainingError(
+                f"Cannot make the run folder '{out}': {error.strerror or error}. Name another one."
+            ) from error
+        try:
+            # What a killed process left half written.
+            for scrap in out.glob(".mien-*"):
+                scrap.unlink()
+            self._check_config({*_ALWAYS_MAY_CHANGE, *may_change})
+            self._write("config.json", _json(as_dict(config)))
+            if not self.last.exists():
+                self._write("run.json", _json(_origin(config)))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.out / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best validation."""
+        return self.out / "best.safetensors"
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training, those before an interruption included."""
+        return self._seconds + time.monotonic() - self._start
+
+    def seed_position(self, images: int) -> int:
+        """Seed PyTorch for the batch that starts at ``images``, see `position_seed`, and return that seed.
+
+        In a run of several processes each has its own seed, that of the place of its part within the batch.
+        """
+        seed = position_seed(int(getattr(self._config, "seed", 0)) * self.ranks.world + self.ranks.rank, images)
+        torch.manual_seed(seed)
+        return seed
+
+    def load_state(self, **parts: Part) -> bool:
+        """Go on from the last checkpoint: give every part its state, and cut the log back to that moment.
+
+        In a fresh folder the parts as they are become the first checkpoint, so that there is always one.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            TrainingError: The checkpoint is damaged, or is of other parts, another architecture or a newer version.
+        """
+        found = self.ranks.any(self.ranks.is_main and self.last.exists())
+        if not found:
+            if self.ranks.is_main:
+                with suppress(FileNotFoundError):
+                    (self.out / "log.jsonl").unlink()
+            self.save_state(**parts)
+            return False
+        header = load_checkpoint(self.last, **parts)
+        self._images = self._saved = int(header["images"])
+        self._seconds, self._start = float(header["seconds"]), time.monotonic()
+        if self.ranks.is_main:
+            self._close_board()
+            _cut(self.out / "log.jsonl", int(header["log_bytes"]))
+        return True
+
+    def save_state(self, **parts: Part) -> None:
+        """Replace the last checkpoint, as a whole or not at all. Call `log` before, not after.
+
+        Raises:
+            TrainingError: The disk is full or the folder gone; the checkpoint before is still whole.
+        """
+        progress = parts.get("progress")
+        if isinstance(progress, Progress):
+            self._images = progress.images
+        if self.ranks.is_main:
+            self._save(self.last, parts)
+        self._saved = self._images
+
+    def save_best(self, **parts: Part) -> None:
+        """Replace the best checkpoint, as a whole or not at all.
+
+        Raises:
+            TrainingError: The disk is full or the folder gone; the checkpoint before is still whole.
+        """
+        if self.ranks.is_main:
+            self._save(self.best, parts)
+
+    def log(self, *, images: int, **scalars: float) -> None:
+        """Add a line to the log, and the same numbers to TensorBoard.
+
+        Args:
+            images: The position, images seen.
+            scalars: Numbers by name. `train_loss` and `valid_loss` are drawn in one plot.
+
+        Raises:
+            TrainingError: The disk is full or the folder gone.
+        """
+        self._images = images
+        if not self.ranks.is_main:
+            return
+        numbers = {name: float(value) for name, value in scalars.items()}
+        row: dict[str, float | None] = {"images": images, "seconds": round(self.seconds, 2)}
+        row |= {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        try:
+            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            if self._board is None:
+                self._board = _open_board(self.out / "tensorboard", purge=images)
+            for name, value in numbers.items():
+                self._board.add_scalar(re.sub("^(train|valid)_", r"\1/", name), value, images)
+            self._board.flush()
+        except OSError as error:
+            raise self._unsaved(error) from error
+
+    def picture(
+        self, name: str, image: UInt8[np.ndarray, "height width 3"] | UInt8[np.ndarray, "height width"]
+    ) -> None:
+        """Keep a picture as `pictures/NAME.png`, RGB or grey; it is shown on the run card under its name.
+
+        Raises:
+            TrainingError: The disk is full or the folder gone.
+        """
+        assert re.fullmatch(r"[\w.-]+", name), "a picture's name is a file name"
+        if self.ranks.is_main:
+            colour = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+            self._write(f"pictures/{name}.png", encode_image(colour, suffix=".png"))
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write `summary.json`, `curves.png` and the run card, `card.html`.
+
+        Args:
+            summary: What came out: numbers and texts by name. A mapping of mappings becomes a table of its own.
+
+        Raises:
+            TrainingError: The disk is full or the folder gone.
+        """
+        from mien.training.card import draw_curves, render_card
+
+        if not self.ranks.is_main:
+            return
+        self._write("summary.json", _json(summary))
+        rows = read_log(self.out)
+        curves = draw_curves(rows)
+        if curves is not None:
+            self._write("curves.png", curves)
+        pictures = {path.stem: path.read_bytes() for path in sorted((self.out / "pictures").glob("*.png"))}
+        origin = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
+        page = render_card(
+            self.out.resolve().name,
+            config=as_dict(self._config),
+            origin=origin,
+            summary=summary,
+            rows=rows,
+            curves=curves,
+            pictures=pictures,
+        )
+        self._write("card.html", page.encode("utf-8"))
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._close_board()
+        self._lock.release()
+
+    def _check_config(self, may_change: set[str]) -> None:
+        if not self.last.exists():
+            return  # nothing to go on with, nothing to lose
+        try:
+            before = json.loads((self.out / "config.json").read_text(encoding="utf-8"))
+            origin = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"'{self.out}' holds a checkpoint, but its config.json or run.json cannot be read. Name another folder."
+            ) from error
+        story = type(self._config).__name__
+        if origin.get("story") != story:
+            raise TrainingError(f"'{self.out}' holds a run of {origin.get('story')}, not of {story}. Name another one.")
+        old, new = _leaves(before), _leaves(json.loads(_json(as_dict(self._config))))
+        changed = [
+            f"{key} ({_shown(old, key)} -> {_shown(new, key)})"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key, _NOTHING) != new.get(key, _NOTHING)
+            and not any(key == free or key.startswith(free + ".") for free in may_change)
+        ]
+        if changed:
+            raise TrainingError(
+                f"The run in '{self.out}' was started with other settings: {', '.join(changed)}. "
+                f"Set them as they were, or name another folder."
+            )
+
+    def _save(self, path: Path, parts: Mapping[str, Part]) -> None:
+        log = self.out / "log.jsonl"
+        tensors: dict[str, Tensor] = {}
+        header = {
+            "format": _FORMAT,
+            "images": self._images,
+            "seconds": round(self.seconds, 2),
+            "log_bytes": log.stat().st_size if log.exists() else 0,
+            "parts": {name: _flatten(part.state_dict(), name, tensors) for name, part in parts.items()},
+        }
+        self._write(path.name, save(tensors, {"mien": json.dumps(header)}), sync=True)
+
+    def _write(self, name: str, data: bytes, *, sync: bool = False) -> None:
+        path = self.out / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, data, sync=sync)
+        except OSError as error:
+            raise self._unsaved(error) from error
+
+    def _unsaved(self, error: OSError) -> TrainingError:
+        kept = f" The checkpoint of {self._saved:,} images is whole." if self.last.exists() else ""
+        return TrainingError(
+            f"Cannot save the run in '{self.out}': {error.strerror or error}.{kept} "
+            f"Mend that, then go on with the same command."
+        )
+
+    def _close_board(self) -> None:
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+
+def load_checkpoint(path: Path, **parts: Part) -> dict[str, Any]:
+    """Give parts their state from a checkpoint; parts of the file that are not named are left alone.
+
+    Nothing is changed unless every part fits.
+
+    Args:
+        path: `last.safetensors` or `best.safetensors` of a run.
+        parts: By the names under which they were saved.
+
+    Returns:
+        The header: ``images`` and ``seconds`` at which it was saved, among others.
+
+    Raises:
+        TrainingError: The file is missing or damaged, or holds other parts, another architecture or a newer version.
+    """
+    where = f"The checkpoint '{path}'"
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("mien", "{}"))
+            wanted = [key for key in file.keys() if key.split(".", 1)[0] in parts]  # noqa: SIM118 (no mapping)
+            tensors = {key: file.get_tensor(key) for key in wanted}
+    except FileNotFoundError:
+        raise TrainingError(f"{where} is missing. Is '{path.parent}' the folder of a run?") from None
+    except (SafetensorError, ValueError, OSError) as error:
+        raise TrainingError(f"{where} cannot be read: {error}. Start again in another folder.") from error
+    if header.get("format") != _FORMAT:
+        raise TrainingError(
+            f"{where} is of format {header.get('format', 'unknown')}; this version of mien reads format {_FORMAT}."
+        )
+    missing = [name for name in parts if name not in header["parts"]]
+    if missing:
+        raise TrainingError(f"{where} lacks {', '.join(missing)}; it holds {', '.join(header['parts'])}.")
+    states = {name: _restore(header["parts"][name], tensors) for name in parts}
+    for name, part in parts.items():
+        if misfit := _misfit(part.state_dict(), states[name], name):
+            raise TrainingError(
+                f"{where} does not fit: {misfit}. It is of another architecture; build the model as its config says."
+            )
+    for name, part in parts.items():
+        part.load_state_dict(states[name])
+        if isinstance(part, torch.optim.Optimizer):
+            _match_layout(part)
+    return header  # type: ignore[no-any-return]
+
+
+def read_log(out: Path) -> list[dict[str, float | None]]:
+    """Return the rows of a run's log; a last line that was never finished is left out."""
+    try:
+        text = (out / "log.jsonl").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+class _Nothing:
+    """Stands for a key that is not there; equal to nothing else."""
+
+
+_NOTHING = _Nothing()
+
+
+def _flatten(state: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a state as JSON; its tensors go to ``tensors`` under dotted names and leave a reference."""
+    if isinstance(state, Tensor):
+        # A file knows no strides, and refuses two names for one memory.
+        tensors[name] = state.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(state, Mapping):
+        # Keys may be numbers, as an optimizer's are; JSON would make them text.
+        return {"dict": [[key, _flatten(value, f"{name}.{key}", tensors)] for key, value in state.items()]}
+    if isinstance(state, tuple | list):
+        items = [_flatten(value, f"{name}.{place}", tensors) for place, value in enumerate(state)]
+        return {"tuple": items} if isinstance(state, tuple) else items
+    assert state is None or isinstance(state, bool | int | float | str), f"{name} is of {type(state)}"
+    return state
+
+
+def _restore(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(state, list):
+        return [_restore(value, tensors) for value in state]
+    if not isinstance(state, dict):
+        return state
+    ((kind, value),) = state.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "tuple":
+        return tuple(_restore(item, tensors) for item in value)
+    return {key: _restore(item, tensors) for key, item in value}
+
+
+def _misfit(ours: Any, theirs: Any, name: str) -> str | None:
+    """Say where a module's state differs from the file's in names or shapes; None where it fits."""
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        if ours.shape != theirs.shape:
+            return f"{name} is {tuple(theirs.shape)} in the file and {tuple(ours.shape)} here"
+        return None
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        tensors = {key for key, value in (*ours.items(), *theirs.items()) if isinstance(value, Tensor)}
+        for key in sorted(map(str, tensors)):
+            if key not in theirs:
+                return f"{name}.{key} is not in the file"
+            if key not in ours:
+                return f"{name}.{key} of the file is not in this model"
+        for key in ours:
+            if key in theirs and (found := _misfit(ours[key], theirs[key], f"{name}.{key}")):
+                return found
+    if isinstance(ours, list) and isinstance(theirs, list):
+        if len(ours) != len(theirs):
+            return f"{name} has {len(theirs)} entries in the file and {len(ours)} here"
+        for place, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+            if found := _misfit(mine, other, f"{name}.{place}"):
+                return found
+    return None
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Lay out what belongs to a weight as the weight itself: channels last stays fast after a resume."""
+    for weight, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                state[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _cut(path: Path, size: int) -> None:
+    if path.exists() and path.stat().st_size > size:
+        with path.open("r+b") as file:
+            file.truncate(size)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def _shown(leaves: Mapping[str, Any], key: str) -> str:
+    return json.dumps(leaves[key]) if key in leaves else "not set"
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(_finite(value), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """Return numbers, texts, lists and mappings as JSON knows them; a number that is not finite becomes null."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _origin(config: Any) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "story": type(config).__name__,
+        "format": _FORMAT,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "mien": version("mien"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+        + "".join(f", {torch.cuda.get_device_name(number)}" for number in range(torch.cuda.device_count())),
+    }
+
+
+def _open_board(folder: Path, *, purge: int) -> SummaryWriter:
+    # TensorBoard takes a second to import.
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge)
