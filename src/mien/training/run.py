@@ -101,6 +101,7 @@ class Run:
     Attributes:
         out: The folder.
         ranks: The processes.
+        saved_images: Position of the last checkpoint, images seen.
 
     Raises:
         TrainingError: The config differs from that of the run in the folder (keys, old and new values are named), the
@@ -113,7 +114,7 @@ class Run:
         self._config = config
         self._board: SummaryWriter | None = None
         self._images = 0
-        self._saved = 0
+        self.saved_images = 0
         self._seconds = 0.0
         self._start = time.monotonic()
         self._lock = FileLock(str(out / ".lock"))
@@ -191,7 +192,7 @@ class Run:
             self.save_state(**parts)
             return False
         header = load_checkpoint(self.last, **parts)
-        self._images = self._saved = int(header["images"])
+        self._images = self.saved_images = int(header["images"])
         self._seconds, self._start = float(header["seconds"]), time.monotonic()
         if self.ranks.is_main:
             self._close_board()
@@ -209,7 +210,7 @@ class Run:
             self._images = progress.images
         if self.ranks.is_main:
             self._save(self.last, parts)
-        self._saved = self._images
+        self.saved_images = self._images
 
     def save_best(self, **parts: Part) -> None:
         """Replace the best checkpoint, as a whole or not at all.
@@ -343,7 +344,7 @@ class Run:
             raise self._unsaved(error) from error
 
     def _unsaved(self, error: OSError) -> TrainingError:
-        kept = f" The checkpoint of {self._saved:,} images is whole." if self.last.exists() else ""
+        kept = f" The checkpoint of {self.saved_images:,} images is whole." if self.last.exists() else ""
         return TrainingError(
             f"Cannot save the run in '{self.out}': {error.strerror or error}.{kept} "
             f"Mend that, then go on with the same command."
