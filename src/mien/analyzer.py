@@ -44,13 +44,13 @@ class Models:
         self,
         *,
         detector: str,
-        embedder: str,
+        embedder: zoo.Card,
         expression: zoo.Card | None,
         min_face: float | None,
         threshold: float | None,
         threads: int,
     ) -> None:
-        self._embedder_name = embedder
+        self._embedder_card = embedder
         self._expression_card = expression
         self._threads = threads
         self.detector = _detector(detector, min_face=min_face, threshold=threshold, threads=threads)
@@ -58,7 +58,7 @@ class Models:
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder, opened when a face is first embedded or cut out."""
-        return Embedder(zoo.card(self._embedder_name), threads=self._threads)
+        return Embedder(self._embedder_card, threads=self._threads)
 
     @cached_property
     def expression(self) -> ExpressionReader | None:
@@ -75,7 +75,7 @@ class Analyzer:
 
     Args:
         detector: `auto`, `fast`, `accurate`, or the name of a detector of the catalogue.
-        embedder: Name of an embedder; default the catalogue's.
+        embedder: An embedder, by name, run folder or file as `mien.zoo.named` takes it; default the catalogue's.
         expression: An expression model, by name, run folder or file as `mien.zoo.named` takes it; None takes the
             catalogue's default, if there is one.
         min_face: Least face side in px that should be found; smaller faces take more time. Default: about 18 px in
@@ -110,7 +110,7 @@ class Analyzer:
         self.threads = threads or thread_count()
         self._options = {
             "detector": detector,
-            "embedder": self.card.name,
+            "embedder": self.card,
             "expression": _expression_card(expression),
             "min_face": min_face,
             "threshold": threshold,
@@ -314,7 +314,7 @@ def _detector(name: str, *, min_face: float | None, threshold: float | None, thr
 
 
 def _expect_role(name: str, role: str) -> zoo.Card:
-    card = zoo.named(name) if role == "expression" else zoo.card(name)
+    card = zoo.card(name) if role == "detector" else zoo.named(name)
     if card.role != role:
         raise UsageError(f"'{name}' is of role {card.role}, expected a model of role {role}: see mien models list.")
     return card

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mien.zoo import Card
 
-__all__ = ["Embedder"]
+__all__ = ["Embedder", "mean_direction"]
 
 _BATCH = 4  # crops: larger batches gain nothing on a CPU, and each worker holds the memory of its largest
 
@@ -55,7 +55,7 @@ class Embedder:
         self._weights = convention.get("landmark_weights")
         self._feed = Feed(convention)
         self._flip = bool(convention.get("flip", False))
-        self._along = _mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
+        self._along = mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
         self._most = int(convention.get("batch", 0))
         self._threads = threads
 
@@ -64,7 +64,7 @@ class Embedder:
         """The network, opened when it is first needed: cutting faces out takes none."""
         from mien import zoo
 
-        return make_session(zoo.path(self.card.name), options=session_options(threads=self._threads))
+        return make_session(zoo.path(self.card), options=session_options(threads=self._threads))
 
     def crop(
         self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
@@ -105,7 +105,7 @@ class Embedder:
         return np.asarray(outputs[0], dtype=np.float32)
 
 
-def _mean_direction(name: str | None, keep: float) -> tuple[Float32[np.ndarray, " dimension"], float, float] | None:
+def mean_direction(name: str | None, keep: float) -> tuple[Float32[np.ndarray, " dimension"], float, float] | None:
     """Read the mean embedding of a population: its direction and length, and how much variation along it is kept.
 
     A network that was trained on Euclidean distance puts all faces on one side of the origin. How far a face goes in

@@ -46,10 +46,10 @@ class Convention:
 
 
 def _embedder(
-    name: str, template: str, side: int, feed: Mapping[str, Any], summary: str, order: str = "RGB"
+    name: str, template: str, side: int, feed: Mapping[str, Any], summary: str, order: str = "RGB", **more: Any
 ) -> Convention:
     facts = {"kind": name, "template": template, "side": side, "order": order, "layout": "NCHW"}
-    return Convention(name, "embedder", summary, {**facts, **feed})
+    return Convention(name, "embedder", summary, {**facts, **feed, **more})
 
 
 def _detector(name: str, order: str, feed: Mapping[str, Any], summary: str) -> Convention:
@@ -70,6 +70,14 @@ _ALL = (
     _embedder("arcface-112-raw", "arcface-112", 112, _RAW, "SFace, and old ArcFace exports that scale in the graph"),
     _embedder("dlib-150", "dlib-150", 150, _DLIB, "dlib ResNet-29 without its input layer"),
     _embedder("dlib-150-raw", "dlib-150", 150, _RAW, "dlib ResNet-29 that scales in the graph"),
+    _embedder(
+        "dlib-150-corrected",
+        "dlib-150",
+        150,
+        _RAW,
+        "what `mien train embedder` makes of dlib ResNet-29",
+        landmark_weights=[1.0, 1.0, 1.0, 0.5, 0.5],
+    ),
     _embedder("facenet-160", "facenet-160", 160, _128, "FaceNet, Inception-ResNet v1"),
     _detector("centerface", "RGB", _RAW, "CenterFace: heat, log size, offset, landmarks at stride 4"),
     _detector("scrfd", "RGB", _128, "SCRFD with landmarks: nine outputs, strides 8, 16, 32, two anchors"),
