@@ -19,11 +19,10 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 
 from mien import zoo
 from mien.alignment import TEMPLATES, align, similarity_transform
-from mien.analyzer import Models
 from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable
-from mien.vision.detector import Detection
+from mien.vision.detector import Detection, Detector
 from mien.vision.session import thread_count
 
 __all__ = ["Crops", "cut_crops", "locate"]
@@ -228,9 +227,9 @@ class _Cutter:
 
 
 def _run_time_detector() -> DetectorLike:
-    return Models(
-        detector="auto", embedder="", expression=None, min_face=None, threshold=_LEAST_SCORE, threads=1
-    ).detector
+    """Return the detector `auto`, which looks at every face again at one standard size."""
+    second = Detector(zoo.card(zoo.default("detector")), threshold=_LEAST_SCORE, threads=1)
+    return Detector(zoo.card("blazeface-back"), scale=0.5, threads=1, second=second)
 
 
 def _prominence(face: Detection, image: Image) -> float:
