@@ -6,6 +6,7 @@ import pytest
 MODULES = [
     "mien.metrics.calibration",
     "mien.metrics.clustering",
+    "mien.metrics.expression",
     "mien.metrics.identification",
     "mien.metrics.intervals",
     "mien.metrics.verification",

