@@ -155,11 +155,16 @@ def _build(cls: type[Config], tree: Mapping[str, Any], prefix: str) -> Config:
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in tree:
-            default = None if field.default is MISSING else field.default
-            values[name] = _typed(tree[name], hints[name], prefix + name, default)
+            values[name] = _typed(tree[name], hints[name], prefix + name, _default(field))
         elif field.default is MISSING and field.default_factory is MISSING:
             raise UsageError(f"Setting '{prefix}{name}' is missing: expected {_describe(hints[name])}.")
     return cls(**values)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return None if field.default is MISSING else field.default
 
 
 def _unknown(key: str, known: list[str]) -> str:

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch import nn
+
+from mien.errors import UsageError
+from mien.training.precision import autocast, choose_device
+
+
+def test_bf16_computes_layers_in_bfloat16_and_keeps_weights_in_float32():
+    layer = nn.Linear(4, 4)
+
+    with autocast(torch.device("cpu"), "bf16"):
+        answer = layer(torch.ones(2, 4))
+    answer.float().sum().backward()
+
+    assert answer.dtype == torch.bfloat16
+    assert layer.weight.dtype == layer.weight.grad.dtype == torch.float32
+
+
+def test_fp32_changes_nothing():
+    layer = nn.Linear(4, 4)
+
+    with autocast(torch.device("cpu"), "fp32"):
+        assert layer(torch.ones(2, 4)).dtype == torch.float32
+
+
+def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device(local_rank=1) == torch.device("cuda", 1)
+    assert choose_device("cuda:0", local_rank=1) == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("cuda:7", r"'cuda:7' was asked for, but PyTorch .* sees \d+ GPUs. Choose --device auto"),
+        ("gpu", "Device 'gpu' is not known. Choose auto, cpu, cuda, cuda:1 or mps"),
+        ("cuda:x", "Device 'cuda:x' is not known"),
+    ],
+)
+def test_a_device_that_is_not_there_is_a_clear_line(name, message):
+    with pytest.raises(UsageError, match=message):
+        choose_device(name)
