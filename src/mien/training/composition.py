@@ -118,7 +118,7 @@ class _Nodes:
 
     def constant(self, values: np.ndarray) -> str:
         name = f"{self.prefix}_c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.constants.append(numpy_helper.from_array(values.copy(), name))
         return name
 
     def linear(self, x: str, matrix: np.ndarray, shift: np.ndarray) -> str:

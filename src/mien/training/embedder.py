@@ -1,0 +1,472 @@
+"""Train an embedder on pictures of known subjects: a correction of another embedder's vectors, or a small network.
+
+The subjects fall into three parts: from train it learns, on valid the best state is chosen, and test, which had no
+say in anything, decides whether the result may be said to beat the base.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from jaxtyping import Float32, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien import zoo
+from mien.analyzer import Analyzer
+from mien.data.crops import cut_crops
+from mien.data.samples import Samples
+from mien.data.splits import SPLITS, by_subject
+from mien.data.transforms import Augment, Variation
+from mien.errors import DataError, TrainingError, UsageError
+from mien.metrics.calibration import fit_logistic
+from mien.metrics.verification import fnmr_at_fmr
+from mien.networks.heads import Margin, MarginHead
+from mien.networks.identity import Projection, SmallResNet
+from mien.training.composition import compose, corrected_convention
+from mien.training.config import TrainingConfig
+from mien.training.ema import EMA
+from mien.training.faces import AnalyzerLike, Faces, acquire_faces, read_subjects
+from mien.training.guard import Guard
+from mien.training.onnx import save, write_onnx
+from mien.training.precision import autocast, choose_device
+from mien.training.reporter import Reporter
+from mien.training.run import Part, Progress, Run, load_checkpoint
+from mien.training.schedule import warmup_cosine
+from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
+from mien.types import as_unit
+from mien.vision.embedder import Embedder
+from mien.zoo import Card
+from mien.zoo.conventions import convention
+
+__all__ = ["ARCHITECTURES", "EmbedderConfig", "SmallResNetConfig", "train"]
+
+SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}
+_RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+_FEWEST_FALSE_MATCHES = 30  # the rule of 30: fewer do not measure a rate
+_PARITY = 1e-4  # largest difference of a component of a unit vector that passes as rounding
+_FRAME, _CANVAS = 112, 144  # px of the room that crops for the small network are varied in
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderConfig(TrainingConfig):
+    """A correction of another embedder's vectors: seconds on a CPU.
+
+    Attributes:
+        data: A folder a subject, with train, valid and test above them or not; a zip of that; or a list (CSV) with
+            ``path``, ``subject`` and perhaps ``split``.
+        on: The embedder to correct, and to be compared with, as `mien.zoo.named` takes it; '' is the default one.
+        hidden: Width of a hidden layer beside the linear map; 0 has none.
+        head: Margin of the training head.
+        margin: Its size: a cosine for cosface, radians for arcface.
+        scale: What cosines are multiplied by.
+        lr: Highest learning rate.
+        pull: How strongly the correction is drawn back to no change, a factor on the squared distance.
+        ema_half_life: Of the averaged weights, in images.
+        patience: Reports without a better valid cost before it ends; 0 goes to the end.
+        fmr: The true accept rate at this false match rate, on the test subjects, decides whether the base is beaten.
+        cache: Folder for embeddings and crops, to share between runs; None keeps them in the run folder.
+    """
+
+    data: Path
+    on: str = ""
+    hidden: int = 0
+    head: Margin = "arcface"
+    margin: float = 0.3
+    scale: float = 16.0
+    lr: float = 1e-3
+    pull: float = 0.01
+    ema_half_life: float = 1_000.0
+    patience: int = 10
+    fmr: float = 1e-2
+    cache: Path | None = None
+    images: int = 100_000
+    batch_size: int = 256
+    report_every: int = 2_560
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low, high in (("margin", 0, 1.5), ("fmr", 1e-6, 0.5), ("lr", 1e-9, 10), ("scale", 1, 1000)):
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"Setting '{name}' lies between {low:g} and {high:g}, got {getattr(self, name):g}.")
+        if self.hidden < 0 or self.pull < 0:
+            raise UsageError("Settings 'hidden' and 'pull' are 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallResNetConfig(EmbedderConfig):
+    """A small residual network, from scratch, on crops: for thousands of subjects.
+
+    Attributes:
+        side: Of the crops, px, a multiple of 16.
+        widths: Channels of its four stages.
+        blocks: Residual blocks of its four stages.
+        dimension: Of its embeddings.
+        drop: Share of features dropped while learning.
+        weight_decay: AdamW's.
+        variation: How far the crops are varied.
+    """
+
+    side: int = 112
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 2, 2, 1)
+    dimension: int = 128
+    drop: float = 0.2
+    weight_decay: float = 0.05
+    variation: Variation = field(
+        default_factory=lambda: Variation(rotate=8.0, shift=0.04, scale=0.08, unaligned=0.0, erase=0.1)
+    )
+    pull: float = 0.0
+    scale: float = 32.0
+    ema_half_life: float = 10_000.0
+    images: int = 400_000
+    batch_size: int = 128
+    report_every: int = 20_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.side % 16 or len(self.widths) != 4 or len(self.blocks) != 4:
+            raise UsageError("Setting 'side' is a multiple of 16; 'widths' and 'blocks' have four values each.")
+
+
+ARCHITECTURES: dict[str, type[EmbedderConfig]] = {"projection": EmbedderConfig, "small-resnet": SmallResNetConfig}
+"""Config by name of the architecture."""
+
+
+def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Verdict:
+    """Run the whole story: learn, choose, judge on held-out subjects, export; return the judgement.
+
+    The run folder then holds ``model.onnx`` and ``card.json``, and serves as an embedder wherever one is named.
+
+    Args:
+        config: What to do.
+        analyzer: Finds and embeds faces; default one with the embedder that ``config.on`` names.
+
+    Raises:
+        DataError: Too few subjects, subjects in two splits, or no faces.
+        TrainingError: The run cannot be saved or gone on with.
+        Interrupted: Ctrl-C; all is saved.
+    """
+    with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
+        analyzer = analyzer or Analyzer(embedder=config.on or None)
+        samples = read_subjects(config.data)
+        faces = _in_parts(acquire_faces(samples, analyzer, cache=_cache(config)), config.seed)
+        part = {name: faces.splits == name for name in SPLITS}
+        material = _material(config, samples, faces)
+        valid = comparisons(faces.subjects[part["valid"]])
+        comparisons(faces.subjects[part["test"]])  # too few subjects to judge by show now, not after the training
+
+        # Build. Subjects with one face give a direction nothing to agree on: they are left out.
+        learn, labels = _to_learn(faces, part["train"])
+        device = choose_device(config.device)
+        torch.manual_seed(config.seed)
+        model = _network(config, faces.vectors.shape[1]).to(device)
+        head = _head(config, model, material, learn, labels).to(device)
+        ema = EMA(model, half_life_images=config.ema_half_life)
+        learner = nn.ModuleDict({"model": model, "head": head})
+        decay = config.weight_decay if isinstance(config, SmallResNetConfig) else 0.0
+        optimizer = torch.optim.AdamW(learner.parameters(), lr=config.lr, weight_decay=decay)
+        guard, progress = Guard(clip=5.0), Progress()
+        stopping = EarlyStopping(config.patience, higher_is_better=False)
+        parts: dict[str, Part] = {
+            "learner": learner, "ema": ema, "optimizer": optimizer,
+            "guard": guard, "progress": progress, "stopping": stopping,
+        }  # fmt: skip
+        budget = Budget(config.seconds)
+
+        def valid_cost() -> float:
+            vectors = _embedded(ema.model, material, np.flatnonzero(part["valid"]), device)
+            return calibrated_cost(vectors, valid)
+
+        if not run.load_state(**parts):
+            # A correction starts as no correction: one that never helps on valid ends as none.
+            stopping.update(valid_cost() if isinstance(model, Projection) else float("inf"), 0)
+            run.save_best(model=ema.model)
+        with Reporter(config.images, done=progress.images) as reporter, Stop() as stop:
+            while progress.images < config.images and not stopping.exhausted:
+                # Learn from one batch, drawn by its position.
+                generator = torch.Generator().manual_seed(run.seed_position(progress.images))
+                drawn = torch.randint(len(learn), (config.batch_size,), generator=generator)
+                numbers = learn[drawn.numpy()]
+                optimizer.param_groups[0]["lr"] = guard.scale * warmup_cosine(
+                    progress.images, config.images, 4 * config.batch_size, config.lr
+                )
+                with autocast(device, config.precision):
+                    vectors = model(material.varied(numbers, generator).to(device))
+                right = labels[drawn].to(device)
+                loss = functional.cross_entropy(head(vectors, right), right)
+                if isinstance(model, Projection):
+                    loss = loss + config.pull * model.distance_from_identity()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                guard.step(optimizer, learner, loss)
+                ema.update(model, batch_size=config.batch_size)
+                progress.images += config.batch_size
+                reporter.advance(progress.images)
+
+                # Now and then, say how it goes and make the run safe to stop.
+                leaving = stop.requested or budget.spent
+                if not (
+                    leaving
+                    or progress.images >= config.images
+                    or progress.images % config.report_every < config.batch_size
+                ):
+                    continue
+                mean_loss = guard.mean_loss()
+                if guard.broken:
+                    guard.recover(run, **parts)
+                    continue
+                if not leaving or progress.images >= config.images:
+                    cost = valid_cost()
+                    run.log(images=progress.images, train_loss=mean_loss, valid_cost=cost)
+                    reporter.report(progress.images, train_loss=mean_loss, valid_cost=cost)
+                    if stopping.update(cost, progress.images):
+                        run.save_best(model=ema.model)
+                run.save_state(**parts)
+                if stop.requested:
+                    raise Interrupted(config.out, progress.images)
+                if budget.spent:
+                    break
+
+        # Publish the best state, and judge it on subjects that had no say so far.
+        load_checkpoint(run.best, model=ema.model)
+        best: nn.Module = ema.model.to("cpu").eval()
+        held_out = np.flatnonzero(part["test"])
+        new = _embedded(best, material, held_out, torch.device("cpu"))
+        verdict = judge(faces.vectors[held_out], new, faces.subjects[held_out], fmr=config.fmr)
+        how = _export(run.out, config, best, analyzer, new, faces.subjects[held_out], verdict)
+        run.finish(
+            {
+                "outcome": verdict.sentence(analyzer.card.name),
+                "faces lost": faces.lost,
+                "best valid cost (bits)": stopping.best,
+                "best at (images)": stopping.best_images,
+                "on the test subjects": {
+                    name: {
+                        "new": str(new),
+                        "base": str(verdict.base[name]),
+                        "difference": str(verdict.difference[name]),
+                    }
+                    for name, new in verdict.new.items()
+                },
+                "how to add it": how,
+            }
+        )
+        return verdict
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What the network is fed for each face.
+
+    Attributes:
+        plain: As run time feeds it, shape (faces, ...).
+        varied: Gives a batch to learn from, of faces by number.
+    """
+
+    plain: Tensor
+    varied: Callable[[Int[np.ndarray, " batch"], torch.Generator], Tensor]
+
+
+def _material(config: EmbedderConfig, samples: Samples, faces: Faces) -> _Material:
+    if not isinstance(config, SmallResNetConfig):
+        vectors = torch.from_numpy(faces.vectors)
+        return _Material(vectors, lambda numbers, _: vectors[numbers])
+    crops = cut_crops(
+        samples.take(faces.numbers),
+        template="arcface-112",
+        side=config.side,
+        colour=True,
+        frame=_FRAME,
+        canvas=_CANVAS,
+        cache=_cache(config),
+    )
+    augment = Augment(frame=_FRAME, side=config.side, variation=config.variation)
+    plain = torch.from_numpy(np.ascontiguousarray(crops.faces)).permute(0, 3, 1, 2)
+
+    def varied(numbers: Int[np.ndarray, " batch"], generator: torch.Generator) -> Tensor:
+        canvas = torch.from_numpy(np.ascontiguousarray(crops.canvas[numbers])).permute(0, 3, 1, 2)
+        return augment(canvas, generator)
+
+    return _Material(plain, varied)
+
+
+def _cache(config: EmbedderConfig) -> Path:
+    return config.cache or config.out / "cache"
+
+
+def _in_parts(faces: Faces, seed: int) -> Faces:
+    """Give every subject to train, valid or test; refuse data whose own splits share subjects."""
+    named = faces.splits != ""
+    pairs = {(str(who), str(split)) for who, split in zip(faces.subjects[named], faces.splits[named], strict=True)}
+    shared = len(pairs) - len({who for who, _ in pairs})
+    if shared:
+        raise DataError(
+            f"{shared} subjects stand in more than one split, so that nothing would be held out. "
+            "Give each subject to one split, or leave the splits to mien."
+        )
+    missing = [name for name in SPLITS if not (faces.splits == name).any()]
+    splits = faces.splits
+    if missing == list(SPLITS):
+        splits = by_subject(faces.subjects, SHARES, seed=seed)
+    elif missing == ["valid"]:
+        inside = splits == "train"
+        splits = splits.astype("<U16")
+        splits[inside] = by_subject(faces.subjects[inside], {"train": 0.8, "valid": 0.2}, seed=seed)
+    elif missing or not named.all():
+        raise DataError(
+            "The data has some splits and lacks others. Expected train, valid and test; train and test; or none."
+        )
+    return Faces(faces.numbers, faces.subjects, splits, faces.vectors, faces.lost)
+
+
+def _to_learn(
+    faces: Faces, inside: Shaped[np.ndarray, " faces"]
+) -> tuple[Int[np.ndarray, " learned"], Int[Tensor, " learned"]]:
+    """Return the training faces whose subject has two or more, by number, and the number of each one's subject."""
+    numbers = np.flatnonzero(inside)
+    _, who, counts = np.unique(faces.subjects[numbers], return_inverse=True, return_counts=True)
+    numbers = numbers[counts[who] > 1]
+    if np.count_nonzero(counts > 1) < 2:
+        raise DataError(
+            f"Training needs at least 2 subjects with 2 faces, got {np.count_nonzero(counts > 1)} of {len(counts)} to "
+            "learn from. Add subjects, or pictures of those there are."
+        )
+    _, labels = np.unique(faces.subjects[numbers], return_inverse=True)
+    return numbers, torch.from_numpy(labels)
+
+
+def _network(config: EmbedderConfig, dimension: int) -> Projection | SmallResNet:
+    if isinstance(config, SmallResNetConfig):
+        return SmallResNet(
+            side=config.side, widths=config.widths, blocks=config.blocks, dimension=config.dimension, drop=config.drop
+        )
+    return Projection(dimension, hidden=config.hidden)
+
+
+def _head(
+    config: EmbedderConfig,
+    model: nn.Module,
+    material: _Material,
+    learn: Int[np.ndarray, " learned"],
+    labels: Int[Tensor, " learned"],
+) -> MarginHead:
+    subjects = int(labels.max()) + 1
+    dimension = config.dimension if isinstance(config, SmallResNetConfig) else material.plain.shape[1]
+    head = MarginHead(dimension, subjects, margin=config.head, size=config.margin, scale=config.scale)
+    if isinstance(model, Projection):
+        # The base already knows the directions; random ones would first tear its space apart.
+        sums = torch.zeros(subjects, dimension).index_add_(0, labels, material.plain[learn])
+        with torch.no_grad():
+            head.directions.copy_(functional.normalize(sums))
+    return head
+
+
+@torch.no_grad()
+def _embedded(
+    model: nn.Module, material: _Material, numbers: Int[np.ndarray, " faces"], device: torch.device
+) -> Float32[np.ndarray, "faces dimension"]:
+    parts = [
+        model(material.plain[part].float().to(device)).cpu()
+        for part in np.array_split(numbers, len(numbers) // 256 + 1)
+    ]
+    return torch.cat(parts).numpy()
+
+
+def _export(
+    out: Path,
+    config: EmbedderConfig,
+    model: nn.Module,
+    analyzer: AnalyzerLike,
+    vectors: Float32[np.ndarray, "faces dimension"],
+    subjects: Shaped[np.ndarray, " faces"],
+    verdict: Verdict,
+) -> str:
+    """Write model.onnx and card.json; return how to add the model to the zoo."""
+    file, base = out / "model.onnx", analyzer.card
+    if isinstance(model, Projection):
+        facts = corrected_convention(base)
+        composed = compose(onnx.load(str(zoo.path(base))), base, model)
+        save(file, composed.SerializeToString())
+    else:
+        assert isinstance(config, SmallResNetConfig)
+        write_onnx(_Headed(model), file, side=config.side, channels=3)
+        facts = {**convention("arcface-112-raw", "embedder").facts, "side": config.side}
+        facts["kind"] = facts["kind"] if config.side == 112 else ""
+        facts["dimension"] = config.dimension
+    measured = _measured(vectors, subjects, config)
+    entry = {
+        "name": out.resolve().name,
+        "role": "embedder",
+        "version": "1",
+        "summary": f"Trained by `mien train embedder` on the user's own data. {verdict.sentence(base.name)}",
+        "licence": f"that of {base.name} ({base.licence}) and of the data"
+        if isinstance(model, Projection)
+        else "that of the data",
+        "training_data": f"the user's own: '{config.data.name}'",
+        "convention": facts,
+        **measured,
+        "metrics": {"base": base.id, "test": verdict.as_dict()},
+    }
+    save(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    if isinstance(model, Projection):
+        _check_parity(zoo.named(out), base, model)
+    if not facts["kind"]:
+        return f"no convention of `mien models add` says what it is fed; name the folder itself: --embedder {out}"
+    return f"mien models add {file} --name NAME --role embedder --convention {facts['kind']}"
+
+
+class _Headed(nn.Module):
+    """An embedder as a network with one head."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"embedding": self.model(x)}
+
+
+def _measured(
+    vectors: Float32[np.ndarray, "faces dimension"], subjects: Shaped[np.ndarray, " faces"], config: EmbedderConfig
+) -> dict[str, Any]:
+    """Return operating points and calibration on the held-out subjects, for the card."""
+    pairs = comparisons(subjects)
+    genuine, impostor = pairs.scores(vectors)
+    owners = pairs.subjects[pairs.genuine[:, 0]], pairs.subjects[pairs.impostor]
+    line = fit_logistic(genuine, impostor)
+    points = [
+        fnmr_at_fmr(
+            genuine,
+            impostor,
+            fmr=rate,
+            genuine_subjects=owners[0],
+            impostor_subjects=owners[1],
+            dataset=f"held-out subjects of '{config.data.name}'",
+        )
+        for rate in _RATES
+        if rate * len(impostor) >= _FEWEST_FALSE_MATCHES
+    ]
+    return {"operating_points": [asdict(point) for point in points], "probability": [line.slope, line.intercept]}
+
+
+def _check_parity(made: Card, base: Card, model: Projection) -> None:
+    """Compare the composed file with base and correction, one after the other, on noise."""
+    embedder = Embedder(base)
+    crops = np.random.default_rng(0).integers(0, 256, (3, embedder.side, embedder.side, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = as_unit(model(torch.from_numpy(embedder.embed(crops))).numpy())
+    difference = float(np.abs(Embedder(made).embed(crops) - expected).max())
+    if not difference <= _PARITY:
+        raise TrainingError(
+            f"The composed file answers otherwise than base and correction: a component differs by {difference:.2g}. "
+            "It must not be used."
+        )
