@@ -1,0 +1,798 @@
+"""The story of an expression recogniser: from labelled pictures to a run folder that `analyze` can use.
+
+Everything random follows from the seed and the position in the training, so that a resumed run equals an unbroken one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+from torch import Tensor, nn
+
+from mien.alignment import TEMPLATES
+from mien.data.crops import Crops, cut_crops
+from mien.data.samples import Samples, read_samples
+from mien.data.splits import fill_valid
+from mien.data.transforms import Augment, Order, Variation, mixup
+from mien.errors import DataError, TrainingError, UsageError
+from mien.images import printable
+from mien.losses import distillation, focal, logit_adjusted, soft_cross_entropy
+from mien.metrics.calibration import expected_calibration_error
+from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
+from mien.networks import (
+    ExpressionNet,
+    ExpressionNetConfig,
+    FaceTrunk,
+    TutorialCNN,
+    count_macs,
+    count_parameters,
+    expression_net,
+)
+from mien.training.config import TrainingConfig, as_dict, load_config
+from mien.training.ema import EMA
+from mien.training.guard import Guard
+from mien.training.onnx import save, write_onnx
+from mien.training.precision import autocast, choose_device
+from mien.training.ranks import Ranks
+from mien.training.reporter import Reporter
+from mien.training.run import Progress, Run, load_checkpoint
+from mien.training.schedule import warmup_cosine
+from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.types import EXPRESSIONS
+
+__all__ = ["DryRun", "ExpressionConfig", "Trained", "dry_run", "load_expression_net", "predict", "publish", "train"]
+
+Net = ExpressionNet | FaceTrunk | TutorialCNN
+Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
+
+_NET = "network.json"
+_SHOWN = 5  # names in a warning
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpressionConfig(TrainingConfig):
+    """What an expression training is told, besides what every training is.
+
+    Attributes:
+        data: Folder, zip or list of labelled pictures; see `mien data inspect`.
+        kind: Layout of the data; auto finds out.
+        labels: Label set that class numbers refer to, such as fer2013.
+        heads: Which targets of the data to learn, the first is what `analyze` shows; empty for all.
+        head_weights: How much each head's loss counts; empty for 1 each.
+        valid_share: Share of the training pictures set aside where the data name none for validation.
+        drop_leaks: Leave out training pictures that stand in another split too.
+        strict: Refuse such data instead.
+        template: How faces are cut, here and at run time.
+        frame: Px of the stored picture that a crop fills.
+        canvas: Side of the stored picture, px: what is around the crop is for turning and shifting it.
+        cache: Folder that keeps the crops; default is in the run folder. Runs on the same data may share one.
+        net: The network.
+        pretrained: Start a face-trunk from the catalogue's face recogniser.
+        init: A finished run to start from.
+        augment: How pictures are varied.
+        mixup: Parameter of the Beta distribution that pairs of pictures are mixed with; 0 mixes none.
+        optimizer: sgd (Nesterov momentum 0.9) or adamw.
+        learning_rate: The highest of the schedule.
+        warmup: Images until it is reached.
+        weight_decay: Of filters and matrices, not of biases and norms.
+        clip: Longest gradient.
+        ema_half_life: Images after which a weight's share in the published average has halved.
+        smoothing: Part of each label that is spread over all classes.
+        focal: Exponent of the focal loss; 0 is cross-entropy.
+        balance: Against rare classes going under: none, sampling (more often), logits (adjusted while training).
+        balance_strength: Of it, 0 to 1.
+        teachers: Finished runs whose averaged answers are learned too.
+        teacher_weight: Share of the loss that comes from them.
+        teacher_temperature: Softens both sides.
+        select: Metric by which the best checkpoint is kept, the mean of the heads.
+        patience: So many reports without a better one end the training; 0 never does.
+        flip: Average a face and its mirror image, in validation and at run time.
+        sure_accuracy: An outcome is uncertain where those at least as sure are right less often than this.
+    """
+
+    data: Path
+    kind: str = "auto"
+    labels: str | None = None
+    heads: tuple[str, ...] = ()
+    head_weights: tuple[float, ...] = ()
+    valid_share: float = 0.1
+    drop_leaks: bool = True
+    strict: bool = False
+    template: str = "fer-48"
+    frame: int = 64
+    canvas: int = 96
+    cache: Path | None = None
+    net: ExpressionNetConfig = field(default_factory=ExpressionNetConfig)
+    pretrained: bool = True
+    init: Path | None = None
+    augment: Variation = field(default_factory=Variation)
+    mixup: float = 0.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    warmup: int = 20_000
+    weight_decay: float = 5e-4
+    clip: float = 5.0
+    ema_half_life: float = 100_000
+    smoothing: float = 0.05
+    focal: float = 0.0
+    balance: Literal["none", "sampling", "logits"] = "none"
+    balance_strength: float = 0.5
+    teachers: tuple[Path, ...] = ()
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 2.0
+    select: Literal["accuracy", "macro_f1"] = "accuracy"
+    patience: int = 0
+    flip: bool = True
+    sure_accuracy: float = 0.9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.template not in TEMPLATES:
+            raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
+        if not 0 < self.frame <= self.canvas:
+            raise UsageError(f"A canvas is at least as large as its frame, got {self.canvas} and {self.frame} px.")
+        for name in ("valid_share", "smoothing", "balance_strength", "teacher_weight", "sure_accuracy"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"Setting '{name}' lies in [0, 1], got {getattr(self, name):g}.")
+        for name in ("learning_rate", "clip", "teacher_temperature"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"Setting '{name}' is above 0, got {getattr(self, name):g}.")
+        for name in ("mixup", "warmup", "weight_decay", "ema_half_life", "focal"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
+        if self.head_weights and len(self.head_weights) != len(self.heads):
+            raise UsageError(
+                f"Setting 'head_weights' has one number for each of 'heads', got {len(self.head_weights)} for "
+                f"{len(self.heads)}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training gives back.
+
+    Attributes:
+        model: The averaged network with the best validation.
+        heads: Classes by head.
+        summary: Figures of the validation and of the published file, as in `summary.json`.
+    """
+
+    model: Net
+    heads: Mapping[str, tuple[str, ...]]
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a training would be.
+
+    Attributes:
+        parameters: Learned values.
+        macs: Multiplications with addition for one face, in convolutions and linear layers.
+        images_per_second: Measured over a few steps, without reports.
+        train: Pictures to learn from.
+        valid: Pictures to check with.
+        heads: Classes by head.
+    """
+
+    parameters: int
+    macs: int
+    images_per_second: float
+    train: int
+    valid: int
+    heads: Mapping[str, tuple[str, ...]]
+
+
+def train(config: ExpressionConfig) -> Trained:
+    """Run the whole story, or go on with it where the run folder holds its beginning.
+
+    Raises:
+        MienError: The data, the settings or the run folder do not allow it, or the loss is no number.
+        Interrupted: Ctrl-C; all is saved.
+    """
+    ranks = Ranks.join()
+    device = choose_device(config.device, local_rank=ranks.local)
+    samples, notes = _samples(config)
+    with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
+        _say(notes, ranks)
+        material = _material(samples, config, cache=config.cache or config.out / "crops", ranks=ranks)
+
+        # Build. The published model is the average (EMA); the raw one only learns.
+        torch.manual_seed(config.seed)
+        model = _placed(_built(config, material), device)
+        ranks.broadcast(model)
+        teachers = [_placed(_teacher(folder, config, material.heads), device) for folder in config.teachers]
+        ema = EMA(model, half_life_images=config.ema_half_life)
+        optimizer = _optimizer(model, config)
+        guard = Guard(clip=config.clip)
+        stopping = EarlyStopping(config.patience)
+        progress = Progress()
+        parts = {
+            "model": model, "ema": ema, "optimizer": optimizer, "progress": progress, "guard": guard,
+            "stopping": stopping, "material": material,
+        }  # fmt: skip
+        if ranks.is_main:
+            save(config.out / _NET, _described(config, material).encode())
+        run.load_state(**parts)
+        budget = Budget(config.seconds)
+
+        with Stop() as stop, Reporter(config.images, done=progress.images, quiet=not ranks.is_main) as reporter:
+            while progress.images < config.images and not stopping.exhausted:
+                # Learn from one batch. Seeding by position makes every step repeatable on its own.
+                run.seed_position(progress.images)
+                rate = guard.scale * warmup_cosine(progress.images, config.images, config.warmup, config.learning_rate)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                batch = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
+                optimizer.zero_grad(set_to_none=True)
+                loss = torch.zeros((), device=device)
+                for part in np.split(batch, config.accumulate):
+                    share = _loss(model, teachers, material, part, config, device) / config.accumulate
+                    share.backward()  # type: ignore[no-untyped-call]
+                    loss += share.detach()
+                ranks.mean_gradients(model)
+                guard.step(optimizer, model, loss)
+                ema.update(model, batch_size=config.batch_size)
+                progress.images += config.batch_size
+                reporter.advance(progress.images)
+
+                # Now and then, say how it goes and make the run safe to stop.
+                out_of_time = ranks.any(budget.spent)
+                done = progress.images >= config.images or out_of_time
+                if done or progress.images % config.report_every < config.batch_size:
+                    train_loss = guard.mean_loss()
+                    if not guard.broken:
+                        scores = _validate(ema.model, material, config) if ranks.is_main else {}
+                        value = ranks.mean(scores.get(f"valid_{config.select}", 0.0)) * ranks.world
+                        if stopping.update(value, progress.images):
+                            run.save_best(model=ema.model)
+                        run.log(images=progress.images, train_loss=train_loss, learning_rate=rate, **scores)
+                        reporter.report(progress.images, train_loss=train_loss, **scores)
+                        run.save_state(**parts)
+                if guard.broken:
+                    guard.recover(run, **parts)
+                    _say([f"The loss is no number: back to {progress.images:,} images, at half the rate."], ranks)
+                    continue
+                if ranks.any(stop.requested):
+                    run.save_state(**parts)
+                    raise Interrupted(config.out, progress.images)
+                if out_of_time:
+                    break
+
+        load_checkpoint(run.best, model=ema.model)
+        summary = publish(ema.model, material, config, run) if ranks.is_main else {}
+        if progress.images < config.images and not stopping.exhausted:
+            _say(
+                [f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside."],
+                ranks,
+            )
+    ranks.close()
+    return Trained(ema.model, material.heads, summary)
+
+
+def dry_run(config: ExpressionConfig, *, steps: int = 3) -> DryRun:
+    """Build everything, take a few steps on a few pictures, and write nothing.
+
+    Raises:
+        MienError: As `train` would.
+    """
+    device = choose_device(config.device)
+    samples, notes = _samples(config)
+    _say(notes, Ranks())
+    counts = {split: int((samples.splits == split).sum()) for split in ("train", "valid")}
+    few = [np.flatnonzero(samples.splits == split)[: max(config.batch_size, 2)] for split in counts]
+    material = _material(samples.take(np.concatenate(few)), config, cache=None, ranks=Ranks())
+    torch.manual_seed(config.seed)
+    model = _placed(_built(config, material), device)
+    teachers = [_placed(_teacher(folder, config, material.heads), device) for folder in config.teachers]
+    optimizer, guard, ema = _optimizer(model, config), Guard(clip=config.clip), EMA(model, config.ema_half_life)
+    start = time.monotonic()
+    for step in range(steps + 1):
+        if step == 1:  # the first one warms up
+            start = time.monotonic()
+        batch = material.batch(step * config.batch_size, config.batch_size)
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=device)
+        for part in np.split(batch, config.accumulate):
+            share = _loss(model, teachers, material, part, config, device) / config.accumulate
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.detach()
+        guard.step(optimizer, model, loss)
+        ema.update(model, batch_size=config.batch_size)
+    guard.mean_loss()  # waits for the device
+    speed = steps * config.batch_size / (time.monotonic() - start)
+    face = torch.zeros(1, config.net.channels, config.net.side, config.net.side, device=device)
+    return DryRun(
+        count_parameters(model), count_macs(model, face), speed, counts["train"], counts["valid"], material.heads
+    )
+
+
+def load_expression_net(run: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
+    """Return the network that a run would publish, in evaluation mode, and its classes by head.
+
+    Raises:
+        TrainingError: The folder holds no expression run, or one whose checkpoint is missing or does not fit.
+    """
+    try:
+        facts = json.loads((run / _NET).read_text(encoding="utf-8"))
+        heads = {str(name): tuple(str(label) for label in labels) for name, labels in facts["heads"].items()}
+        config = load_config(ExpressionNetConfig, given=facts["net"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise TrainingError(f"'{printable(run)}' is no folder of an expression training ({error}).") from error
+    model = expression_net(config, {name: len(labels) for name, labels in heads.items()}).eval()
+    load_checkpoint(run / "best.safetensors", model=model)
+    return model, heads
+
+
+# Pictures and labels --------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Material:
+    """Everything that is learned from: crops, labels, splits. A part of the checkpoint, so that it cannot change."""
+
+    heads: dict[str, tuple[str, ...]]
+    crops: Crops
+    shares: dict[str, Float[Tensor, "pictures classes"]]
+    train: Int[np.ndarray, " train"]
+    valid: Int[np.ndarray, " valid"]
+    order: Order
+    augment: Augment
+    digest: str
+    priors: dict[str, Float[Tensor, " classes"]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.priors = {name: shares[self.train].nanmean(0) for name, shares in self.shares.items()}
+
+    def batch(self, images: int, size: int) -> Int[np.ndarray, " batch"]:
+        """Return the pictures of the batch at a position, as indices into the crops."""
+        return self.train[self.order.batch(images, size)]
+
+    def labels(self, head: str, indices: Int[np.ndarray, " pictures"]) -> Int[np.ndarray, " pictures"]:
+        """Return the majority of each picture, -1 where there is none."""
+        shares = self.shares[head][indices].numpy()
+        return np.asarray(np.where(np.isnan(shares).any(axis=1), -1, np.nan_to_num(shares).argmax(axis=1)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what tells these data from others."""
+        return {"digest": self.digest, "pictures": len(self.train) + len(self.valid)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Check that a checkpoint is of the same data.
+
+        Raises:
+            TrainingError: Pictures, labels or splits differ.
+        """
+        if state["digest"] != self.digest:
+            raise TrainingError(
+                f"The run learned from other data: {state['pictures']:,} pictures then, "
+                f"{len(self.train) + len(self.valid):,} now, or other labels or splits. Name another run folder."
+            )
+
+
+def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
+    """Return the labelled pictures of train and valid, and what should be said about them."""
+    samples = read_samples(config.data, kind=config.kind, labels=config.labels)
+    notes = list(samples.notes)
+    heads = _heads(samples, config)
+    main = samples.targets[next(iter(heads))]
+    labelled = np.any([samples.targets[name].labels >= 0 for name in heads], axis=0)
+    splits = fill_valid(
+        samples.splits, main.labels, share=config.valid_share, seed=config.seed, subjects=samples.subjects
+    )
+    keep = labelled & (splits != "test")
+    leaking = keep & samples.leaks & (splits == "train")
+    if leaking.any():
+        _overlap(config, notes, [name for name, leaks in zip(samples.names, leaking, strict=True) if leaks])
+        keep &= ~leaking if config.drop_leaks else True
+    kept = replace(samples, splits=splits).take(np.flatnonzero(keep))
+    for name in heads:
+        labels = kept.targets[name].labels[kept.splits == "train"]
+        present = np.unique(labels[labels >= 0])
+        if len(present) < 2:
+            one = f"only {heads[name][present[0]]}" if len(present) else "none"
+            raise DataError(
+                f"There is nothing to tell apart: of the classes of '{name}' the training pictures show {one}. "
+                f"Add pictures of another class."
+            )
+        if missing := [label for index, label in enumerate(heads[name]) if index not in present]:
+            notes.append(f"No training picture of '{name}' shows {', '.join(missing)}: the network will not answer it.")
+    if not (kept.splits == "valid").any():
+        raise DataError("No labelled picture is left for validation. Add some, or raise valid_share.")
+    return kept, notes
+
+
+def _heads(samples: Samples, config: ExpressionConfig) -> dict[str, tuple[str, ...]]:
+    names = config.heads or tuple(samples.targets)
+    if not names:
+        raise DataError(
+            f"'{printable(config.data)}' holds no expression labels. Expected a folder for each expression."
+        )
+    if unknown := [name for name in names if name not in samples.targets]:
+        raise UsageError(f"The data have no target {', '.join(unknown)}; they have {', '.join(samples.targets)}.")
+    heads = {name: samples.targets[name].classes for name in names}
+    for name, classes in heads.items():
+        if strange := [label for label in classes if label not in EXPRESSIONS]:
+            raise DataError(
+                f"The classes {', '.join(strange[:_SHOWN])} of '{name}' are no expressions; known are "
+                f"{', '.join(EXPRESSIONS)}. Rename the folders, or give --labels for numbers; other classes are for "
+                f"`mien train classifier`."
+            )
+    return heads
+
+
+def _overlap(config: ExpressionConfig, notes: list[str], names: Sequence[str]) -> None:
+    listed = ", ".join(printable(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    found = f"{len(names):,} training pictures stand in another split too ({listed})"
+    if config.strict:
+        raise DataError(f"{found}. Remove them, or leave --strict out.")
+    notes.append(f"{found}: {'left out' if config.drop_leaks else 'kept, so figures will flatter'}.")
+
+
+def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
+    """Cut the faces, and drop what cannot be read and what stands in train and valid."""
+    quiet = not ranks.is_main
+    with Reporter(len(samples), quiet=quiet or len(samples) < 1000) as reporter:
+        seen = 0
+
+        def advance() -> None:
+            nonlocal seen
+            seen += 1
+            reporter.advance(seen)
+            if seen % 5000 == 0:
+                reporter.report(seen)
+
+        crops = cut_crops(
+            samples,
+            template=config.template,
+            side=config.net.side,
+            colour=config.net.colour,
+            frame=config.frame,
+            canvas=config.canvas,
+            cache=cache,
+            progress=advance,
+        )
+    notes = []
+    if crops.unreadable:
+        listed = "; ".join(reason for _, reason in crops.unreadable[:_SHOWN])
+        notes.append(f"{len(crops.unreadable):,} pictures cannot be read and are left out: {listed}")
+    usable, in_train = crops.readable.copy(), samples.splits == "train"
+    repeated = usable & in_train & _stands_in(crops.canvas, usable & ~in_train)
+    if repeated.any():
+        _overlap(config, notes, [name for name, twice in zip(samples.names, repeated, strict=True) if twice])
+        usable &= ~repeated if config.drop_leaks else True
+    train, valid = np.flatnonzero(usable & in_train), np.flatnonzero(usable & ~in_train)
+    if len(train) < 2 or not len(valid):
+        raise DataError(
+            f"Training needs at least 2 pictures to learn from and 1 to check with, got {len(train)} and {len(valid)}. "
+            f"Add pictures."
+        )
+    lost = int((~crops.found[usable]).sum())
+    if lost:
+        notes.append(
+            f"In {lost:,} of {len(train) + len(valid):,} pictures no face was found; they are taken as a whole."
+        )
+    _say(notes, ranks)
+    heads = _heads(samples, config)
+    order = Order(
+        samples.targets[next(iter(heads))].labels[train],
+        seed=config.seed,
+        balance=config.balance_strength if config.balance == "sampling" else 0.0,
+    )
+    augment = Augment(frame=config.frame, side=config.net.side, variation=config.augment)
+    digest = hashlib.sha256(json.dumps(heads).encode())
+    for name in (*samples.names, *samples.splits.tolist()):
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    for name in heads:
+        digest.update(samples.targets[name].shares.tobytes())
+    shares = {name: torch.from_numpy(samples.targets[name].shares) for name in heads}
+    return _Material(heads, crops, shares, train, valid, order, augment, digest.hexdigest())
+
+
+def _stands_in(
+    canvas: UInt8[np.ndarray, "pictures C C *colour"], among: Bool[np.ndarray, " pictures"]
+) -> Bool[np.ndarray, " pictures"]:
+    """Return which pictures are, to the last px, one of those marked."""
+    digests = np.array(
+        [hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest() for picture in canvas]
+    )
+    return np.isin(digests, digests[among])
+
+
+# One step -------------------------------------------------------------------------------------------------------------
+
+
+def _built(config: ExpressionConfig, material: _Material) -> Net:
+    """Return the network as training begins, or as the run of ``init`` ended."""
+    model = expression_net(config.net, {name: len(labels) for name, labels in material.heads.items()})
+    if config.init is not None:
+        older, heads = load_expression_net(config.init)
+        if as_dict(older.config) | {"drop": 0} != as_dict(config.net) | {"drop": 0}:
+            raise TrainingError(
+                f"'{printable(config.init)}' holds a network of another architecture: {as_dict(older.config)}; "
+                f"this training has {as_dict(config.net)}. Set 'net' alike."
+            )
+        state = older.state_dict()
+        for name in set(heads) - {name for name, labels in material.heads.items() if heads.get(name) == labels}:
+            # A head of other classes starts afresh.
+            state = {key: value for key, value in state.items() if not key.startswith(f"heads.{name}.")}
+        model.load_state_dict(state, strict=False)
+    elif isinstance(model, FaceTrunk) and config.pretrained:
+        from mien import zoo
+
+        some = material.train[:: max(len(material.train) // 512, 1)]
+        model.load_recogniser(zoo.path("dlib-resnet29"), _channels_first(material.crops.faces[some]).float())
+    return model
+
+
+def _optimizer(model: nn.Module, config: ExpressionConfig) -> torch.optim.Optimizer:
+    weights = list(model.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.learning_rate, fused=True)
+    return torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True, fused=True)
+
+
+def _loss(
+    model: Net,
+    teachers: Sequence[Net],
+    material: _Material,
+    indices: Int[np.ndarray, " batch"],
+    config: ExpressionConfig,
+    device: torch.device,
+) -> Tensor:
+    """Return the mean loss of some pictures, varied by PyTorch's own generator."""
+    generator = torch.default_generator
+    canvas = _channels_first(material.crops.canvas[indices]).to(device, non_blocking=True)
+    x = material.augment(canvas, generator, torch.from_numpy(material.crops.whole[indices]))
+    shares = {name: rows[indices].to(device) for name, rows in material.shares.items()}
+    x, shares = mixup(x, shares, generator, config.mixup)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with autocast(device, config.precision):
+        features = model.features(x)
+    logits = model.classify(features)
+    taught = _teaching(teachers, x, config, device)
+    total = torch.zeros((), device=device)
+    for place, (name, answers) in enumerate(logits.items()):
+        if config.balance == "logits":
+            answers = logit_adjusted(answers, material.priors[name].to(device), tau=config.balance_strength)
+        if config.focal:
+            rows = focal(answers, shares[name], gamma=config.focal, smoothing=config.smoothing)
+        else:
+            rows = soft_cross_entropy(answers, shares[name], smoothing=config.smoothing)
+        if name in taught:
+            learned = distillation(logits[name], taught[name], temperature=config.teacher_temperature)
+            rows = torch.lerp(rows, learned, config.teacher_weight)
+        total = total + rows.mean() * (config.head_weights[place] if config.head_weights else 1.0)
+    return total
+
+
+@torch.no_grad()
+def _teaching(
+    teachers: Sequence[Net], x: Tensor, config: ExpressionConfig, device: torch.device
+) -> dict[str, Float[Tensor, "batch classes"]]:
+    """Return the mean of the teachers' log probabilities by head."""
+    answers: dict[str, list[Tensor]] = {}
+    for teacher in teachers:
+        with autocast(device, config.precision):
+            features = teacher.features(x)
+        for name, logits in teacher.classify(features).items():
+            answers.setdefault(name, []).append(logits.log_softmax(1))
+    return {name: torch.stack(given).mean(0) for name, given in answers.items()}
+
+
+def _teacher(folder: Path, config: ExpressionConfig, heads: Mapping[str, tuple[str, ...]]) -> Net:
+    """Return a finished run's network, only with the heads that are learned here."""
+    teacher, known = load_expression_net(folder)
+    theirs, ours = (teacher.config.side, teacher.config.colour), (config.net.side, config.net.colour)
+    shared = [name for name, labels in heads.items() if known.get(name) == labels]
+    if theirs != ours or not shared:
+        raise TrainingError(
+            f"'{printable(folder)}' cannot teach this network: it reads {theirs[0]} px in {_colour(theirs[1])} and "
+            f"answers {', '.join(known)}; this one reads {ours[0]} px in {_colour(ours[1])} and answers "
+            f"{', '.join(heads)}. Side, colour and classes must be alike."
+        )
+    for name in set(known) - set(shared):
+        del teacher.heads[name]
+    return teacher.requires_grad_(False)
+
+
+def _placed(model: Net, device: torch.device) -> Net:
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+# Validation and publication -------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def predict(
+    model: Net,
+    faces: UInt8[np.ndarray, "pictures side side *colour"],
+    *,
+    flip: bool = True,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    batch_size: int = 256,
+) -> dict[str, Float32[np.ndarray, "pictures classes"]]:
+    """Return logits by head for faces as run time cuts them.
+
+    Args:
+        model: In evaluation mode.
+        faces: Grey uint8 (pictures, side, side) or RGB (pictures, side, side, 3).
+        flip: Average the logits of a face and of its mirror image.
+        precision: Of the convolutions.
+        batch_size: Faces at once.
+    """
+    device = next(model.parameters()).device
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(faces), batch_size):
+        x = _channels_first(faces[start : start + batch_size]).to(device).float()
+        x = x.contiguous(memory_format=torch.channels_last)
+        answers = []
+        for view in (x, x.flip(3)) if flip else (x,):
+            with autocast(device, precision):
+                features = model.features(view)
+            answers.append(model.classify(features))
+        parts.append({name: torch.stack([answer[name] for answer in answers]).mean(0).cpu() for name in answers[0]})
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+
+
+def _validate(model: Net, material: _Material, config: ExpressionConfig) -> dict[str, float]:
+    """Return loss, accuracy and macro-F1 on the pictures for validation, by head and as their mean."""
+    logits = predict(model, material.crops.faces[material.valid], flip=config.flip, precision=config.precision)
+    scores: dict[str, float] = {}
+    means: dict[str, list[float]] = {"valid_loss": [], "valid_accuracy": [], "valid_macro_f1": []}
+    for name, answers in logits.items():
+        labels = material.labels(name, material.valid)
+        known = labels >= 0
+        if not known.any():
+            continue
+        table = confusion(labels[known], answers[known].argmax(axis=1), classes=answers.shape[1])
+        rows = soft_cross_entropy(torch.from_numpy(answers), material.shares[name][material.valid])
+        found = (float(rows.sum()) / int(known.sum()), float(accuracy(table)), float(macro_f1(table)))
+        for metric, value in zip(means, found, strict=True):
+            means[metric].append(value)
+            scores[f"{metric}_{name}"] = value
+    mean = {metric: float(np.mean(values)) for metric, values in means.items()}
+    return mean if len(logits) == 1 else mean | scores
+
+
+def publish(model: Net, material: _Material, config: ExpressionConfig, run: Run) -> dict[str, Any]:
+    """Calibrate the network on the validation pictures and write it with its card: `model.onnx`, `card.json`.
+
+    Returns:
+        What is also written to `summary.json`.
+
+    Raises:
+        TrainingError: The written network answers otherwise than the trained one, or the disk is full.
+    """
+    model = model.to("cpu").eval()
+    faces = material.crops.faces[material.valid]
+    logits = predict(model, faces, flip=config.flip)
+    temperature: dict[str, float] = {}
+    uncertain_below, summary = 0.0, dict[str, Any]()
+    for place, (name, answers) in enumerate(logits.items()):
+        labels = material.labels(name, material.valid)
+        known = labels >= 0
+        answers, labels = answers[known].astype(np.float64), labels[known]
+        temperature[name] = _temperature(answers, labels)
+        sure, right = _confidence(answers / temperature[name], labels)
+        table = confusion(labels, answers.argmax(axis=1), classes=answers.shape[1])
+        f1 = {label: score.f1 for label, score in zip(material.heads[name], per_class(table), strict=True)}
+        summary[name] = {
+            "pictures": len(labels),
+            "accuracy": float(accuracy(table)),
+            "macro_f1": float(macro_f1(table)),
+            "ece": expected_calibration_error(sure, right),
+            "ece_uncalibrated": expected_calibration_error(*_confidence(answers, labels)),
+            "temperature": temperature[name],
+            **{f"f1 {label}": value for label, value in f1.items()},
+        }
+        if place == 0:
+            uncertain_below = _operating_point(sure, right, config.sure_accuracy)
+            answered = sure >= uncertain_below
+            summary[name] |= {
+                "uncertain_below": uncertain_below,
+                "sure": float(answered.mean()),
+                "accuracy_where_sure": float(right[answered].mean()) if answered.any() else None,
+            }
+    side, channels = config.net.side, config.net.channels
+    difference = write_onnx(model, config.out / "model.onnx", side=side, channels=channels)
+    summary |= {
+        "parameters": count_parameters(model),
+        "macs": count_macs(model, torch.zeros(1, channels, side, side)),
+        "onnx_difference": difference,
+        "pictures": {"train": len(material.train), "valid": len(material.valid)},
+    }
+    card = {
+        "role": "expression",
+        "version": "1",
+        "summary": f"Trained with mien on {len(material.train):,} pictures: {config.net.arch}, seed {config.seed}.",
+        "licence": "Yours; the terms of the training data apply.",
+        "training_data": config.data.name,
+        "convention": {
+            "heads": {name: list(labels) for name, labels in material.heads.items()},
+            "side": side,
+            "order": "RGB" if config.net.colour else "GRAY",
+            "mean": 0.0,
+            "scale": 1.0,
+            "template": config.template,
+            "flip": config.flip,
+            "temperature": temperature,
+            "uncertain_below": uncertain_below,
+        },
+        "measured": {"validation": {name: summary[name] for name in logits}},
+    }
+    save(config.out / "card.json", json.dumps(card, indent=1).encode())
+    run.finish(summary)
+    return summary
+
+
+def _temperature(logits: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]) -> float:
+    """Return what logits are to be divided by so that the labels are likeliest.
+
+    Source: Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    def surprise(log_temperature: float) -> float:
+        logs = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float(logs[np.arange(len(labels)), labels].mean())
+
+    # Beyond these bounds so few pictures were seen, or so well learned, that a fit says nothing.
+    return float(np.exp(minimize_scalar(surprise, bounds=(np.log(0.25), np.log(4.0)), method="bounded").x))
+
+
+def _confidence(
+    logits: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]
+) -> tuple[Float[np.ndarray, " pictures"], Bool[np.ndarray, " pictures"]]:
+    """Return the probability of each answer, and whether it is right."""
+    from scipy.special import softmax
+
+    return np.minimum(softmax(logits, axis=1).max(axis=1), 1.0), logits.argmax(axis=1) == labels
+
+
+def _operating_point(
+    sure: Float[np.ndarray, " pictures"], right: Bool[np.ndarray, " pictures"], target: float
+) -> float:
+    """Return the least confidence above which answers are right at the target rate; at least half are answered."""
+    order = np.argsort(-sure, kind="stable")
+    rate = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    least = (len(order) + 1) // 2
+    reached = np.flatnonzero(rate[least - 1 :] >= target)
+    last = least - 1 + (int(reached[-1]) if len(reached) else 0)
+    return 0.0 if last == len(order) - 1 else float(sure[order[last]])
+
+
+def _described(config: ExpressionConfig, material: _Material) -> str:
+    heads = {name: list(labels) for name, labels in material.heads.items()}
+    return json.dumps({"net": as_dict(config.net), "heads": heads, "template": config.template}, indent=1) + "\n"
+
+
+def _channels_first(pictures: UInt8[np.ndarray, "pictures side side *colour"]) -> UInt8[Tensor, "pictures c side side"]:
+    """Return pictures as a tensor (pictures, channels, side, side)."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pictures))
+    return tensor[:, None] if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
+
+
+def _colour(colour: bool) -> str:
+    return "colour" if colour else "grey"
+
+
+def _say(lines: Sequence[str], ranks: Ranks) -> None:
+    if ranks.is_main:
+        for line in lines:
+            sys.stderr.write(f"mien: {line}\n")
