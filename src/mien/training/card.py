@@ -41,14 +41,22 @@ def draw_curves(rows: Sequence[Row]) -> bytes | None:
             xs, ys = panels.setdefault(title, {}).setdefault(line, ([], []))
             xs.append(float(row["images"] or 0))
             ys.append(value)
+    # What never changed is no curve.
+    panels = {
+        title: lines
+        for title, lines in panels.items()
+        if len(rows) == 1 or any(len(set(ys)) > 1 for _, ys in lines.values())
+    }
     if not panels:
         return None
-    columns = min(_COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.0 * columns, 2.7 * lines), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(12.0, 2.8 * lines), layout="constrained", facecolor="white")
     for place, (title, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, columns, place + 1)
-        axes.set_title(_words(title), loc="left", fontsize=11, fontweight="semibold", color="#182230")
+        only = next(iter(curves)) if len(curves) == 1 else ""
+        title = _words(f"{title}, {only}" if only else title)
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color="#182230")
         for line, (xs, ys) in sorted(curves.items()):
             axes.plot(
                 xs,
@@ -59,7 +67,7 @@ def draw_curves(rows: Sequence[Row]) -> bytes | None:
                 marker="o" if len(xs) < 12 else None,
                 markersize=3,
             )
-        if any(curves):
+        if len(curves) > 1:
             axes.legend(frameon=False, fontsize=9, handlelength=1.4)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -67,8 +75,8 @@ def draw_curves(rows: Sequence[Row]) -> bytes | None:
         axes.grid(color="#e8ebef", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[:].set_visible(False)
-        if place >= len(panels) - columns:
-            axes.set_xlabel("images seen", fontsize=9, color="#5b6676")
+        axes.set_xlim(left=0)
+    figure.supxlabel("images seen", fontsize=9, color="#5b6676")
     FigureCanvasAgg(figure)
     png = io.BytesIO()
     figure.savefig(png, dpi=144, format="png")
@@ -150,7 +158,8 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
         if isinstance(value, Mapping):
             rows += _settings(value, f"{prefix}{key}.")
         else:
-            rows.append((prefix + key, _text(value)))
+            # A setting is shown as one would type it.
+            rows.append((prefix + key, f"{value:g}" if isinstance(value, float) else _text(value)))
     return rows
 
 
@@ -170,7 +179,8 @@ def _number(value: Any) -> str:
         return "–"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}" if abs(value) < 0.001 or abs(value) >= 1 else f"{value:.4f}".rstrip("0").rstrip(".")
+    # As many digits for all rates, so that columns line up.
+    return f"{value:.4f}" if 0.001 <= abs(value) <= 1 or value == 0 else f"{value:.4g}"
 
 
 def _text(value: Any) -> str:

@@ -59,13 +59,13 @@ class Guard:
         weights = [weight for weight in model.parameters() if weight.grad is not None]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
-        loss = loss.detach()
-        bad = ~(torch.isfinite(norm) & torch.isfinite(loss))
+        # The averaged gradient decides, not the loss of one's own part of the batch: all processes do the same.
+        bad = ~torch.isfinite(norm)
         if self.clip is not None:
             nn.utils.clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
         self._steps += 1
         self._bad = bad.long() if self._bad is None else self._bad.to(bad.device) + bad
-        good_loss = torch.where(bad, torch.zeros_like(loss), loss).double()
+        good_loss = torch.where(bad, torch.zeros_like(loss), loss.detach()).double()
         self._loss = good_loss if self._loss is None else self._loss.to(loss.device) + good_loss
         if all(group.get("fused") for group in optimizer.param_groups):
             # The kernels of a fused optimizer leave the step out by themselves.
@@ -85,7 +85,7 @@ class Guard:
         bad, steps, total = int(self._bad), self._steps, float(self._loss)
         self.skipped += bad
         self._steps, self._bad, self._loss = 0, None, None
-        if 2 * bad > steps:
+        if 2 * bad > steps or not math.isfinite(total):
             self.broken = True
             return math.nan
         return total / (steps - bad)

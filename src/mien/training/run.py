@@ -176,7 +176,7 @@ class Run:
         seed = position_seed(int(getattr(self._config, "seed", 0)) * self.ranks.world + self.ranks.rank, images)
         # torch.manual_seed would keep a note, with its call stack, for every GPU that is never used.
         torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed(seed)
         if torch.backends.mps.is_available():
             torch.mps.manual_seed(seed)
@@ -535,7 +535,7 @@ def _origin(config: Any) -> dict[str, Any]:
         "mien": version("mien"),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} CPU threads"
         + "".join(f", {torch.cuda.get_device_name(number)}" for number in range(torch.cuda.device_count())),
     }
 
