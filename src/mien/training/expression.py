@@ -25,7 +25,7 @@ from mien.data.samples import Samples, read_samples
 from mien.data.splits import fill_valid
 from mien.data.transforms import Augment, Order, Variation, mixup
 from mien.errors import DataError, TrainingError, UsageError
-from mien.images import printable
+from mien.images import printable, write_whole
 from mien.losses import distillation, focal, logit_adjusted, soft_cross_entropy
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
@@ -38,10 +38,10 @@ from mien.networks import (
     count_parameters,
     expression_net,
 )
+from mien.networks.tracing import onnx_bytes
 from mien.training.config import TrainingConfig, as_dict, load_config
 from mien.training.ema import EMA
 from mien.training.guard import Guard
-from mien.training.onnx import save, write_onnx
 from mien.training.precision import autocast, choose_device
 from mien.training.ranks import Ranks
 from mien.training.reporter import Reporter
@@ -50,12 +50,24 @@ from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 from mien.types import EXPRESSIONS
 
-__all__ = ["DryRun", "ExpressionConfig", "Trained", "dry_run", "load_expression_net", "predict", "publish", "train"]
+__all__ = [
+    "DryRun",
+    "ExpressionConfig",
+    "LearnedFaces",
+    "Trained",
+    "dry_run",
+    "learned_faces",
+    "load_expression_net",
+    "parity",
+    "predict",
+    "train",
+]
 
 Net = ExpressionNet | FaceTrunk | TutorialCNN
 Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
 
 _NET = "network.json"
+_PARITY = 1e-3  # largest difference of a logit that passes as rounding
 _SHOWN = 5  # names in a warning
 
 
@@ -222,7 +234,7 @@ def train(config: ExpressionConfig) -> Trained:
             "stopping": stopping, "material": material,
         }  # fmt: skip
         if ranks.is_main:
-            save(config.out / _NET, _described(config, material).encode())
+            _write(config.out / _NET, _described(config, material).encode())
         run.load_state(**parts)
         budget = Budget(config.seconds)
 
@@ -270,7 +282,7 @@ def train(config: ExpressionConfig) -> Trained:
                     break
 
         load_checkpoint(run.best, model=ema.model)
-        summary = publish(ema.model, material, config, run) if ranks.is_main else {}
+        summary = _publish(ema.model, material, config, run) if ranks.is_main else {}
         if progress.images < config.images and not stopping.exhausted:
             _say(
                 [f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside."],
@@ -332,6 +344,34 @@ def load_expression_net(run: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
     model = expression_net(config, {name: len(labels) for name, labels in heads.items()}).eval()
     load_checkpoint(run / "best.safetensors", model=model)
     return model, heads
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LearnedFaces:
+    """Faces of a run as its network is shown them.
+
+    Attributes:
+        train: Those it learned from, uint8 (train, side, side[, 3]).
+        valid: Labelled ones that it was checked with, uint8 (valid, side, side[, 3]).
+        labels: Of the latter, numbers of the first head's classes, shape (valid,).
+    """
+
+    train: UInt8[np.ndarray, "train side side *colour"]
+    valid: UInt8[np.ndarray, "valid side side *colour"]
+    labels: Int[np.ndarray, " valid"]
+
+
+def learned_faces(config: ExpressionConfig) -> LearnedFaces:
+    """Return the faces that a run of this config learned from and was checked with.
+
+    Raises:
+        MienError: The data are no longer there, or are no such data.
+    """
+    samples, _ = _samples(config)
+    material = _material(samples, config, cache=config.cache or config.out / "crops", ranks=Ranks())
+    labels = material.labels(next(iter(material.heads)), material.valid)
+    faces = material.crops.faces
+    return LearnedFaces(faces[material.train], faces[material.valid[labels >= 0]], labels[labels >= 0])
 
 
 # Pictures and labels --------------------------------------------------------------------------------------------------
@@ -669,7 +709,7 @@ def _validate(model: Net, material: _Material, config: ExpressionConfig) -> dict
     return mean if len(logits) == 1 else mean | scores
 
 
-def publish(model: Net, material: _Material, config: ExpressionConfig, run: Run) -> dict[str, Any]:
+def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run) -> dict[str, Any]:
     """Calibrate the network on the validation pictures and write it with its card: `model.onnx`, `card.json`.
 
     Returns:
@@ -709,7 +749,8 @@ def publish(model: Net, material: _Material, config: ExpressionConfig, run: Run)
                 "accuracy_where_sure": float(right[answered].mean()) if answered.any() else None,
             }
     side, channels = config.net.side, config.net.channels
-    difference = write_onnx(model, config.out / "model.onnx", side=side, channels=channels)
+    network = onnx_bytes(model, torch.zeros(2, channels, side, side), outputs=list(logits))
+    difference = parity(model, network, faces[:64])
     summary |= {
         "parameters": count_parameters(model),
         "macs": count_macs(model, torch.zeros(1, channels, side, side)),
@@ -733,11 +774,41 @@ def publish(model: Net, material: _Material, config: ExpressionConfig, run: Run)
             "temperature": temperature,
             "uncertain_below": uncertain_below,
         },
-        "measured": {"validation": {name: summary[name] for name in logits}},
+        "metrics": {"validation": {name: summary[name] for name in logits}},
     }
-    save(config.out / "card.json", json.dumps(card, indent=1).encode())
+    _write(config.out / "model.onnx", network)
+    _write(config.out / "card.json", json.dumps(card, indent=1).encode())
     run.finish(summary)
     return summary
+
+
+def parity(model: Net, network: bytes, faces: UInt8[np.ndarray, "pictures side side *colour"]) -> float:
+    """Return the largest difference of a logit between PyTorch and an ONNX file.
+
+    Args:
+        model: On the CPU, in evaluation mode.
+        network: The ONNX file's content.
+        faces: Pictures to try, as for `predict`.
+
+    Raises:
+        TrainingError: They differ by more than rounding explains.
+    """
+    import onnxruntime
+
+    from mien.vision.session import session_options
+
+    x = _channels_first(faces).float()
+    session = onnxruntime.InferenceSession(network, session_options(threads=1), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        ours = model(x)
+    theirs = session.run(list(ours), {"image": x.numpy()})
+    difference = max(float(np.abs(a.numpy() - b).max()) for a, b in zip(ours.values(), theirs, strict=True))
+    if not difference < _PARITY:
+        raise TrainingError(
+            f"The ONNX file answers otherwise than PyTorch: a logit differs by {difference:.2g}, more than "
+            f"{_PARITY:g}. It was not written. Try another version of PyTorch or ONNX Runtime."
+        )
+    return difference
 
 
 def _temperature(logits: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]) -> float:
@@ -775,6 +846,16 @@ def _operating_point(
     reached = np.flatnonzero(rate[least - 1 :] >= target)
     last = least - 1 + (int(reached[-1]) if len(reached) else 0)
     return 0.0 if last == len(order) - 1 else float(sure[order[last]])
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        write_whole(file, data)
+    except OSError as error:
+        raise TrainingError(
+            f"Cannot write '{printable(file)}': {error.strerror or error}. The checkpoints are whole; mend that, then "
+            f"run the same command."
+        ) from error
 
 
 def _described(config: ExpressionConfig, material: _Material) -> str:
