@@ -216,7 +216,7 @@ class Order:
     Epoch after epoch is a shuffle of its own, seeded by its number.
 
     Args:
-        labels: Class of each sample; -1 (unlabelled) counts as a class.
+        labels: Class of each sample; -1 is unlabelled, and shown as often as the average.
         seed: Of the run.
         balance: 0 shows each sample once an epoch; 1 shows every class equally often, drawing with replacement;
             between them the counts of the classes are raised to the power 1 - balance.
@@ -228,8 +228,9 @@ class Order:
         self._count = len(labels)
         self._shares: Float64[np.ndarray, " samples"] | None = None
         if balance:
-            _, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
-            shares = counts[number] ** -balance
+            counts = np.bincount(labels[labels >= 0], minlength=1)
+            shares = np.where(labels >= 0, np.maximum(counts, 1)[labels], 1.0) ** -balance
+            shares[labels < 0] = shares[labels >= 0].mean() if (labels >= 0).any() else 1.0
             self._shares = shares / shares.sum()
         self._epoch = -1
         self._shuffle: Int64[np.ndarray, " samples"] = np.empty(0, np.int64)

@@ -89,6 +89,8 @@ class ExpressionConfig(TrainingConfig):
         canvas: Side of the stored picture, px: what is around the crop is for turning and shifting it.
         cache: Folder that keeps the crops; default is in the run folder. Runs on the same data may share one.
         net: The network.
+        small_zoom: Enlargement of a face-trunk's pictures during the first part of the training, which makes it faster.
+        small_share: Length of that part, of the whole training; 0 has none.
         pretrained: Start a face-trunk from the catalogue's face recogniser.
         init: A finished run to start from.
         augment: How pictures are varied.
@@ -125,6 +127,8 @@ class ExpressionConfig(TrainingConfig):
     canvas: int = 96
     cache: Path | None = None
     net: ExpressionNetConfig = field(default_factory=ExpressionNetConfig)
+    small_zoom: float = 1.5
+    small_share: float = 0.0
     pretrained: bool = True
     init: Path | None = None
     augment: Variation = field(default_factory=Variation)
@@ -153,7 +157,7 @@ class ExpressionConfig(TrainingConfig):
             raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
         if not 0 < self.frame <= self.canvas:
             raise UsageError(f"A canvas is at least as large as its frame, got {self.canvas} and {self.frame} px.")
-        for name in ("valid_share", "smoothing", "balance_strength", "teacher_weight", "sure_accuracy"):
+        for name in ("valid_share", "smoothing", "balance_strength", "teacher_weight", "sure_accuracy", "small_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Setting '{name}' lies in [0, 1], got {getattr(self, name):g}.")
         for name in ("learning_rate", "clip", "teacher_temperature"):
@@ -246,6 +250,9 @@ def train(config: ExpressionConfig) -> Trained:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 batch = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
+                if isinstance(model, FaceTrunk):
+                    early = progress.images < config.small_share * config.images
+                    model.zoom = config.small_zoom if early else config.net.zoom
                 optimizer.zero_grad(set_to_none=True)
                 loss = torch.zeros((), device=device)
                 for part in np.split(batch, config.accumulate):
