@@ -39,6 +39,7 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 @click.option("--save", type=_FOLDER, metavar="DIR", help="Write annotated pictures here: NAME.faces.jpg.")
 @click.option("--crops", type=_FOLDER, metavar="DIR", help="Write aligned faces here: NAME.face-1.png, ...")
 @click.option("--threshold", type=float, help="Least detection score; default: the detector's own.")
+@click.option("--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; default: ours.")
 @analyzer_options
 def analyze(
     pictures: tuple[str, ...],
@@ -47,6 +48,7 @@ def analyze(
     save: Path | None,
     crops: Path | None,
     threshold: float | None,
+    expression: str | None,
     detector: str,
     embedder: str | None,
     min_face: float | None,
@@ -61,7 +63,7 @@ def analyze(
         raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
     if "-" in pictures and len(pictures) > 1:
         raise UsageError("- reads one picture from stdin. Give it alone.")
-    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold)
+    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=expression)
     keeper = _Keeper(save and make_folder(save), crops and make_folder(crops))
     options = {"embed": embeddings, "crops": crops is not None}
     tally = _Tally()

@@ -36,6 +36,7 @@ __all__ = [
     "is_terminal",
     "make_analyzer",
     "make_folder",
+    "needs_torch",
     "open_gallery",
     "path_as_json",
     "plain",
@@ -67,11 +68,14 @@ def make_analyzer(
     min_face: float | None = None,
     *,
     threshold: float | None = None,
+    expression: str | None = None,
 ) -> Analyzer:
     """Return the analyzer that the options ask for; ``threshold`` is the detector's."""
     from mien.analyzer import Analyzer
 
-    return Analyzer(detector=detector, embedder=embedder, min_face=min_face, threshold=threshold)
+    return Analyzer(
+        detector=detector, embedder=embedder, expression=expression, min_face=min_face, threshold=threshold
+    )
 
 
 def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
@@ -257,6 +261,21 @@ def make_folder(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise UsageError(f"Cannot write into the folder '{_text(folder)}'. Name another one.")
     return folder
+
+
+@contextmanager
+def needs_torch() -> Iterator[None]:
+    """Import what trains within this: where PyTorch is not installed, that is one line with the cure.
+
+    Raises:
+        UsageError: PyTorch, or what is installed with it, is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("torch", "safetensors", "tensorboard"):
+            raise
+        raise UsageError("Training needs PyTorch. Install it with: pip install 'mien[train]'") from None
 
 
 def is_terminal(stream: TextIO) -> bool:

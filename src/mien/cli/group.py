@@ -46,6 +46,7 @@ _THUMB_SIDE = 112
     "--min-quality", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Leave poorer faces out."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print groups.json on stdout as well.")
+@click.option("--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; default: ours.")
 @gallery_options(required=False)
 @analyzer_options
 def group(
@@ -55,6 +56,7 @@ def group(
     threshold: float | None,
     min_quality: float,
     as_json: bool,
+    expression: str | None,
     gallery: str | None,
     key: Path | None,
     detector: str,
@@ -69,7 +71,7 @@ def group(
     from mien.grouping import group_faces
     from mien.images import find_images
 
-    analyzer = make_analyzer(detector, embedder, min_face)
+    analyzer = make_analyzer(detector, embedder, min_face, expression=expression)
     point = decision_point(
         analyzer.card, fmr=GROUP_FMR if fmr is None and threshold is None else fmr, threshold=threshold
     )

@@ -17,6 +17,7 @@ from mien.errors import MienError
 COMMANDS = {
     # command: (module:attribute, one line of help)
     "analyze": ("mien.cli.analyze:analyze", "Find the faces of pictures: boxes, landmarks, quality, expression."),
+    "expression": ("mien.cli.expression:expression", "Read what faces show, and how sure that is."),
     "verify": ("mien.cli.verify:verify", "Compare two pictures: are they one subject? (1:1)"),
     "enroll": ("mien.cli.enroll:enroll", "Add subjects to a gallery from pictures, folders or a CSV."),
     "identify": ("mien.cli.identify:identify", "Name the faces of pictures from a gallery. (1:N)"),
@@ -24,7 +25,9 @@ COMMANDS = {
     "group": ("mien.cli.group:group", "Sort a folder of photographs by person: who, how often, with whom."),
     "gallery": ("mien.cli.gallery:gallery", "List, show, rename, merge, erase, check, audit, export, import, migrate."),
     "calibrate": ("mien.cli.gallery:calibrate", "Derive a gallery's own threshold for a false match rate."),
-    "evaluate": ("mien.cli.evaluate:evaluate", "Measure verification and identification, with intervals."),
+    "evaluate": ("mien.cli.evaluate:evaluate", "Measure verification, identification and expressions, with intervals."),
+    "export": ("mien.cli.export:export", "Write a trained run as ONNX: in half precision, or quantised to 8 bits."),
+    "train": ("mien.cli.train:train", "Train an expression network, an embedder or a classifier."),
     "models": ("mien.cli.models:models", "List, pull, verify, add and bundle models; show their cards."),
     "demo": ("mien.cli.demo:demo", "Show all of it on a public-domain portrait and drawn faces."),
     "doctor": ("mien.cli.doctor:doctor", "Check versions, models, providers, threads and speed."),

@@ -1,0 +1,65 @@
+"""`mien export`: a trained run as an ONNX file, smaller or faster if asked, with what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from mien.cli.common import echo_json
+
+SCHEMA = "mien/export/1"
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to, NAME.onnx; its card goes beside it.  [default: in the run folder]",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8", "fp16"]),
+    help="8-bit weights and activations, or weights stored in half precision.",
+)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="Where the training data are now.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; see docs/json.md.")
+def export(
+    run: Path, out: Path | None, quantize: Literal["int8", "fp16"] | None, data: Path | None, as_json: bool
+) -> None:
+    """Write the network of RUN as ONNX and measure, on its validation pictures, what that costs.
+
+    Scales of 8-bit networks come from training pictures. The file works wherever a model is named, as in
+    mien analyze --expression FILE.
+    """
+    from mien.training.export import export as write
+
+    report = write(run, out, quantize=quantize, data=data)
+    if as_json:
+        echo_json({"schema": SCHEMA, **asdict(report), "speedup": report.speedup}, indent=1)
+        return
+    rows = [
+        ("from PyTorch", f"a logit differs by {report.difference:.1g} at most"),
+        ("size", f"{report.bytes / 1e6:.2f} MB"),
+        ("one face, one thread", f"{report.ms:.2f} ms"),
+        ("accuracy", f"{100 * report.accuracy:.2f} % of {report.n} validation pictures"),
+    ]
+    if quantize:
+        rows[1] = ("size", f"{report.bytes / 1e6:.2f} MB, {report.bytes_float / 1e6:.2f} MB in float32")
+        rows[2] = ("one face, one thread", f"{report.ms:.2f} ms, {report.speedup:.2f} times as fast as in float32")
+        rows[3] = (
+            "accuracy",
+            f"{100 * report.accuracy:.2f} % of {report.n} validation pictures, {100 * report.lost:.2f} points lost",
+        )
+        rows.append(("answers changed", f"{100 * report.changed:.2f} %"))
+        if report.kept_float:
+            rows.append(("kept in float32", f"{len(report.kept_float)} layers: with them accuracy fell too far"))
+    click.echo(f"{report.file}")
+    for name, value in rows:
+        click.echo(f"  {name:<22}{value}")

@@ -1,0 +1,323 @@
+"""A finished expression run as a file for other machines: ONNX, in half precision, or quantised to 8 bits.
+
+What each costs is measured on the spot: how far the answers are from PyTorch's, how much accuracy goes, and how much
+faster one thread is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, UInt8
+
+from mien import zoo
+from mien.errors import TrainingError, UsageError
+from mien.images import printable, write_whole
+from mien.networks.tracing import onnx_bytes
+from mien.training.config import load_config
+from mien.training.expression import ExpressionConfig, learned_faces, load_expression_net, predict
+from mien.vision.expression import ExpressionReader
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+__all__ = ["ExportReport", "export", "half_weights", "quantised"]
+
+INPUT = "image"
+_SMALL = 1024  # values: a weight below this stays as it is, for it is no size and may matter
+_CALIBRATION = 512  # training faces that show how far activations reach
+_SPARED = 0.002  # accuracy that 8 bits may cost before parts of the network are kept in float
+_ROUNDS, _RUNS = 15, 20
+
+Faces = Float32[np.ndarray, "faces channel side side"]
+Quantize = Literal["fp16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written, and what it costs.
+
+    Attributes:
+        file: The network; its card is beside it.
+        quantize: fp16, int8, or None.
+        difference: Largest difference of a logit between PyTorch and the ONNX file in float32, on validation faces.
+        bytes: Size of the file.
+        bytes_float: Size in float32.
+        n: Validation faces behind the two accuracies.
+        accuracy: On them, of the file written.
+        accuracy_float: On them, of the network in float32.
+        changed: Share of them whose most probable class is another one.
+        ms: One face, one thread, in this file.
+        ms_float: The same in float32.
+        kept_float: Layers that were not quantised, because accuracy fell too far with them.
+    """
+
+    file: Path
+    quantize: Quantize | None
+    difference: float
+    bytes: int
+    bytes_float: int
+    n: int
+    accuracy: float
+    accuracy_float: float
+    changed: float
+    ms: float
+    ms_float: float
+    kept_float: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> float:
+        """Accuracy lost against float32; below 0 where it rose."""
+        return self.accuracy_float - self.accuracy
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as float32."""
+        return self.ms_float / self.ms
+
+
+def export(
+    run: Path, out: Path | None = None, *, quantize: Quantize | None = None, data: Path | None = None
+) -> ExportReport:
+    """Write the network of a run as ONNX, with a card that says what it is fed.
+
+    Args:
+        run: Folder of a finished expression training.
+        out: The file, `.onnx`; default in the run folder: `model.onnx`, `model-fp16.onnx`, `model-int8.onnx`.
+        quantize: `fp16` stores weights in half precision and calculates in float32; `int8` does both in 8 bits, with
+            scales from training faces.
+        data: Where the data of the training are now; default where they were.
+
+    Raises:
+        MienError: The run is not finished, its data are gone, or the file cannot be written.
+    """
+    import onnx
+
+    out = out or run / (f"model-{quantize}.onnx" if quantize else "model.onnx")
+    if out.suffix != ".onnx":
+        raise UsageError(f"A network is written to a file that ends in .onnx, not to '{printable(out)}'.")
+    model, heads = load_expression_net(run)
+    card = zoo.named(run)
+    config = load_config(ExpressionConfig, run / "config.json")
+    faces = learned_faces(replace(config, out=run, data=data or config.data))
+    side, channels = config.net.side, config.net.channels
+    plain = onnx_bytes(model, torch.zeros(2, channels, side, side), outputs=list(heads))
+    difference = _difference(predict(model, faces.valid[:64], flip=False), plain, faces.valid[:64])
+
+    with tempfile.TemporaryDirectory() as folder:
+        judge = _Judge(Path(folder), card, faces.valid, faces.labels)
+        float_answers = judge.answers(plain)
+        data_out, answers, kept = plain, float_answers, tuple[str, ...]()
+        if quantize == "fp16":
+            data_out = half_weights(onnx.load_from_string(plain)).SerializeToString()
+            answers = judge.answers(data_out)
+        elif quantize == "int8":
+            some = faces.train[:: max(len(faces.train) // _CALIBRATION, 1)][:_CALIBRATION]
+            data_out, answers, kept = _least_harm(onnx.load_from_string(plain), _fed(some), judge, float_answers)
+        ms, ms_float = judge.times(data_out, plain)
+    report = ExportReport(
+        file=out,
+        quantize=quantize,
+        difference=difference,
+        bytes=len(data_out),
+        bytes_float=len(plain),
+        n=len(faces.labels),
+        accuracy=judge.accuracy(answers),
+        accuracy_float=judge.accuracy(float_answers),
+        changed=float((answers != float_answers).mean()),
+        ms=ms,
+        ms_float=ms_float,
+        kept_float=kept,
+    )
+    _write(out, data_out, run, report)
+    return report
+
+
+def _difference(
+    expected: Mapping[str, Float32[np.ndarray, "faces classes"]],
+    data: bytes,
+    faces: UInt8[np.ndarray, "faces side side *colour"],
+) -> float:
+    """Return the largest difference of a logit between PyTorch and ONNX Runtime."""
+    answers = _session(data).run(list(expected), {INPUT: _fed(faces)})
+    return max(float(np.abs(a - b).max()) for a, b in zip(answers, expected.values(), strict=True))
+
+
+def _session(data: bytes) -> onnxruntime.InferenceSession:
+    """Open a network for one thread of the CPU."""
+    import onnxruntime
+
+    from mien.vision.session import session_options
+
+    return onnxruntime.InferenceSession(data, session_options(threads=1), providers=["CPUExecutionProvider"])
+
+
+class _Judge:
+    """Asks a network in a file what it sees in validation faces, as run time does."""
+
+    def __init__(
+        self,
+        folder: Path,
+        card: zoo.Card,
+        faces: UInt8[np.ndarray, "faces side side *colour"],
+        labels: Int[np.ndarray, " faces"],
+    ) -> None:
+        self.card, self.file, self.labels = card, folder / "model.onnx", labels
+        self.faces = faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
+
+    def answers(self, data: bytes) -> Int[np.ndarray, " faces"]:
+        self.file.write_bytes(data)
+        source = replace(self.card.source, member=str(self.file))
+        reader = ExpressionReader(replace(self.card, source=source))
+        return np.asarray(reader.probabilities(self.faces).argmax(axis=1))
+
+    def accuracy(self, answers: Int[np.ndarray, " faces"]) -> float:
+        return float((answers == self.labels).mean())
+
+    def times(self, *networks: bytes) -> list[float]:
+        """Return ms a face of each network: one thread, taking turns, so that other work slows all alike."""
+        face = {INPUT: _fed(self.faces[:1])[:, : 1 if self.card.convention.get("order") == "GRAY" else 3]}
+        sessions = [_session(data) for data in networks]
+        rounds = np.empty((_ROUNDS, len(sessions)))
+        for number in range(_ROUNDS):
+            for which, session in enumerate(sessions):
+                start = time.perf_counter()
+                for _ in range(_RUNS):
+                    session.run(None, face)
+                rounds[number, which] = time.perf_counter() - start
+        return [float(value) for value in np.median(rounds[1:], axis=0) / _RUNS * 1e3]
+
+
+def _least_harm(
+    model: onnx.ModelProto, faces: Faces, judge: _Judge, exact: Int[np.ndarray, " faces"]
+) -> tuple[bytes, Int[np.ndarray, " faces"], tuple[str, ...]]:
+    """Quantise all layers; where that costs too much, keep the first, then the last ones, too, in float."""
+    first = next(node.name for node in model.graph.node if node.op_type == "Conv")
+    last = tuple(node.name for node in model.graph.node if node.op_type == "Gemm")
+    tried: list[tuple[float, bytes, Int[np.ndarray, " faces"], tuple[str, ...]]] = []
+    for kept in ((), (first,), (first, *last)):
+        data = quantised(model, faces, keep_float=kept).SerializeToString()
+        answers = judge.answers(data)
+        tried.append((judge.accuracy(exact) - judge.accuracy(answers), data, answers, kept))
+        if tried[-1][0] <= _SPARED:
+            break
+    _, data, answers, kept = min(tried, key=lambda attempt: attempt[0])
+    return data, answers, kept
+
+
+def _fed(faces: UInt8[np.ndarray, "faces side side *colour"]) -> Faces:
+    """Return faces as the network takes them: mean and scale are part of it."""
+    x = faces[:, None] if faces.ndim == 3 else faces.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose weights are stored as float16 and cast up on loading: half the file, the same sums."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    graph = half.graph
+    casts = []
+    for weight in graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < _SMALL or np.abs(values).max() > 6e4:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.up", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(half)
+    return half
+
+
+def quantised(model: onnx.ModelProto, faces: Faces, *, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto:
+    """Return a model with weights and activations in 8 bits, scales fixed beforehand (static, a scale a channel).
+
+    Args:
+        model: In float32.
+        faces: What the network is fed, to see how far activations reach: a few hundred training faces, never any that
+            it is measured on.
+        keep_float: Names of nodes that stay as they are.
+
+    Source: ONNX Runtime's guide to quantisation; unsigned activations with signed weights are what its CPU kernels
+    multiply fastest.
+    """
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(np.array_split(faces, max(len(faces) // 32, 1)))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        plain, ready, done = (str(Path(folder) / name) for name in ("plain.onnx", "ready.onnx", "done.onnx"))
+        onnx.save(model, plain)
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        quantize_static(
+            ready,
+            done,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=list(keep_float),
+        )
+        return onnx.load(done)
+
+
+def _write(out: Path, data: bytes, run: Path, report: ExportReport) -> None:
+    """Write network and card; the card of the run's own `model.onnx` stays as training wrote it."""
+    try:
+        write_whole(out, data)
+        if out.resolve() == (run / "model.onnx").resolve():
+            return
+        card = json.loads((run / "card.json").read_text(encoding="utf-8"))
+        measured = {key: value for key, value in asdict(report).items() if key != "file"}
+        card["name"] = str(card.get("name") or run.resolve().name) + (f"-{report.quantize}" if report.quantize else "")
+        card["metrics"] = {**card.get("metrics", {}), "export": {**measured, "speedup": report.speedup}}
+        write_whole(out.with_suffix(".json"), json.dumps(card, indent=1).encode())
+    except OSError as error:
+        raise TrainingError(f"Cannot write '{printable(out)}': {error.strerror or error}.") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ONNX Runtime's advice to developers off the user's terminal."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
