@@ -423,3 +423,13 @@ def test_the_average_covers_buffers_and_copies_counts():
     ema.update(model, 8)
 
     assert torch.equal(ema.model.running_mean, model.running_mean) and ema.model.num_batches_tracked == 1
+
+
+def test_a_folder_that_went_away_is_a_clear_line(config):
+    with Run(config.out, config) as run:
+        run.load_state(model=Toy(8, 0.2))
+        config.out.rename(config.out.parent / "elsewhere")
+
+        for save in (run.save_state, lambda: run.log(images=8, loss=1.0), lambda: run.finish({})):
+            with pytest.raises(TrainingError, match=r"Cannot save the run in .*: No such file or directory"):
+                save()

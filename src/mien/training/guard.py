@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mien.errors import TrainingError
@@ -46,7 +47,7 @@ class Guard:
         self._bad: Tensor | None = None  # since the last report, counted where the model is
         self._loss: Tensor | None = None  # sum over the good steps since the last report
 
-    def step(self, optimizer: torch.optim.Optimizer, model: nn.Module, loss: Tensor) -> None:
+    def step(self, optimizer: torch.optim.Optimizer, model: nn.Module, loss: Float[Tensor, ""]) -> None:
         """Clip the gradients and take the optimizer's step, or leave it out.
 
         With a fused optimizer nothing waits for the device; `broken` is then known after the next `mean_loss`.

@@ -347,7 +347,8 @@ class Run:
     def _write(self, name: str, data: bytes, *, sync: bool = False) -> None:
         path = self.out / name
         try:
-            path.parent.mkdir(exist_ok=True)
+            if path.parent != self.out:
+                path.parent.mkdir(exist_ok=True)
             write_whole(path, data, sync=sync)
         except OSError as error:
             raise self._unsaved(error) from error
@@ -361,7 +362,9 @@ class Run:
 
     def _close_board(self) -> None:
         if self._board is not None:
-            self._board.close()
+            # On a full disk its own thread fails; the numbers are in the log.
+            with suppress(OSError):
+                self._board.close()
             self._board = None
 
 
