@@ -62,13 +62,15 @@ class Guard:
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         # The averaged gradient decides, not the loss of one's own part of the batch: all processes do the same.
         bad = ~torch.isfinite(norm)
-        if self.clip is not None:
-            nn.utils.clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
         self._steps += 1
         self._bad = bad.long() if self._bad is None else self._bad.to(bad.device) + bad
-        good_loss = torch.where(bad, torch.zeros_like(loss), loss.detach()).double()
+        good_loss = torch.where(bad, torch.zeros_like(loss), loss.detach()).float()
         self._loss = good_loss if self._loss is None else self._loss.to(loss.device) + good_loss
-        if all(group.get("fused") for group in optimizer.param_groups):
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        # A comparison waits for the device; shortening by a factor of one does not, but costs a pass over the weights.
+        if self.clip is not None and (fused or norm > self.clip):
+            nn.utils.clip_grads_with_norm_(weights, self.clip, norm, foreach=True)
+        if fused:
             # The kernels of a fused optimizer leave the step out by themselves.
             optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
             optimizer.step()
