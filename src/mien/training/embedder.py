@@ -26,16 +26,17 @@ from mien.data.samples import Samples
 from mien.data.splits import SPLITS, by_subject
 from mien.data.transforms import Augment, Variation
 from mien.errors import DataError, TrainingError, UsageError
+from mien.images import write_whole
 from mien.metrics.calibration import fit_logistic
 from mien.metrics.verification import fnmr_at_fmr
 from mien.networks.heads import Margin, MarginHead
 from mien.networks.identity import Projection, SmallResNet
+from mien.networks.tracing import onnx_bytes
 from mien.training.composition import compose, corrected_convention
 from mien.training.config import TrainingConfig
 from mien.training.ema import EMA
 from mien.training.faces import AnalyzerLike, Faces, acquire_faces, read_subjects
 from mien.training.guard import Guard
-from mien.training.onnx import save, write_onnx
 from mien.training.precision import autocast, choose_device
 from mien.training.reporter import Reporter
 from mien.training.run import Part, Progress, Run, load_checkpoint
@@ -159,13 +160,13 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
         analyzer = analyzer or Analyzer(embedder=config.on or None)
         samples = read_subjects(config.data)
         faces = _in_parts(acquire_faces(samples, analyzer, cache=_cache(config)), config.seed)
-        part = {name: faces.splits == name for name in SPLITS}
+        inside = {name: faces.splits == name for name in SPLITS}
         material = _material(config, samples, faces)
-        valid = comparisons(faces.subjects[part["valid"]])
-        comparisons(faces.subjects[part["test"]])  # too few subjects to judge by show now, not after the training
+        valid = comparisons(faces.subjects[inside["valid"]])
+        comparisons(faces.subjects[inside["test"]])  # too few subjects to judge by show now, not after the training
 
         # Build. Subjects with one face give a direction nothing to agree on: they are left out.
-        learn, labels = _to_learn(faces, part["train"])
+        learn, labels = _to_learn(faces, inside["train"])
         device = choose_device(config.device)
         torch.manual_seed(config.seed)
         model = _network(config, faces.vectors.shape[1]).to(device)
@@ -183,7 +184,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
         budget = Budget(config.seconds)
 
         def valid_cost() -> float:
-            vectors = _embedded(ema.model, material, np.flatnonzero(part["valid"]), device)
+            vectors = _embedded(ema.model, material, np.flatnonzero(inside["valid"]), device)
             return calibrated_cost(vectors, valid)
 
         if not run.load_state(**parts):
@@ -195,43 +196,41 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
                 # Learn from one batch, drawn by its position.
                 generator = torch.Generator().manual_seed(run.seed_position(progress.images))
                 drawn = torch.randint(len(learn), (config.batch_size,), generator=generator)
-                numbers = learn[drawn.numpy()]
                 optimizer.param_groups[0]["lr"] = guard.scale * warmup_cosine(
                     progress.images, config.images, 4 * config.batch_size, config.lr
                 )
-                with autocast(device, config.precision):
-                    vectors = model(material.varied(numbers, generator).to(device))
-                right = labels[drawn].to(device)
-                loss = functional.cross_entropy(head(vectors, right), right)
-                if isinstance(model, Projection):
-                    loss = loss + config.pull * model.distance_from_identity()
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = torch.zeros((), device=device)
+                for part in drawn.chunk(config.accumulate):
+                    with autocast(device, config.precision):
+                        vectors = model(material.varied(learn[part.numpy()], generator).to(device))
+                    right = labels[part].to(device)
+                    share = functional.cross_entropy(head(vectors, right), right)
+                    if isinstance(model, Projection):
+                        share = share + config.pull * model.distance_from_identity()
+                    (share / config.accumulate).backward()  # type: ignore[no-untyped-call]
+                    loss += share.detach() / config.accumulate
                 guard.step(optimizer, learner, loss)
                 ema.update(model, batch_size=config.batch_size)
                 progress.images += config.batch_size
                 reporter.advance(progress.images)
 
                 # Now and then, say how it goes and make the run safe to stop.
-                leaving = stop.requested or budget.spent
-                if not (
-                    leaving
-                    or progress.images >= config.images
-                    or progress.images % config.report_every < config.batch_size
-                ):
-                    continue
-                mean_loss = guard.mean_loss()
+                done = progress.images >= config.images or budget.spent
+                if done or progress.images % config.report_every < config.batch_size:
+                    train_loss = guard.mean_loss()
+                    if not guard.broken:
+                        cost = valid_cost()
+                        if stopping.update(cost, progress.images):
+                            run.save_best(model=ema.model)
+                        run.log(images=progress.images, train_loss=train_loss, valid_cost=cost)
+                        reporter.report(progress.images, train_loss=train_loss, valid_cost=cost)
+                        run.save_state(**parts)
                 if guard.broken:
                     guard.recover(run, **parts)
                     continue
-                if not leaving or progress.images >= config.images:
-                    cost = valid_cost()
-                    run.log(images=progress.images, train_loss=mean_loss, valid_cost=cost)
-                    reporter.report(progress.images, train_loss=mean_loss, valid_cost=cost)
-                    if stopping.update(cost, progress.images):
-                        run.save_best(model=ema.model)
-                run.save_state(**parts)
                 if stop.requested:
+                    run.save_state(**parts)
                     raise Interrupted(config.out, progress.images)
                 if budget.spent:
                     break
@@ -239,7 +238,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
         # Publish the best state, and judge it on subjects that had no say so far.
         load_checkpoint(run.best, model=ema.model)
         best: nn.Module = ema.model.to("cpu").eval()
-        held_out = np.flatnonzero(part["test"])
+        held_out = np.flatnonzero(inside["test"])
         new = _embedded(best, material, held_out, torch.device("cpu"))
         verdict = judge(faces.vectors[held_out], new, faces.subjects[held_out], fmr=config.fmr)
         how = _export(run.out, config, best, analyzer, new, faces.subjects[held_out], verdict)
@@ -394,14 +393,14 @@ def _export(
     file, base = out / "model.onnx", analyzer.card
     if isinstance(model, Projection):
         facts = corrected_convention(base)
-        composed = compose(onnx.load(str(zoo.path(base))), base, model)
-        save(file, composed.SerializeToString())
+        data = compose(onnx.load(str(zoo.path(base))), base, model).SerializeToString()
     else:
         assert isinstance(config, SmallResNetConfig)
-        write_onnx(_Headed(model), file, side=config.side, channels=3)
+        data = onnx_bytes(model, torch.zeros(2, 3, config.side, config.side), outputs=["embedding"])
         facts = {**convention("arcface-112-raw", "embedder").facts, "side": config.side}
         facts["kind"] = facts["kind"] if config.side == 112 else ""
         facts["dimension"] = config.dimension
+    write_whole(file, data)
     measured = _measured(vectors, subjects, config)
     entry = {
         "name": out.resolve().name,
@@ -416,23 +415,11 @@ def _export(
         **measured,
         "metrics": {"base": base.id, "test": verdict.as_dict()},
     }
-    save(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
-    if isinstance(model, Projection):
-        _check_parity(zoo.named(out), base, model)
+    write_whole(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    _check_parity(zoo.named(out), base, model)
     if not facts["kind"]:
         return f"no convention of `mien models add` says what it is fed; name the folder itself: --embedder {out}"
     return f"mien models add {file} --name NAME --role embedder --convention {facts['kind']}"
-
-
-class _Headed(nn.Module):
-    """An embedder as a network with one head."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"embedding": self.model(x)}
 
 
 def _measured(
@@ -458,15 +445,17 @@ def _measured(
     return {"operating_points": [asdict(point) for point in points], "probability": [line.slope, line.intercept]}
 
 
-def _check_parity(made: Card, base: Card, model: Projection) -> None:
-    """Compare the composed file with base and correction, one after the other, on noise."""
-    embedder = Embedder(base)
+def _check_parity(made: Card, base: Card, model: nn.Module) -> None:
+    """Compare the file, used as an embedder, with PyTorch on noise."""
+    embedder = Embedder(made)
     crops = np.random.default_rng(0).integers(0, 256, (3, embedder.side, embedder.side, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
+    given = torch.from_numpy(Embedder(base).embed(crops)) if isinstance(model, Projection) else pixels
     with torch.no_grad():
-        expected = as_unit(model(torch.from_numpy(embedder.embed(crops))).numpy())
-    difference = float(np.abs(Embedder(made).embed(crops) - expected).max())
+        expected = as_unit(model(given).numpy())
+    difference = float(np.abs(embedder.embed(crops) - expected).max())
     if not difference <= _PARITY:
         raise TrainingError(
-            f"The composed file answers otherwise than base and correction: a component differs by {difference:.2g}. "
-            "It must not be used."
+            f"The ONNX file answers otherwise than PyTorch: a component of a unit vector differs by {difference:.2g}, "
+            f"more than {_PARITY:g}. Don't use it; try other versions of PyTorch and ONNX Runtime."
         )
