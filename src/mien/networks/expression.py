@@ -46,8 +46,8 @@ class ExpressionNetConfig:
     colour: bool = False
     stem: int = 32
     stride: int = 1
-    widths: tuple[int, ...] = (64, 128, 256)
-    blocks: tuple[int, ...] = (2, 2, 2)
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
     drop: float = 0.2
     zoom: float = 2.0
 

@@ -403,7 +403,7 @@ class _Material:
 
     def batch(self, images: int, size: int) -> Int[np.ndarray, " batch"]:
         """Return the pictures of the batch at a position, as indices into the crops."""
-        return self.train[self.order.batch(images, size)]
+        return np.asarray(self.train[self.order.batch(images, size)])
 
     def labels(self, head: str, indices: Int[np.ndarray, " pictures"]) -> Int[np.ndarray, " pictures"]:
         """Return the majority of each picture, -1 where there is none."""
