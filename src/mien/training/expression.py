@@ -97,7 +97,7 @@ class ExpressionConfig(TrainingConfig):
         mixup: Parameter of the Beta distribution that pairs of pictures are mixed with; 0 mixes none.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
         learning_rate: The highest of the schedule.
-        warmup: Images until it is reached.
+        warmup: Share of the training until it is reached.
         weight_decay: Of filters and matrices, not of biases and norms.
         clip: Longest gradient.
         ema_half_life: Images after which a weight's share in the published average has halved.
@@ -135,7 +135,7 @@ class ExpressionConfig(TrainingConfig):
     mixup: float = 0.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.1
-    warmup: int = 20_000
+    warmup: float = 0.02
     weight_decay: float = 5e-4
     clip: float = 5.0
     ema_half_life: float = 100_000
@@ -157,13 +157,21 @@ class ExpressionConfig(TrainingConfig):
             raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
         if not 0 < self.frame <= self.canvas:
             raise UsageError(f"A canvas is at least as large as its frame, got {self.canvas} and {self.frame} px.")
-        for name in ("valid_share", "smoothing", "balance_strength", "teacher_weight", "sure_accuracy", "small_share"):
+        for name in (
+            "valid_share",
+            "warmup",
+            "smoothing",
+            "balance_strength",
+            "teacher_weight",
+            "sure_accuracy",
+            "small_share",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Setting '{name}' lies in [0, 1], got {getattr(self, name):g}.")
         for name in ("learning_rate", "clip", "teacher_temperature"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"Setting '{name}' is above 0, got {getattr(self, name):g}.")
-        for name in ("mixup", "warmup", "weight_decay", "ema_half_life", "focal"):
+        for name in ("mixup", "weight_decay", "ema_half_life", "focal"):
             if getattr(self, name) < 0:
                 raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
         if self.head_weights and len(self.head_weights) != len(self.heads):
@@ -246,7 +254,7 @@ def train(config: ExpressionConfig) -> Trained:
             while progress.images < config.images and not stopping.exhausted:
                 # Learn from one batch. Seeding by position makes every step repeatable on its own.
                 run.seed_position(progress.images)
-                rate = guard.scale * warmup_cosine(progress.images, config.images, config.warmup, config.learning_rate)
+                rate = guard.scale * _rate(progress.images, config)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 batch = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
@@ -655,6 +663,10 @@ def _teacher(folder: Path, config: ExpressionConfig, heads: Mapping[str, tuple[s
     for name in set(known) - set(shared):
         del teacher.heads[name]
     return teacher.requires_grad_(False)
+
+
+def _rate(images: int, config: ExpressionConfig) -> float:
+    return warmup_cosine(images, config.images, round(config.warmup * config.images), config.learning_rate)
 
 
 def _placed(model: Net, device: torch.device) -> Net:
