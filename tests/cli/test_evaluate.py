@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from evaluation.fake import FakeAnalyzer, write_faces, write_lfw
 from mien.cli.evaluate import evaluate
 from mien.errors import EvaluationError, UsageError
+from vision.planted import save_constant
 
 
 @pytest.fixture
@@ -117,3 +119,64 @@ def test_a_terminal_gets_a_table(run, tmp_path, monkeypatch):
 
 def test_help_names_the_formats(run):
     assert "a,b,same" in run("verification", "--help").stdout
+
+
+@pytest.fixture
+def moods(tmp_path, monkeypatch):
+    """A run folder whose network always says happiness at 0.8, and 8 smiling and 4 angry grey pictures."""
+    from PIL import Image
+
+    monkeypatch.setattr("mien.data.crops._run_time_detector", lambda: _Blind())
+    (tmp_path / "run").mkdir()
+    save_constant(tmp_path / "run" / "model.onnx", [np.log(np.tile([[0.8, 0.1, 0.1]], (12, 1)))])
+    convention = {"labels": ["happiness", "anger", "fear"], "template": "fer-48", "side": 48, "order": "GRAY"}
+    card = {"role": "expression", "convention": {**convention, "uncertain_below": 0.5}}
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card))
+    for label, count in (("happy", 8), ("angry", 4)):
+        (tmp_path / "moods" / label).mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (60, 60), 10 * number).save(tmp_path / "moods" / label / f"{number}.png")
+    return tmp_path
+
+
+class _Blind:
+    def detect(self, image):
+        return []
+
+
+def test_expression_prints_a_table_and_writes_json_and_plots(run, moods):
+    result = run(
+        "expression", "--model", moods / "run", "--data", moods / "moods", "--json", moods / "out.json",
+        "--plots", moods / "plots",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("moods, all: 12 pictures, 2 classes by expression, run-1-")
+    assert lines[1].split()[:3] == ["accuracy", "66.67", "%"]
+    assert any(line.startswith("F1 of happiness (8)") and "80.00 %" in line for line in lines)
+    assert any(line.startswith("no face found") and "12 of 12 pictures" in line for line in lines)
+    record = json.loads((moods / "out.json").read_text())
+    assert record["schema"] == "mien/evaluation-expression/1" and record["not_found"] == record["n"] == 12
+    assert record["ece"] == pytest.approx(8 / 9 - 2 / 3)
+    assert {path.name for path in (moods / "plots").iterdir()} == {"confusion.png", "reliability.png"}
+
+
+def test_expression_says_what_is_left_out(run, moods):
+    (moods / "moods" / "surprised").mkdir()
+    (moods / "moods" / "surprised" / "x.png").write_bytes((moods / "moods" / "happy" / "1.png").read_bytes())
+    (moods / "moods" / "happy" / "broken.png").write_text("no picture")
+
+    result = run("expression", "--model", moods / "run", "--data", moods / "moods", "--no-leaks", "--json", "-")
+
+    record = json.loads(result.stdout)
+    assert record["left_out"] == {"surprise": 1} and record["leaks_left_out"] == 0 and record["n"] == 12
+    assert "does not know surprise (1)" in result.stderr
+    assert result.exit_code == 1 and "1 pictures could not be read; they are left out" in result.stderr
+
+
+def test_expression_wants_a_model_of_expressions(run, moods):
+    (moods / "run" / "card.json").write_text(json.dumps({"role": "embedder", "convention": {}}))
+
+    with pytest.raises(UsageError, match="of role embedder, expected a model of role expression"):
+        run("expression", "--model", moods / "run", "--data", moods / "moods")

@@ -23,7 +23,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     analyzer = FakeAnalyzer()
-    monkeypatch.setattr("mien.cli.group.make_analyzer", lambda *_: analyzer)
+    monkeypatch.setattr("mien.cli.group.make_analyzer", lambda *_, **__: analyzer)
 
     def call(*arguments):
         arguments = [str(argument) for argument in (*arguments, "--out", tmp_path / "out")]

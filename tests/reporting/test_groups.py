@@ -7,7 +7,7 @@ from mien.errors import UsageError
 from mien.grouping import group_faces
 from mien.images import encode_image
 from mien.reporting import groups
-from mien.reporting.groups import Album, Name, group_page, person_sheet
+from mien.reporting.groups import Album, Name, expression_shares, group_page, person_sheet
 from mien.reporting.html import css_colour, data_uri, render, write_text
 from mien.types import Box, Expression, Face, Picture, Quality
 
@@ -44,6 +44,21 @@ def test_an_album_numbers_faces_and_pictures(album):
     assert [picture.faces for picture in album.pictures] == [(0, 1), (2, 3), (4,), (5,), ()]
     assert [face.picture for face in album.faces] == PICTURES
     assert album.failures == ["'broken.jpg' is damaged or cut short."]
+
+
+def test_expressions_are_shares_of_a_persons_faces_with_the_uncertain_apart():
+    album, thumb = Album(), encode_image(np.full((8, 8, 3), 90, np.uint8))
+    told = [("happiness", False), ("anger", True), ("happiness", False), ("neutral", False)]
+    for label, uncertain in told:
+        mood = Expression(label, {label: 1.0}, uncertain)
+        face = Face(Box(0, 0, 10, 10), np.zeros((5, 2), np.float32), 0.9, expression=mood)
+        album.add(Picture("x.jpg", 100, 80, (face,)), [thumb])
+    grouping = group_faces(np.ones((4, 1), np.float32), range(4), threshold=0.5)
+    (person,) = grouping.people
+
+    assert expression_shares(person, album) == {"happiness": 0.5, "uncertain": 0.25, "neutral": 0.25}
+    page = group_page(grouping, album, title="", basis="")
+    assert re.search(r"happiness <span[^>]*>50 %", page) and re.search(r"uncertain <span[^>]*>25 %", page)
 
 
 def test_the_page_tells_who_how_often_and_with_whom(album, grouping):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from mien.cli.common import echo_json
+from mien.cli.common import echo_json, needs_torch
 
 SCHEMA = "mien/export/1"
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -38,7 +38,8 @@ def export(
     Scales of 8-bit networks come from training pictures. The file works wherever a model is named, as in
     mien analyze --expression FILE.
     """
-    from mien.training.export import export as write
+    with needs_torch():
+        from mien.training.export import export as write
 
     report = write(run, out, quantize=quantize, data=data)
     if as_json:

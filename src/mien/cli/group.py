@@ -139,6 +139,8 @@ def _names(grouping: Grouping, gallery: Gallery, model: str, point: OperatingPoi
 def _as_json(
     grouping: Grouping, album: Album, names: dict[int, Name], model: str, point: OperatingPoint
 ) -> dict[str, Any]:
+    from mien.reporting.groups import expression_shares
+
     who = grouping.person_of()
     order = {face: place for picture in album.pictures for place, face in enumerate(picture.faces)}
 
@@ -146,7 +148,14 @@ def _as_json(
         picture = album.pictures[number]
         if picture.error is not None:
             return {**path_as_json(picture.path), "error": picture.error}
-        faces = [{"person": who.get(f), "quality": round(album.faces[f].quality, 4)} for f in picture.faces]
+        faces = [
+            {
+                "person": who.get(f),
+                "quality": round(album.faces[f].quality, 4),
+                "expression": album.faces[f].expression,
+            }
+            for f in picture.faces
+        ]
         return {**path_as_json(picture.path), "width": picture.width, "height": picture.height, "faces": faces}
 
     people = [
@@ -157,6 +166,7 @@ def _as_json(
             "pictures": list(person.pictures),
             "with": [{"person": other, "pictures": count} for other, count in grouping.companions(person.id)],
             "agreement": round(person.agreement, 4),
+            "expressions": {label: round(share, 4) for label, share in expression_shares(person, album).items()},
         }
         for person in grouping.people
     ]

@@ -14,9 +14,9 @@ from mien.reporting.html import css_colour, data_uri, render
 from mien.reporting.pictures import contact_sheet
 from mien.types import Face, Picture
 
-__all__ = ["Album", "AlbumFace", "AlbumPicture", "Name", "group_page", "person_sheet"]
+__all__ = ["Album", "AlbumFace", "AlbumPicture", "Name", "expression_shares", "group_page", "person_sheet"]
 
-_PEOPLE, _THUMBS, _ONCE, _PICTURES, _MEETING, _SHEET = 200, 18, 240, 1000, 14, 240
+_PEOPLE, _THUMBS, _ONCE, _PICTURES, _MEETING, _SHEET, _MOODS = 200, 18, 240, 1000, 14, 240, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class AlbumFace:
         picture: Number of the picture.
         thumb: The aligned face as JPEG.
         quality: In [0, 1].
-        expression: The most probable class; None where no expression model is in use.
+        expression: The most probable class, or "uncertain"; None where no expression model is in use.
     """
 
     picture: int
@@ -70,7 +70,8 @@ class Album:
 
 def _album_face(picture: int, face: Face, thumb: bytes) -> AlbumFace:
     quality = face.quality.score if face.quality is not None else 1.0
-    return AlbumFace(picture, thumb, quality, face.expression.label if face.expression is not None else None)
+    told = face.expression
+    return AlbumFace(picture, thumb, quality, told and ("uncertain" if told.uncertain else told.label))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,12 @@ def person_sheet(person: Person, album: Album, *, name: str | None = None) -> An
     return contact_sheet(crops, columns=columns, captions=captions, title=title)
 
 
+def expression_shares(person: Person, album: Album) -> dict[str, float]:
+    """Return in which share of a person's faces each expression is seen, most often first; empty without a model."""
+    seen = Counter(told for face in person.faces if (told := album.faces[face].expression) is not None)
+    return {label: count / seen.total() for label, count in seen.most_common()}
+
+
 def _tag(person: Person, names: Mapping[int, Name]) -> dict[str, Any]:
     known = names.get(person.id)
     name = known.subject if known else f"Person {person.id}"
@@ -147,8 +154,6 @@ def _details(
     person: Person, grouping: Grouping, album: Album, names: Mapping[int, Name], shown: Mapping[int, Any]
 ) -> dict[str, Any]:
     where = [Path(printable(album.pictures[number].path)).name for number in (person.pictures[0], person.pictures[-1])]
-    felt = Counter(e for face in person.faces if (e := album.faces[face].expression) is not None)
-    total = sum(felt.values())
     return {
         "count": len(person.pictures),
         "first": where[0],
@@ -156,7 +161,7 @@ def _details(
         "thumbs": [_thumb(album, face) for face in person.faces[:_THUMBS]],
         "hidden": max(len(person.faces) - _THUMBS, 0),
         "companions": [(shown[other], count) for other, count in grouping.companions(person.id) if other in shown][:6],
-        "expressions": [(label, count / total) for label, count in felt.most_common(3)],
+        "expressions": list(expression_shares(person, album).items())[:_MOODS],
     }
 
 
