@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": ("mien.cli.evaluate:evaluate", "Measure verification, identification and expressions, with intervals."),
     "export": ("mien.cli.export:export", "Write a trained run as ONNX: in half precision, or quantised to 8 bits."),
     "train": ("mien.cli.train:train", "Train an expression network, an embedder or a classifier."),
+    "data": ("mien.cli.data:data", "Look at labelled pictures before learning from them."),
     "models": ("mien.cli.models:models", "List, pull, verify, add and bundle models; show their cards."),
     "demo": ("mien.cli.demo:demo", "Show all of it on a public-domain portrait and drawn faces."),
     "doctor": ("mien.cli.doctor:doctor", "Check versions, models, providers, threads and speed."),

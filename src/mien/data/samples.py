@@ -432,7 +432,7 @@ def _target(
         known: Classes that exist even where no sample has them: empty folders.
         place: Where a sample's label stands, for the note.
     """
-    words = sorted({*given, *known} - {""}, key=lambda word: (int(word) if word.isdecimal() else 0, word))
+    words = sorted({*given, *known} - {""}, key=_natural)
     notes = []
     if labels is not None:
         classes: tuple[str, ...] = class_list(labels)
@@ -454,6 +454,12 @@ def _target(
         notes.append(f"{len(strange)} labels are none of {', '.join(classes)} and count as missing: {shown}{more}.")
     name = "expression" if classes and set(classes) <= set(EXPRESSIONS) else "class"
     return name, one_hot([meant[word] if word else None for word in given], classes), notes
+
+
+def _natural(word: str) -> tuple[tuple[int, str], ...]:
+    """Sort s2 before s10."""
+    parts = re.split(r"([0-9]+)", word)
+    return tuple((int(part), "") if part.isdecimal() else (0, part) for part in parts)
 
 
 def _named_like_expressions(given: Sequence[str], words: Sequence[str], *, folders: bool) -> bool:
