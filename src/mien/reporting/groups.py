@@ -71,7 +71,7 @@ class Album:
 def _album_face(picture: int, face: Face, thumb: bytes) -> AlbumFace:
     quality = face.quality.score if face.quality is not None else 1.0
     told = face.expression
-    return AlbumFace(picture, thumb, quality, told and ("uncertain" if told.uncertain else told.label))
+    return AlbumFace(picture, thumb, quality, None if told is None else "uncertain" if told.uncertain else told.label)
 
 
 @dataclass(frozen=True, slots=True)
