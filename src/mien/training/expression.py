@@ -97,7 +97,7 @@ class ExpressionConfig(TrainingConfig):
         mixup: Parameter of the Beta distribution that pairs of pictures are mixed with; 0 mixes none.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
         learning_rate: The highest of the schedule.
-        warmup: Share of the training until it is reached.
+        warmup: Images until it is reached, at most a tenth of the training.
         weight_decay: Of filters and matrices, not of biases and norms.
         clip: Longest gradient.
         ema_half_life: Images after which a weight's share in the published average has halved.
@@ -135,7 +135,7 @@ class ExpressionConfig(TrainingConfig):
     mixup: float = 0.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.1
-    warmup: float = 0.02
+    warmup: int = 20_000
     weight_decay: float = 5e-4
     clip: float = 5.0
     ema_half_life: float = 100_000
@@ -159,7 +159,6 @@ class ExpressionConfig(TrainingConfig):
             raise UsageError(f"A canvas is at least as large as its frame, got {self.canvas} and {self.frame} px.")
         for name in (
             "valid_share",
-            "warmup",
             "smoothing",
             "balance_strength",
             "teacher_weight",
@@ -171,7 +170,7 @@ class ExpressionConfig(TrainingConfig):
         for name in ("learning_rate", "clip", "teacher_temperature"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"Setting '{name}' is above 0, got {getattr(self, name):g}.")
-        for name in ("mixup", "weight_decay", "ema_half_life", "focal"):
+        for name in ("mixup", "warmup", "weight_decay", "ema_half_life", "focal"):
             if getattr(self, name) < 0:
                 raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
         if self.head_weights and len(self.head_weights) != len(self.heads):
@@ -666,7 +665,7 @@ def _teacher(folder: Path, config: ExpressionConfig, heads: Mapping[str, tuple[s
 
 
 def _rate(images: int, config: ExpressionConfig) -> float:
-    return warmup_cosine(images, config.images, round(config.warmup * config.images), config.learning_rate)
+    return warmup_cosine(images, config.images, min(config.warmup, config.images // 10), config.learning_rate)
 
 
 def _placed(model: Net, device: torch.device) -> Net:
