@@ -52,7 +52,7 @@ class SmallResNet(nn.Module):
 
     Args:
         side: Of the crops in px, a multiple of 16.
-        widths: Channels of the four stages, each at half the resolution of the one before.
+        widths: Channels of the four stages: at half the side, then each at half the resolution of the one before.
         blocks: Residual blocks of each stage.
         dimension: Of the embedding.
         drop: Share of the last features dropped while learning.
@@ -72,11 +72,12 @@ class SmallResNet(nn.Module):
     ) -> None:
         super().__init__()
         assert side % 16 == 0 and len(widths) == len(blocks) == 4, "four stages halve the side four times"
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1, bias=False)]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)]
         inputs = widths[0]
-        for width, count in zip(widths, blocks, strict=True):
-            layers += [_Block(inputs if i == 0 else width, width, stride=2 if i == 0 else 1) for i in range(count)]
-            inputs = width
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            for block in range(count):
+                layers.append(_Block(inputs, width, stride=2 if stage and not block else 1))
+                inputs = width
         self.trunk = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.BatchNorm2d(inputs),

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mien.analyzer import Analyzer
+from mien.data.samples import Samples
 from mien.errors import DataError, UsageError
 from mien.images import write_whole
 from mien.metrics.calibration import expected_calibration_error
@@ -138,8 +139,15 @@ class _Head:
         return np.asarray((values if self.by_cosine else softmax(scale * values, axis=1)).max(axis=1))
 
 
-def train(config: ClassifierConfig, *, analyzer: AnalyzerLike | None = None) -> ClassifierReport:
+def train(
+    config: ClassifierConfig, *, analyzer: AnalyzerLike | None = None, samples: Samples | None = None
+) -> ClassifierReport:
     """Cross-validate, fit on all faces, and write ``model.onnx`` and ``card.json`` into the run folder.
+
+    Args:
+        config: What to do.
+        analyzer: Finds and embeds faces; default one with the embedder that ``config.on`` names.
+        samples: Pictures with subjects; default those of ``config.data``.
 
     Raises:
         DataError: Fewer than two subjects, or none with two faces.
@@ -147,7 +155,8 @@ def train(config: ClassifierConfig, *, analyzer: AnalyzerLike | None = None) -> 
     """
     with Run(config.out, config, may_change={"cache"}) as run:
         analyzer = analyzer or Analyzer(embedder=config.on or None)
-        faces = acquire_faces(read_subjects(config.data), analyzer, cache=config.cache or config.out / "cache")
+        samples = samples or read_subjects(config.data)
+        faces = acquire_faces(samples, analyzer, cache=config.cache or config.out / "cache")
         names, labels = np.unique(faces.subjects, return_inverse=True)
         _check(labels)
 

@@ -7,6 +7,7 @@ say in anything, decides whether the result may be said to beat the base.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,11 +49,12 @@ from mien.vision.embedder import Embedder
 from mien.zoo import Card
 from mien.zoo.conventions import convention
 
-__all__ = ["ARCHITECTURES", "EmbedderConfig", "SmallResNetConfig", "train"]
+__all__ = ["ARCHITECTURES", "DryRun", "EmbedderConfig", "SmallResNetConfig", "dry_run", "train"]
 
 SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}
 _RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 _FEWEST_FALSE_MATCHES = 30  # the rule of 30: fewer do not measure a rate
+_DRY_STEPS = 3
 _PARITY = 1e-4  # largest difference of a component of a unit vector that passes as rounding
 _FRAME, _CANVAS = 112, 144  # px of the room that crops for the small network are varied in
 
@@ -142,7 +144,7 @@ ARCHITECTURES: dict[str, type[EmbedderConfig]] = {"projection": EmbedderConfig, 
 """Config by name of the architecture."""
 
 
-def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Verdict:
+def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, samples: Samples | None = None) -> Verdict:
     """Run the whole story: learn, choose, judge on held-out subjects, export; return the judgement.
 
     The run folder then holds ``model.onnx`` and ``card.json``, and serves as an embedder wherever one is named.
@@ -150,6 +152,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
     Args:
         config: What to do.
         analyzer: Finds and embeds faces; default one with the embedder that ``config.on`` names.
+        samples: Pictures with subjects, and with splits if these are chosen; default those of ``config.data``.
 
     Raises:
         DataError: Too few subjects, subjects in two splits, or no faces.
@@ -158,7 +161,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
     """
     with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
         analyzer = analyzer or Analyzer(embedder=config.on or None)
-        samples = read_subjects(config.data)
+        samples = samples or read_subjects(config.data)
         faces = _in_parts(acquire_faces(samples, analyzer, cache=_cache(config)), config.seed)
         inside = {name: faces.splits == name for name in SPLITS}
         material = _material(config, samples, faces)
@@ -240,11 +243,13 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
         best: nn.Module = ema.model.to("cpu").eval()
         held_out = np.flatnonzero(inside["test"])
         new = _embedded(best, material, held_out, torch.device("cpu"))
-        verdict = judge(faces.vectors[held_out], new, faces.subjects[held_out], fmr=config.fmr)
+        verdict = judge(
+            faces.vectors[held_out], new, faces.subjects[held_out], built_on=analyzer.card.name, fmr=config.fmr
+        )
         how = _export(run.out, config, best, analyzer, new, faces.subjects[held_out], verdict)
         run.finish(
             {
-                "outcome": verdict.sentence(analyzer.card.name),
+                "outcome": verdict.sentence(),
                 "faces lost": faces.lost,
                 "best valid cost (bits)": stopping.best,
                 "best at (images)": stopping.best_images,
@@ -260,6 +265,47 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None) -> Ve
             }
         )
         return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a training would be.
+
+    Attributes:
+        subjects: In the data.
+        pictures: Of them.
+        parameters: Of network and training head.
+        images_per_second: Of steps on noise.
+    """
+
+    subjects: int
+    pictures: int
+    parameters: int
+    images_per_second: float
+
+
+def dry_run(config: EmbedderConfig) -> DryRun:
+    """Read the data, build the networks and take a few steps on noise; write nothing and look for no face."""
+    samples = read_subjects(config.data)
+    assert samples.subjects is not None, "read_subjects insists on them"
+    subjects = len(np.unique(samples.subjects))
+    device = choose_device(config.device)
+    shape: tuple[int, ...]
+    if isinstance(config, SmallResNetConfig):
+        dimension, shape = config.dimension, (config.batch_size, 3, config.side, config.side)
+    else:
+        dimension = int(zoo.named(config.on or zoo.default("embedder")).convention["dimension"])
+        shape = (config.batch_size, dimension)
+    model = _network(config, dimension).to(device)
+    head = MarginHead(dimension, subjects, margin=config.head, size=config.margin, scale=config.scale).to(device)
+    learner = nn.ModuleDict({"model": model, "head": head})
+    noise, right = torch.rand(shape, device=device), torch.arange(config.batch_size, device=device) % subjects
+    for step in range(_DRY_STEPS + 1):
+        if step == 1:  # the first one warms up
+            start = time.monotonic()
+        functional.cross_entropy(head(model(noise), right), right).backward()  # type: ignore[no-untyped-call]
+    speed = _DRY_STEPS * config.batch_size / max(time.monotonic() - start, 1e-9)
+    return DryRun(subjects, len(samples), sum(weight.numel() for weight in learner.parameters()), speed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,7 +452,7 @@ def _export(
         "name": out.resolve().name,
         "role": "embedder",
         "version": "1",
-        "summary": f"Trained by `mien train embedder` on the user's own data. {verdict.sentence(base.name)}",
+        "summary": f"Trained by `mien train embedder` on the user's own data. {verdict.sentence()}",
         "licence": f"that of {base.name} ({base.licence}) and of the data"
         if isinstance(model, Projection)
         else "that of the data",

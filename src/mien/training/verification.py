@@ -103,6 +103,7 @@ class Verdict:
         new: The new one's.
         difference: New minus base, paired: the same resampled subjects for both.
         measure: The name that decides; chosen before anything was measured.
+        built_on: Name of the base.
         outcome: `better` or `worse` where the interval of the difference excludes 0, otherwise `not shown`.
     """
 
@@ -115,13 +116,15 @@ class Verdict:
     difference: Mapping[str, Figure]
     measure: str
     outcome: str
+    built_on: str
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
 
-    def sentence(self, base: str) -> str:
+    def sentence(self) -> str:
         """Say in words what may be claimed."""
+        base = self.built_on
         told = (
             f"{self.measure} {self.new[self.measure]} against {self.base[self.measure]}, difference "
             f"{self.difference[self.measure]}, {self.subjects} held-out subjects"
@@ -133,13 +136,16 @@ class Verdict:
         return f"It is not shown to beat {base}: {told}. Use {base}, or train on more subjects."
 
 
-def judge(base: Vectors, new: Vectors, subjects: Shaped[np.ndarray, " faces"], *, fmr: float = 1e-2) -> Verdict:
+def judge(
+    base: Vectors, new: Vectors, subjects: Shaped[np.ndarray, " faces"], *, built_on: str, fmr: float = 1e-2
+) -> Verdict:
     """Compare two embedders on held-out subjects by a paired bootstrap over subjects.
 
     Args:
         base: Vectors of the base, shape (faces, dimension).
         new: Vectors of the new one; any length, another dimension or not.
         subjects: Of each face, shape (faces,).
+        built_on: Name of the base.
         fmr: The true accept rate at this false match rate decides.
 
     Raises:
@@ -180,6 +186,7 @@ def judge(base: Vectors, new: Vectors, subjects: Shaped[np.ndarray, " faces"], *
         new=figures(points[1], draws[1]),
         difference=difference,
         measure=_name(fmr),
+        built_on=built_on,
         outcome="better" if low > 0 else "worse" if high < 0 else "not shown",
     )
 
