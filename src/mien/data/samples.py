@@ -274,10 +274,11 @@ class _Folders:
 def _folders(tree: Tree, what: str) -> _Folders:
     tops = {name for name in tree.folders if "/" not in name}
     above = {name for name in tops if split_name(name)}
-    if above and above != tops:
-        others = ", ".join(f"'{printable(name)}'" for name in sorted(tops - above)[:3])
+    with_pictures = {name.split("/")[0] for name in tree.files if "/" in name and is_picture(name)}
+    if above and (others := sorted(with_pictures - above)):
         raise DataError(
-            f"Beside {', '.join(sorted(above))} there is {others}. Expected one or the other: splits, or {what}."
+            f"Beside {', '.join(sorted(above))} there is '{printable(others[0])}' with pictures. Expected "
+            f"either train, valid and test, or the {what}."
         )
     depth = 1 if above else 0
     names, inside, loose = [], [], 0
