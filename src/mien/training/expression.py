@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -276,9 +277,11 @@ def train(config: ExpressionConfig) -> Trained:
                 out_of_time = ranks.any(budget.spent)
                 done = progress.images >= config.images or out_of_time
                 if done or progress.images % config.report_every < config.batch_size:
-                    train_loss = guard.mean_loss()
+                    train_loss = ranks.mean(guard.mean_loss())
+                    scores = _validate(ema.model, material, config) if ranks.is_main else {}
+                    # A norm's statistics may be spoilt where the weights are not.
+                    guard.broken = ranks.any(guard.broken or not math.isfinite(scores.get("valid_loss", 0.0)))
                     if not guard.broken:
-                        scores = _validate(ema.model, material, config) if ranks.is_main else {}
                         value = ranks.mean(scores.get(f"valid_{config.select}", 0.0)) * ranks.world
                         if stopping.update(value, progress.images):
                             run.save_best(model=ema.model)
@@ -295,7 +298,9 @@ def train(config: ExpressionConfig) -> Trained:
                 if out_of_time:
                     break
 
-        load_checkpoint(run.best, model=ema.model)
+        if ranks.is_main:
+            load_checkpoint(run.best, model=ema.model)
+        ranks.broadcast(ema.model)
         summary = _publish(ema.model, material, config, run) if ranks.is_main else {}
         if progress.images < config.images and not stopping.exhausted:
             _say(
@@ -495,27 +500,11 @@ def _overlap(config: ExpressionConfig, notes: list[str], names: Sequence[str]) -
 
 def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
     """Cut the faces, and drop what cannot be read and what stands in train and valid."""
-    quiet = not ranks.is_main
-    with Reporter(len(samples), quiet=quiet or len(samples) < 1000) as reporter:
-        seen = 0
-
-        def advance() -> None:
-            nonlocal seen
-            seen += 1
-            reporter.advance(seen)
-            if seen % 5000 == 0:
-                reporter.report(seen)
-
-        crops = cut_crops(
-            samples,
-            template=config.template,
-            side=config.net.side,
-            colour=config.net.colour,
-            frame=config.frame,
-            canvas=config.canvas,
-            cache=cache,
-            progress=advance,
-        )
+    if not ranks.is_main:
+        ranks.any(False)  # waits until the main process has cut them: the others read its cache
+    crops = _cut(samples, config, cache, quiet=not ranks.is_main)
+    if ranks.is_main:
+        ranks.any(False)
     notes = []
     if crops.unreadable:
         listed = "; ".join(reason for _, reason in crops.unreadable[:_SHOWN])
@@ -551,6 +540,29 @@ def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None,
         digest.update(samples.targets[name].shares.tobytes())
     shares = {name: torch.from_numpy(samples.targets[name].shares) for name in heads}
     return _Material(heads, crops, shares, train, valid, order, augment, digest.hexdigest())
+
+
+def _cut(samples: Samples, config: ExpressionConfig, cache: Path | None, *, quiet: bool) -> Crops:
+    with Reporter(len(samples), quiet=quiet or len(samples) < 1000) as reporter:
+        seen = 0
+
+        def advance() -> None:
+            nonlocal seen
+            seen += 1
+            reporter.advance(seen)
+            if seen % 5000 == 0:
+                reporter.report(seen)
+
+        return cut_crops(
+            samples,
+            template=config.template,
+            side=config.net.side,
+            colour=config.net.colour,
+            frame=config.frame,
+            canvas=config.canvas,
+            cache=cache,
+            progress=advance,
+        )
 
 
 def _stands_in(
