@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 # Without real faces, then with the folder that MIEN_DATA names.
 ALWAYS = ("speed", "memory", "bad_input", "search", "crash")
 WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping")
+# `expression.py` is run by hand: it takes the run folders of several seeds.
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-DATA = click.Path(path_type=Path, exists=True)
+DATA = click.Path(path_type=Path)
 OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 

@@ -11,7 +11,7 @@ import click
 from mien.cli.common import echo_json, needs_torch
 
 SCHEMA = "mien/export/1"
-FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()

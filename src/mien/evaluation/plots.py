@@ -87,7 +87,12 @@ def plot_confusion(report: ExpressionReport, path: str | Path) -> None:
     """Draw what was answered for pictures of each class: shares of a row as shade, pictures as numbers."""
     figures = report.figures
     table, names = figures.confusion, figures.classes
-    figure, axes = _canvas("answered", f"{report.target} says", f"{report.dataset}, {report.split}", height=6.0)
+    figure, axes = _canvas(
+        "answered",
+        "labelled" if report.target == "expression" else f"labelled by {report.target}",
+        f"{report.dataset}, {report.split}",
+        height=6.0,
+    )
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     axes.grid(False)
