@@ -192,7 +192,7 @@ def card(name: str, as_json: bool) -> None:
     """Show a model's card: origin, licence, convention, operating points, measured figures."""
     from mien import zoo
 
-    found = zoo.card(name)
+    found = zoo.named(name)
     click.echo(json.dumps(found.as_dict(), indent=1) if as_json else found.text(), nl=as_json)
 
 
