@@ -56,8 +56,8 @@ def table(rows):
 CLASSES = {
     "happy/a.png": picture(0, "happiness"),
     "happy/b.png": picture(1, "happiness"),
-    "Angry/a.png": picture(0, "anger"),
-    "Angry/b.png": picture(1, "anger"),
+    "Angry/a.png": picture(2, "anger"),
+    "Angry/b.png": picture(3, "anger"),
 }
 """Two classes of two pictures."""
 

@@ -201,7 +201,11 @@ def test_parquet_without_pyarrow_names_the_cure(tmp_path, monkeypatch):
     [
         ({}, "auto", "holds no folders of pictures"),
         ({"a.png": picture(0)}, "auto", "got 1 pictures without one"),
-        ({"train/happy/a.png": picture(0), "happy/a.png": picture(0)}, "auto", "either train, valid and test, or the classes"),
+        (
+            {"train/happy/a.png": picture(0), "happy/a.png": picture(0)},
+            "auto",
+            "either train, valid and test, or the classes",
+        ),
         ({"happy": None, "sad": None}, "auto", "holds no folders of pictures"),
         ({"a.csv": "path,label\n"}, "manifest", "has no rows"),
         ({"a.csv": "path,label\nx.png,happy\n"}, "manifest", "None of the 1 pictures"),
