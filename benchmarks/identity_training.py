@@ -34,7 +34,6 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
     "cosface": {"head": "cosface", "margin": 0.2},
     "softmax": {"head": "softmax"},
     "arcface, hidden layer": {"hidden": 128},
-    "arcface, to the end": {"patience": 0, "images": 60_000},
 }
 SCRATCH: dict[str, Any] = {
     "side": 64, "widths": (16, 32, 64, 128), "blocks": (1, 1, 1, 1), "images": 60_000, "batch_size": 64,

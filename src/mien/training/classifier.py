@@ -134,9 +134,10 @@ class _Head:
         """Return cosines or logits."""
         return np.asarray(vectors.astype(np.float64) @ self.weights.T + self.shift)
 
-    def score(self, values: Float64[np.ndarray, "faces subjects"], scale: float) -> Float64[np.ndarray, " faces"]:
+    def score(self, values: Float64[np.ndarray, "faces subjects"]) -> Float64[np.ndarray, " faces"]:
         """Return how much each face is like the subject that it is most like."""
-        return np.asarray((values if self.by_cosine else softmax(scale * values, axis=1)).max(axis=1))
+        # Not the calibrated probability: where subjects are easily told apart it is near 1 for strangers, too.
+        return np.asarray((values if self.by_cosine else softmax(values, axis=1)).max(axis=1))
 
 
 def train(
@@ -178,7 +179,7 @@ def train(
             for group in np.unique(groups):
                 inside = groups[labels] == group
                 head = _fit(config, faces.vectors, labels, ~inside)
-                scores[inside] = head.score(head.values(faces.vectors[inside]), scale)
+                scores[inside] = head.score(head.values(faces.vectors[inside]))
 
         report = _report(config, labels, folds, values, shipped, scale, scores, groups, faces.lost)
         _export(run.out, config, analyzer, names.tolist(), shipped, scale, report)
@@ -237,12 +238,20 @@ def _fit(
 
 
 def _scale(values: Float64[np.ndarray, "faces subjects"], labels: Int[np.ndarray, " faces"]) -> float:
-    """Return the factor (one over the temperature) that makes the softmax of values most probable."""
+    """Return the factor (one over the temperature) that makes the softmax of values most probable.
+
+    Targets are drawn in from 0 and 1 by one count, so that faces without an error give a finite factor.
+
+    Source: the targets as in J. Platt, "Probabilistic outputs for support vector machines", 1999.
+    """
+    drawn_in = 1 / (len(labels) + 2)
+    targets = np.full(values.shape, drawn_in / max(values.shape[1] - 1, 1))
+    targets[np.arange(len(labels)), labels] = 1 - drawn_in
 
     def cost(log_scale: float) -> float:
-        return -float(log_softmax(math.exp(log_scale) * values, axis=1)[np.arange(len(labels)), labels].mean())
+        return -float((targets * log_softmax(math.exp(log_scale) * values, axis=1)).sum(axis=1).mean())
 
-    found = minimize_scalar(cost, bounds=(-math.log(10), math.log(_LARGEST_SCALE)), method="bounded")
+    found = minimize_scalar(cost, bounds=(-math.log(_LARGEST_SCALE), math.log(_LARGEST_SCALE)), method="bounded")
     return math.exp(float(found.x))
 
 
@@ -281,7 +290,7 @@ def _report(
     for group in np.unique(groups):
         inside = groups[labels] == group
         named[inside] = strangers[inside] >= _limit(config, strangers[~inside])
-    refused = ~right | (head.score(values, scale) < limit)
+    refused = ~right | (head.score(values) < limit)
     return replace(
         report,
         unknown_below=limit,
@@ -308,13 +317,15 @@ def _export(
     scale: float,
     report: ClassifierReport,
 ) -> None:
-    best = helper.make_node("ReduceMax", ["values" if head.by_cosine else PROBABILITIES], [SCORE], axes=[1], keepdims=0)
     nodes = [
         helper.make_node("MatMul", [EMBEDDING, "weights"], ["products"]),
         helper.make_node("Add", ["products", "shift"], ["values"]),
         helper.make_node("Mul", ["values", "scale"], ["logits"]),
         helper.make_node("Softmax", ["logits"], [PROBABILITIES], axis=1),
-        best,
+        helper.make_node("Identity", ["values"], ["likeness"])
+        if head.by_cosine
+        else helper.make_node("Softmax", ["values"], ["likeness"], axis=1),
+        helper.make_node("ReduceMax", ["likeness"], [SCORE], axes=[1], keepdims=0),
     ]
     constants = {"weights": head.weights.T, "shift": head.shift, "scale": np.array(scale)}
     dimension = head.weights.shape[1]
