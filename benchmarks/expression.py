@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(os.environ.get("TMPDIR", "/tmp")) / "mien-benchmark")
     options = parser.parse_args()
     data = data_folder()
-    readers = {name: ExpressionReader(zoo.named(name), threads=1) for name in options.models}
+    cards = [zoo.named(model) for model in options.models]
+    # Results name models, not the places where they lie on this machine.
+    names = [f"{number}-{card.name}" if len(cards) > 1 else card.name for number, card in enumerate(cards)]
+    readers = {name: ExpressionReader(card, threads=1) for name, card in zip(names, cards, strict=True)}
     peer = mini_xception.MiniXception(mini_xception.pull(options.cache))
     with tempfile.TemporaryDirectory() as folder:
         small, quantised = int8(Path(options.models[0]), Path(folder))
@@ -57,10 +60,14 @@ def main() -> None:
             "models": {name: reader.card.id for name, reader in readers.items()},
             **fer(data / "fer2013plus", options.split, shown, peer, options.cache),
             "ckplus": ckplus(data / "ck48", shown, peer, options.cache),
-            "smiles": smiles(data / "celeba10k", readers, peer, options.smiles),
-            "speed": speed(readers[options.models[0]], small, peer),
+            "smiles": smiles(data / "celeba10k", options.models[0], readers, peer, options.smiles),
+            "speed": speed(readers[names[0]], small, peer),
             "int8": quantised,
         }
+    result["headline"] |= {
+        "ckplus.accuracy": spread([result["ckplus"]["models"][name]["accuracy"] for name in names]),
+        "smiles.auc": spread([result["smiles"]["models"][name]["auc"] for name in names]),
+    }
     result = plain(result)
     print(json.dumps(result["headline"], indent=1))
     if options.split == "test":
@@ -143,9 +150,9 @@ def ckplus(
 
 
 def smiles(
-    folder: Path, readers: dict[str, ExpressionReader], peer: mini_xception.MiniXception, count: int
+    folder: Path, model: str, readers: dict[str, ExpressionReader], peer: mini_xception.MiniXception, count: int
 ) -> dict[str, Any]:
-    """Happiness as `analyze` tells it, against CelebA's attribute Smiling; a picture without a face counts as 0."""
+    """Happiness as `analyze` tells it with the first model, and as the others would, against CelebA's attribute Smiling; a picture without a face counts as 0."""
     import csv
 
     with next(folder.glob("attributes*.csv")).open() as file:
@@ -158,7 +165,7 @@ def smiles(
     first, *others = readers
     scores = {key: np.zeros(len(paths)) for key in (*readers, "mini_xception")}
     found = np.zeros(len(paths), dtype=bool)
-    for i, picture in enumerate(Analyzer(expression=first).pictures(paths, embed=False)):
+    for i, picture in enumerate(Analyzer(expression=model).pictures(paths, embed=False)):
         face = main_face(picture.faces, picture.width, picture.height)
         if face is None or face.expression is None:
             continue
