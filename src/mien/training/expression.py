@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mien.alignment import TEMPLATES
 from mien.data.crops import Crops, cut_crops
-from mien.data.samples import Samples, read_samples
+from mien.data.samples import Samples, Target, read_samples
 from mien.data.splits import fill_valid
 from mien.data.transforms import Augment, Order, Variation, mixup
 from mien.errors import DataError, TrainingError, UsageError
@@ -446,6 +446,8 @@ def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
     heads = _heads(samples, config)
     main = samples.targets[next(iter(heads))]
     labelled = np.any([samples.targets[name].labels >= 0 for name in heads], axis=0)
+    for name in heads:
+        _told_apart(name, samples.targets[name], samples.splits != "test")
     splits = fill_valid(
         samples.splits, main.labels, share=config.valid_share, seed=config.seed, subjects=samples.subjects
     )
@@ -456,19 +458,28 @@ def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
         keep &= ~leaking if config.drop_leaks else True
     kept = replace(samples, splits=splits).take(np.flatnonzero(keep))
     for name in heads:
-        labels = kept.targets[name].labels[kept.splits == "train"]
-        present = np.unique(labels[labels >= 0])
-        if len(present) < 2:
-            one = f"only {heads[name][present[0]]}" if len(present) else "none"
-            raise DataError(
-                f"There is nothing to tell apart: of the classes of '{name}' the training pictures show {one}. "
-                f"Add pictures of another class."
-            )
+        present = _told_apart(name, kept.targets[name], kept.splits == "train")
         if missing := [label for index, label in enumerate(heads[name]) if index not in present]:
             notes.append(f"No training picture of '{name}' shows {', '.join(missing)}: the network will not answer it.")
     if not (kept.splits == "valid").any():
         raise DataError("No labelled picture is left for validation. Add some, or raise valid_share.")
     return kept, notes
+
+
+def _told_apart(name: str, target: Target, among: Bool[np.ndarray, " samples"]) -> Int[np.ndarray, " present"]:
+    """Return the numbers of the classes that some samples show.
+
+    Raises:
+        DataError: There are fewer than two.
+    """
+    present = np.unique(target.labels[among & (target.labels >= 0)])
+    if len(present) < 2:
+        one = f"only {target.classes[present[0]]}" if len(present) else "none"
+        raise DataError(
+            f"There is nothing to tell apart: of the classes of '{name}' the training pictures show {one}. "
+            f"Add pictures of another class."
+        )
+    return present
 
 
 def _heads(samples: Samples, config: ExpressionConfig) -> dict[str, tuple[str, ...]]:
