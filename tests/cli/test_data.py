@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from data.layouts import CLASSES, picture, write
-from mien.cli.data import KINDS, data
+from mien.cli.data import KINDS, LAYOUTS, data
 from mien.errors import DataError
 
 
@@ -51,6 +51,14 @@ def test_labels_are_a_set_or_a_list(run, tmp_path):
 
 
 def test_the_layouts_offered_are_those_that_are_read():
-    from mien.data import samples
+    from mien.data import drawn, samples
 
     assert KINDS == samples.KINDS
+    assert LAYOUTS == drawn.LAYOUTS
+
+
+def test_what_draw_makes_inspect_reads(run, tmp_path):
+    drawn = run("draw", tmp_path / "faces", "--per-class", 1, "--side", 32)
+
+    assert drawn.stdout.endswith("faces: 8 drawn faces\n")
+    assert "8 pictures, layout classes" in run("inspect", tmp_path / "faces").stdout
