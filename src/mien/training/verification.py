@@ -54,8 +54,8 @@ def comparisons(subjects: Shaped[np.ndarray, " faces"], *, most: int = _MOST_IMP
         DataError: There are fewer than two subjects, or none of them has two faces.
     """
     names, numbers = np.unique(subjects, return_inverse=True)
-    groups = [np.flatnonzero(numbers == number) for number in range(len(names))]
-    genuine = np.concatenate([_pairs(group) for group in groups])
+    pairs = [_pairs(np.flatnonzero(numbers == number)) for number in range(len(names))]
+    genuine = np.concatenate([np.empty((0, 2), np.int64), *pairs])
     if len(names) < 2 or not len(genuine):
         raise DataError(
             f"Verification needs at least 2 subjects and one with 2 faces; a split has {len(names)} subjects and "
