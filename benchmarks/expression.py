@@ -152,16 +152,17 @@ def ckplus(
 def smiles(
     folder: Path, model: str, readers: dict[str, ExpressionReader], peer: mini_xception.MiniXception, count: int
 ) -> dict[str, Any]:
-    """Happiness as `analyze` tells it with the first model, and as the others would, against CelebA's attribute Smiling; a picture without a face counts as 0."""
+    """Happiness against CelebA's attribute Smiling; a picture without a face counts as 0.
+
+    The first model answers through `analyze`, the others are shown the same faces.
+    """
     import csv
 
-    with next(folder.glob("attributes*.csv")).open() as file:
+    with (folder / "attributes.csv").open() as file:
         rows = list(csv.DictReader(file))[:count]
-    name = next(key for key in ("file", "image_id", "path", "name") if key in rows[0])
-    where = {path.name: path for path in folder.rglob("*.jpg")} | {path.name: path for path in folder.rglob("*.webp")}
-    paths = [where[Path(row[name]).name] for row in rows]
+    paths = [folder / "img" / row["file"] for row in rows]
     smiling = np.array([int(row["Smiling"]) > 0 for row in rows])
-    who = np.array([row[next(key for key in ("identity", "subject", "person") if key in row)] for row in rows])
+    who = np.array([row["identity"] for row in rows])
     first, *others = readers
     scores = {key: np.zeros(len(paths)) for key in (*readers, "mini_xception")}
     found = np.zeros(len(paths), dtype=bool)
@@ -177,11 +178,11 @@ def smiles(
             scores[key][i] = told_.probabilities["happiness"]
         happiness = mini_xception.CLASSES.index("happiness")
         scores["mini_xception"][i] = peer.probabilities([widened(image, face.box)])[0, happiness]
-    rows_ = {}
+    areas = {}
     for key, values in scores.items():
         area = area_under_roc(values, smiling)
-        rows_[key] = {"auc": area, "auc_interval": resampled_area(values, smiling, who)}
-    return {"pictures": len(paths), "smiling": int(smiling.sum()), "not_found": int((~found).sum()), "models": rows_}
+        areas[key] = {"auc": area, "auc_interval": resampled_area(values, smiling, who)}
+    return {"pictures": len(paths), "smiling": int(smiling.sum()), "not_found": int((~found).sum()), "models": areas}
 
 
 def widened(image: np.ndarray, box: Box) -> np.ndarray:
