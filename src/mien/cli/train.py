@@ -74,7 +74,7 @@ def training_options(command: Command) -> Command:
         click.option(
             "--config",
             "file",
-            type=click.Path(path_type=Path, dir_okay=False, exists=True),
+            type=click.Path(path_type=Path, dir_okay=False),
             help="Settings as TOML, or a run's own config.json.",
         ),
         click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="The run folder."),
