@@ -26,7 +26,9 @@ from mien.images import save_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-RUN = [ROOT / name for name in ("README.md", "docs/guide.md", "docs/python.md", "docs/evaluation.md")]
+RUN = [
+    ROOT / name for name in ("README.md", "docs/guide.md", "docs/python.md", "docs/evaluation.md", "docs/training.md")
+]
 CAST = {"amber": 18, "basil": 78, "cedar": 28, "dune": 64, "elm": 53}
 """Drawn subjects whom the default embedder tells apart."""
 
@@ -161,7 +163,7 @@ def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch):
 @pytest.mark.integration
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_blocks_run(models, page, tmp_path, monkeypatch):
-    if page.name != "guide.md":  # it draws its own
+    if page.name not in ("guide.md", "training.md"):  # they draw their own
         draw_pictures(tmp_path)
     run_page(page, lambda block: block.runs_with_models, tmp_path, monkeypatch)
 
@@ -212,10 +214,11 @@ def test_commands_and_options_exist(page):
             rest = rest[1:]
 
 
-def test_both_readmes_have_the_same_sections_code_and_links():
+@pytest.mark.parametrize("page", ["README", "docs/training"])
+def test_both_languages_have_the_same_sections_code_and_links(page):
     english, chinese = (
-        (ROOT / readme).read_text(encoding="utf-8").replace("tutorials.zh-CN.md", "tutorials.md")
-        for readme in ("README.md", "README.zh-CN.md")
+        (ROOT / f"{page}{language}.md").read_text(encoding="utf-8").replace(".zh-CN.md", ".md")
+        for language in ("", ".zh-CN")
     )
 
     def shape(text):

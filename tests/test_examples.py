@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from mien import zoo
+from mien.data.drawn import draw_samples
 from mien.drawing import draw_face
 from mien.images import load_image
+from mien.types import EXPRESSIONS
 
 FOLDER = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "drawn_people")
@@ -99,6 +101,16 @@ def test_an_own_embedder_is_added_calibrated_and_used(own_store, example, tmp_pa
 
     assert point.fmr <= 0.1 and not math.isnan(point.fnmr)
     assert zoo.card(script.NAME).role == "embedder"
+
+
+@pytest.mark.integration
+def test_a_network_is_trained_and_used(models, example, tmp_path):
+    draw_samples(tmp_path / "faces", per_class=5, split=True)
+
+    read = example("train_expression").main(tmp_path / "faces", tmp_path / "run", images=320)
+
+    assert set(read.probabilities) == set(EXPRESSIONS)
+    assert (tmp_path / "run/card.html").is_file()
 
 
 @pytest.mark.integration
