@@ -172,7 +172,7 @@ def test_calibration_sees_training_faces_only(trained, monkeypatch):
 
 
 def test_what_is_no_run_is_refused(tmp_path, trained):
-    with pytest.raises(TrainingError, match="is no folder of an expression training"):
+    with pytest.raises(TrainingError, match="is no expression network"):
         export(tmp_path)
     with pytest.raises(UsageError, match=r"ends in \.onnx, not to"):
         export(trained, tmp_path / "model.pt")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from mien import zoo
 from mien.data.transforms import Variation
@@ -21,7 +21,15 @@ from mien.errors import DataError, MienError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import ExpressionNetConfig
 from mien.training import expression as story
-from mien.training.expression import ExpressionConfig, dry_run, load_expression_net, predict, train
+from mien.training.expression import (
+    ExpressionConfig,
+    dry_run,
+    learned_faces,
+    load_expression_net,
+    predict,
+    save_weights,
+    train,
+)
 from mien.training.guard import Guard
 from mien.training.run import read_log
 from mien.training.stopping import Interrupted
@@ -154,6 +162,31 @@ def test_a_teacher_and_a_start_from_another_run_help(finished, config):
     accuracy = [run.summary["expression"]["accuracy"] for run in (cold, warm)]
     assert accuracy[1] > accuracy[0]
     assert not all(torch.equal(a, b) for a, b in zip(cold.model.parameters(), taught.model.parameters(), strict=True))
+
+
+def test_exported_weights_see_what_the_run_sees_and_a_training_starts_from_them(finished, config, tmp_path):
+    trained, older = finished
+    file = tmp_path / "weights.safetensors"
+
+    size = save_weights(older.out, file, half=True)
+    model, heads = load_expression_net(file)
+
+    faces = learned_faces(older).valid
+    ours, theirs = (predict(net, faces)["expression"] for net in (model, trained.model))
+    assert size == file.stat().st_size < 0.6 * (older.out / "best.safetensors").stat().st_size
+    assert heads == trained.heads
+    assert 0 < np.abs(ours - theirs).max() < 0.05
+    warm = train(replace(config, images=STEP, net=PLAIN, init=file, learning_rate=1e-6, smoothing=0.0))
+    assert warm.summary["expression"]["accuracy"] == pytest.approx(trained.summary["expression"]["accuracy"], abs=0.1)
+
+
+@pytest.mark.parametrize("content", [b"", b"no header", None], ids=["empty", "damaged", "of something else"])
+def test_files_that_are_no_weights_are_refused(content, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(save({"x": torch.zeros(1)}) if content is None else content)
+
+    with pytest.raises(TrainingError, match="is no expression network"):
+        load_expression_net(file)
 
 
 def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config, tmp_path):
@@ -391,8 +424,8 @@ def test_unreadable_pictures_are_left_out_and_named(config, tmp_path, capfd):
     ("wrong", "said"),
     [
         ({"heads": ("mood",)}, "no target mood; they have expression"),
-        ({"init": Path("nowhere")}, "no folder of an expression training"),
-        ({"teachers": (Path("nowhere"),)}, "no folder of an expression training"),
+        ({"init": Path("nowhere")}, "is no expression network"),
+        ({"teachers": (Path("nowhere"),)}, "is no expression network"),
         ({"device": "abacus"}, "abacus"),
     ],
     ids=str,

@@ -9,6 +9,8 @@ from typing import Literal
 import click
 
 from mien.cli.common import echo_json, needs_torch
+from mien.errors import UsageError
+from mien.images import printable
 
 SCHEMA = "mien/export/1"
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -21,7 +23,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where to, NAME.onnx; its card goes beside it.  [default: in the run folder]",
+    help="NAME.onnx, its card goes beside it; or NAME.safetensors, to train on from.  [default: in the run folder]",
 )
 @click.option(
     "--quantize",
@@ -36,11 +38,18 @@ def export(
     """Write the network of RUN as ONNX and measure, on its validation pictures, what that costs.
 
     Scales of 8-bit networks come from training pictures. The file works wherever a model is named, as in
-    mien analyze --expression FILE.
+    mien analyze --expression FILE. A .safetensors file is for mien train expression --set init=FILE.
     """
     with needs_torch():
         from mien.training.export import export as write
+        from mien.training.expression import save_weights
 
+    if out is not None and out.suffix == ".safetensors":
+        if quantize == "int8":
+            raise UsageError("Weights to train on from are not stored in 8 bits. Take --quantize fp16, or none.")
+        size = save_weights(run, out, half=quantize == "fp16")
+        click.echo(f"{printable(out)}\n  {'size':<22}{size / 1e6:.2f} MB")
+        return
     report = write(run, out, quantize=quantize, data=data)
     if as_json:
         echo_json({"schema": SCHEMA, **asdict(report), "speedup": report.speedup}, indent=1)

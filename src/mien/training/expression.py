@@ -12,12 +12,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mien.alignment import TEMPLATES
@@ -61,6 +64,7 @@ __all__ = [
     "load_expression_net",
     "parity",
     "predict",
+    "save_weights",
     "train",
 ]
 
@@ -68,6 +72,7 @@ Net = ExpressionNet | FaceTrunk | TutorialCNN
 Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
 
 _NET = "network.json"
+_WEIGHTS = "mien-expression"  # key of the header of a file of weights
 _PARITY = 1e-3  # largest difference of a logit that passes as rounding
 _SHOWN = 5  # names in a warning
 
@@ -93,7 +98,7 @@ class ExpressionConfig(TrainingConfig):
         small_zoom: Enlargement of a face-trunk's pictures during the first part of the training, which makes it faster.
         small_share: Length of that part, of the whole training; 0 has none.
         pretrained: Start a face-trunk from the catalogue's face recogniser.
-        init: A finished run to start from.
+        init: A finished run to start from, weights exported from one, or the name of a shipped network.
         augment: How pictures are varied.
         mixup: Parameter of the Beta distribution that pairs of pictures are mixed with; 0 mixes none.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
@@ -348,21 +353,58 @@ def dry_run(config: ExpressionConfig, *, steps: int = 3) -> DryRun:
     )
 
 
-def load_expression_net(run: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
+def load_expression_net(source: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
     """Return the network that a run would publish, in evaluation mode, and its classes by head.
 
+    Args:
+        source: The run folder, a `.safetensors` file that `save_weights` wrote, or the name of one that mien ships.
+
     Raises:
-        TrainingError: The folder holds no expression run, or one whose checkpoint is missing or does not fit.
+        TrainingError: There is no expression network, or its weights are missing or do not fit.
     """
+    shipped = Path(str(resources.files("mien"))) / "weights" / f"{source}.safetensors"
+    file = shipped if not source.exists() and len(source.parts) == 1 and shipped.is_file() else source
     try:
-        facts = json.loads((run / _NET).read_text(encoding="utf-8"))
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as weights:
+                facts = json.loads((weights.metadata() or {})[_WEIGHTS])
+                state = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118 (no mapping)
+        else:
+            facts = json.loads((file / _NET).read_text(encoding="utf-8"))
         heads = {str(name): tuple(str(label) for label in labels) for name, labels in facts["heads"].items()}
         config = load_config(ExpressionNetConfig, given=facts["net"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise TrainingError(f"'{printable(run)}' is no folder of an expression training ({error}).") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        raise TrainingError(
+            f"'{printable(source)}' is no expression network ({error}). Expected a run folder, or weights written by "
+            f"`mien export RUN -o NAME.safetensors`."
+        ) from error
     model = expression_net(config, {name: len(labels) for name, labels in heads.items()}).eval()
-    load_checkpoint(run / "best.safetensors", model=model)
+    if file.suffix == ".safetensors":
+        model.load_state_dict(state)
+    else:
+        load_checkpoint(file / "best.safetensors", model=model)
     return model, heads
+
+
+def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
+    """Write a run's network as one file that training can go on from (`init`), and return its size in bytes.
+
+    Args:
+        run: Folder of a finished expression training.
+        out: The file, `.safetensors`.
+        half: Store weights in half precision.
+
+    Raises:
+        TrainingError: The run is not finished, or the file cannot be written.
+    """
+    model, _ = load_expression_net(run)
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    data = save(state, {_WEIGHTS: (run / _NET).read_text(encoding="utf-8")})
+    _write(out, data)
+    return len(data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
