@@ -21,7 +21,7 @@ RATES = (1e-2, 1e-3, 1e-4)
 
 def raw_vectors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return plain vectors of crop and mirror image, shape (faces, 2, 128), identities, and which are of half A."""
-    analyzer = Analyzer()
+    analyzer = Analyzer(expression=None)
     paths, identity = identities()
     feed, session = Feed(analyzer.card.convention), analyzer.embedder.session
     vectors, kept = [], []

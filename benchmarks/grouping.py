@@ -125,7 +125,7 @@ def vectors_of(analyzer: Analyzer, cache: Path | None) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vectors", type=Path, help="keep the embeddings here")
-    analyzer = Analyzer()
+    analyzer = Analyzer(expression=None)
     data = vectors_of(analyzer, parser.parse_args().vectors)
     found = ~np.isnan(data["celeba"][:, 0])
     vectors, identity = data["celeba"][found], data["celeba_identity"][found]

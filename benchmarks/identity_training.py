@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--only", default="projection,classifier,small-resnet")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    analyzer = Analyzer(threads=1)
+    analyzer = Analyzer(expression=None, threads=1)
     celeba, orl = read_subjects(data_folder() / "celeba10k" / "attributes.csv"), read_subjects(data_folder() / "orl")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:

@@ -15,7 +15,7 @@ from mien.evaluation import read_pairs, verify_pairs
 
 def main() -> None:
     folder = data_folder() / "lfw_pairs"
-    report = verify_pairs(Analyzer(), read_pairs(folder / "pairs.txt", images=folder)).to_json()
+    report = verify_pairs(Analyzer(expression=None), read_pairs(folder / "pairs.txt", images=folder)).to_json()
     write_result("lfw", {"machine": machine(), **report})
     print(json.dumps({key: report[key] for key in ("accuracy", "accuracy_stderr", "eer", "tar_at_fmr")}))
 

@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--embedder", default=mien.zoo.default("embedder"))
     arguments = parser.parse_args()
-    analyzer = Analyzer(embedder=arguments.embedder)
+    analyzer = Analyzer(embedder=arguments.embedder, expression=None)
     paths, identity = identities()
     half_b = ~in_half_a(identity)
     vectors, failures = embed(analyzer, [path for path, keep in zip(paths, half_b, strict=True) if keep])

@@ -146,7 +146,7 @@ def lfw_rows(analyzer: Analyzer) -> list[dict]:
 
 def main() -> None:
     rng = np.random.default_rng(SEED)
-    analyzer = Analyzer()
+    analyzer = Analyzer(expression=None)
     paths, identity = identities()
     half_a = in_half_a(identity)
     threshold = operating_point(analyzer.card, 1e-3).threshold

@@ -76,8 +76,8 @@ class Analyzer:
     Args:
         detector: `auto`, `fast`, `accurate`, or the name of a detector of the catalogue.
         embedder: An embedder, by name, run folder or file as `mien.zoo.named` takes it; default the catalogue's.
-        expression: An expression model, by name, run folder or file as `mien.zoo.named` takes it; None takes the
-            catalogue's default, if there is one.
+        expression: An expression model, by name, run folder or file as `mien.zoo.named` takes it; `default` is the
+            catalogue's, None reads no expressions and saves their time.
         min_face: Least face side in px that should be found; smaller faces take more time. Default: about 18 px in
             pictures up to 1,280 px, growing with the picture.
         threshold: Least detection score; default the detector's own.
@@ -94,7 +94,7 @@ class Analyzer:
         *,
         detector: str = "auto",
         embedder: str | None = None,
-        expression: str | None = None,
+        expression: str | None = "default",
         min_face: float | None = None,
         threshold: float | None = None,
         threads: int | None = None,
@@ -321,6 +321,6 @@ def _expect_role(name: str, role: str) -> zoo.Card:
 
 
 def _expression_card(name: str | None) -> zoo.Card | None:
-    if name is None:
+    if name == "default":
         name = zoo.defaults().get("expression")
     return None if name is None else _expect_role(name, "expression")

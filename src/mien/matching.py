@@ -131,7 +131,7 @@ def verify(
     """
     from mien.analyzer import Analyzer
 
-    analyzer = analyzer or Analyzer()
+    analyzer = analyzer or Analyzer(expression=None)
     point = point or operating_point(analyzer.card, fmr)
     first, second = (_main_embedding(analyzer, source, label) for source, label in ((a, "first"), (b, "second")))
     return compare(first, second, card=analyzer.card, point=point)

@@ -13,6 +13,7 @@ import click
 from mien.cli.common import (
     analyzer_options,
     counted,
+    expression_model,
     face_as_json,
     make_analyzer,
     make_folder,
@@ -39,7 +40,9 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 @click.option("--save", type=_FOLDER, metavar="DIR", help="Write annotated pictures here: NAME.faces.jpg.")
 @click.option("--crops", type=_FOLDER, metavar="DIR", help="Write aligned faces here: NAME.face-1.png, ...")
 @click.option("--threshold", type=float, help="Least detection score; default: the detector's own.")
-@click.option("--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; default: ours.")
+@click.option(
+    "--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; none for none.  [default: ours]"
+)
 @analyzer_options
 def analyze(
     pictures: tuple[str, ...],
@@ -63,7 +66,7 @@ def analyze(
         raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
     if "-" in pictures and len(pictures) > 1:
         raise UsageError("- reads one picture from stdin. Give it alone.")
-    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=expression)
+    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=expression_model(expression))
     keeper = _Keeper(save and make_folder(save), crops and make_folder(crops))
     options = {"embed": embeddings, "crops": crops is not None}
     tally = _Tally()

@@ -31,6 +31,7 @@ __all__ = [
     "decision_options",
     "decision_point",
     "echo_json",
+    "expression_model",
     "face_as_json",
     "gallery_options",
     "is_terminal",
@@ -70,12 +71,15 @@ def make_analyzer(
     threshold: float | None = None,
     expression: str | None = None,
 ) -> Analyzer:
-    """Return the analyzer that the options ask for; ``threshold`` is the detector's."""
+    """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
     from mien.analyzer import Analyzer
 
-    return Analyzer(
-        detector=detector, embedder=embedder, expression=expression, min_face=min_face, threshold=threshold
-    )
+    return Analyzer(detector=detector, embedder=embedder, expression=expression, min_face=min_face, threshold=threshold)
+
+
+def expression_model(option: str | None) -> str | None:
+    """Return what an analyzer is told for ``--expression``: ours unless another one, or none, is asked for."""
+    return None if option == "none" else option or "default"
 
 
 def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:

@@ -234,7 +234,7 @@ def expression(
 def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
     from mien.analyzer import Analyzer
 
-    return Analyzer(detector=detector, embedder=embedder)
+    return Analyzer(detector=detector, embedder=embedder, expression=None)
 
 
 def _rates(label: str, rates: Mapping[str, Rate]) -> list[Row]:

@@ -12,6 +12,7 @@ from mien.cli.common import (
     counted,
     decision_point,
     echo_json,
+    expression_model,
     gallery_options,
     make_analyzer,
     make_folder,
@@ -46,7 +47,9 @@ _THUMB_SIDE = 112
     "--min-quality", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Leave poorer faces out."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print groups.json on stdout as well.")
-@click.option("--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; default: ours.")
+@click.option(
+    "--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; none for none.  [default: ours]"
+)
 @gallery_options(required=False)
 @analyzer_options
 def group(
@@ -71,7 +74,7 @@ def group(
     from mien.grouping import group_faces
     from mien.images import find_images
 
-    analyzer = make_analyzer(detector, embedder, min_face, expression=expression)
+    analyzer = make_analyzer(detector, embedder, min_face, expression=expression_model(expression))
     point = decision_point(
         analyzer.card, fmr=GROUP_FMR if fmr is None and threshold is None else fmr, threshold=threshold
     )

@@ -155,7 +155,7 @@ def train(
         TrainingError: The run folder cannot be used.
     """
     with Run(config.out, config, may_change={"cache"}) as run:
-        analyzer = analyzer or Analyzer(embedder=config.on or None)
+        analyzer = analyzer or Analyzer(embedder=config.on or None, expression=None)
         samples = samples or read_subjects(config.data)
         faces = acquire_faces(samples, analyzer, cache=config.cache or config.out / "cache")
         names, labels = np.unique(faces.subjects, return_inverse=True)

@@ -160,7 +160,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
         Interrupted: Ctrl-C; all is saved.
     """
     with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
-        analyzer = analyzer or Analyzer(embedder=config.on or None)
+        analyzer = analyzer or Analyzer(embedder=config.on or None, expression=None)
         samples = samples or read_subjects(config.data)
         faces = _in_parts(acquire_faces(samples, analyzer, cache=_cache(config)), config.seed)
         inside = {name: faces.splits == name for name in SPLITS}

@@ -64,9 +64,7 @@ class Faces:
 
     def take(self, chosen: Bool[np.ndarray, " faces"]) -> Faces:
         """Return some of the faces, by mask."""
-        return Faces(
-            self.numbers[chosen], self.subjects[chosen], self.splits[chosen], self.vectors[chosen], self.lost
-        )
+        return Faces(self.numbers[chosen], self.subjects[chosen], self.splits[chosen], self.vectors[chosen], self.lost)
 
 
 def read_subjects(data: Path) -> Samples:
