@@ -93,14 +93,14 @@ def fer(
         rows = {}
         for name, reader in readers.items():
             answers, found = read(reader, part, target, classes, cache)
-            rows[name] = by_subset(answers, labels, classes, clean, reader.uncertain_below)
+            rows[name] = by_subset(answers, labels, classes, clean, part.targets[target].agreed, reader.uncertain_below)
             rows[name]["not_found"] = int((~found[labels >= 0]).sum())
             answered[target, name] = answers
         result[target] = rows
     pictures = [part.picture(i) for i in range(len(part))]
     labels = part.targets["fer2013"].labels
     theirs = peer.probabilities(pictures)
-    result["fer2013"]["mini_xception"] = by_subset(theirs, labels, list(mini_xception.CLASSES), clean, 0.0)
+    result["fer2013"]["mini_xception"] = by_subset(theirs, labels, list(mini_xception.CLASSES), clean, None, 0.0)
     known = labels >= 0
     right = theirs[known].argmax(axis=1) == labels[known]
     beside = {}
@@ -118,8 +118,9 @@ def fer(
     result["headline"] = {
         f"{target}.{subset}.{figure}": spread([result[target][name][subset][figure] for name in seeds])
         for target in ("fer2013", "ferplus")
-        for subset in ("all", "no_leaks")
+        for subset in ("all", "no_leaks", "agreed")
         for figure in ("accuracy", "macro_f1", "ece")
+        if subset in result[target][seeds[0]]
     } | {"ahead_of_mini_xception": spread([beside[name]["ahead"] for name in seeds])}
     return result
 
@@ -278,9 +279,16 @@ def read(
 
 
 def by_subset(
-    answers: np.ndarray, labels: np.ndarray, classes: list[str], clean: np.ndarray, uncertain_below: float
+    answers: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    clean: np.ndarray,
+    agreed: np.ndarray | None,
+    uncertain_below: float,
 ) -> dict[str, Any]:
     subsets = {"all": labels >= 0, "no_leaks": (labels >= 0) & clean}
+    if agreed is not None:  # FER+'s published protocol
+        subsets["agreed"] = agreed
     return {
         name: told(measure_expression(labels[kept], answers[kept], classes, uncertain_below=uncertain_below))
         for name, kept in subsets.items()

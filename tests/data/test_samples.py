@@ -96,6 +96,9 @@ def test_ferplus_votes_are_shares_without_unknown_and_no_face(ferplus):
     assert votes.classes == EXPRESSIONS and votes.labels.tolist() == [1, -1, -1, 4]
     assert votes.shares[0] == pytest.approx([1 / 9, 8 / 9, 0, 0, 0, 0, 0, 0])
     assert np.isnan(votes.shares[1:3]).all()
+    # Eight of nine for happiness; five of ten for anger are no majority.
+    assert votes.agreed.tolist() == [True, False, False, False] and votes.take(np.array([3])).agreed.tolist() == [False]
+    assert fer2013.agreed is None
     assert [fer2013.classes[k] for k in fer2013.labels] == ["happiness", "anger", "anger", "anger"]
     assert samples.splits.tolist() == ["train", "train", "test", "test"]
     assert samples.leaks.tolist() == [True, False, False, False]

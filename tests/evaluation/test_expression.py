@@ -167,6 +167,21 @@ def test_the_head_that_learned_from_a_target_answers_for_it(tmp_path):
     assert len(other.figures.labels) == 10 and other.unlabelled == 0
 
 
+def test_pictures_that_raters_dispute_can_be_left_out(tmp_path, folder):
+    data = votes(tmp_path / "fer")
+    lines = (data / "labels.csv").read_text().splitlines()
+    lines[1] = ",".join(["test", "0.png", "angry", "4", "0", "0", "0", "5", "0", "0", "0", "1", "0", ""])  # 5 of 9
+    lines[2] = ",".join(["test", "1.png", "angry", "5", "0", "0", "4", "1", "1", "0", "0", "2", "0", ""])  # 5 of 11
+    (data / "labels.csv").write_text("\n".join(lines) + "\n")
+
+    report = evaluate(Greys(heads=HEADS), data, agreed=True)
+
+    assert (report.disputed, len(report.figures.labels)) == (1, 8)
+    assert evaluate(Greys(heads=HEADS), data).disputed is None
+    with pytest.raises(EvaluationError, match="no votes of single raters"):
+        evaluate(Greys(), folder, agreed=True)
+
+
 def test_without_such_a_head_the_first_that_knows_the_classes_answers(folder):
     heads = {"few": ("anger", "fear"), "many": tuple(GREYS)}
 

@@ -160,6 +160,7 @@ def identification(
     help="Choose from the classes that the data has, or from all that the model knows.",
 )
 @click.option("--no-leaks", is_flag=True, help="Leave out pictures that also stand in another split.")
+@click.option("--agreed", is_flag=True, help="Measure only where most raters agree: how FER+ is published.")
 @click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
 @click.option("--plots", type=OUT_FOLDER, help="Write confusion.png and reliability.png into this folder.")
 @click.pass_context
@@ -173,6 +174,7 @@ def expression(
     target: str | None,
     classes: str,
     no_leaks: bool,
+    agreed: bool,
     out: Path | None,
     plots: Path | None,
 ) -> None:
@@ -193,7 +195,14 @@ def expression(
     reader = ExpressionReader(card)
     with progress(None) as advance:
         report = evaluate_expression(
-            reader, samples, split=split, target=target, classes=classes, leaks=not no_leaks, progress=advance
+            reader,
+            samples,
+            split=split,
+            target=target,
+            classes=classes,
+            leaks=not no_leaks,
+            agreed=agreed,
+            progress=advance,
         )
     _write_json(out, report.to_json())
     if plots:
@@ -225,6 +234,8 @@ def expression(
         notes.append(f"{report.unlabelled} pictures have no label; they are left out.")
     if report.leaks is not None:
         notes.append(f"{report.leaks} pictures also stand in another split; they are left out.")
+    if report.disputed is not None:
+        notes.append(f"On {report.disputed} pictures raters do not agree; they are left out.")
     if report.left_out:
         unknown = ", ".join(f"{name} ({number})" for name, number in report.left_out.items())
         notes.append(f"The model does not know {unknown}; these pictures are left out.")

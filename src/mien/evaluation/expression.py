@@ -117,6 +117,7 @@ class ExpressionReport:
         unlabelled: Pictures that raters could not judge, or called no face; they are not measured.
         left_out: Pictures of classes that the model does not know, by class; they are not measured.
         leaks: Pictures left out because they also stand in another split; None where nobody looked.
+        disputed: Labelled pictures left out because raters did not agree on them; None where all were measured.
         by_subject: Whether subjects were resampled.
     """
 
@@ -132,6 +133,7 @@ class ExpressionReport:
     unlabelled: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
     leaks: int | None = None
+    disputed: int | None = None
     by_subject: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -181,6 +183,7 @@ class ExpressionReport:
             "unlabelled": self.unlabelled,
             "left_out": dict(self.left_out),
             "leaks_left_out": self.leaks,
+            "disputed_left_out": self.disputed,
             "intervals": f"95 %, bootstrap over {unit}, {REPLICATES} replicates, seed 0",
         }
         return cast(dict[str, Any], plain(record))
@@ -194,6 +197,7 @@ def evaluate_expression(
     target: str | None = None,
     classes: str = "data",
     leaks: bool = True,
+    agreed: bool = False,
     detector: DetectorLike | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExpressionReport:
@@ -209,6 +213,7 @@ def evaluate_expression(
             first.
         classes: What the model may choose from: `data`, the classes that the data set has, or `model`, all it knows.
         leaks: Keep pictures that also stand in another split.
+        agreed: Measure only where raters agreed on the label, as published accuracies on FER+ do.
         detector: Finds the faces; default the one of run time.
         progress: Called after each picture.
 
@@ -230,7 +235,9 @@ def evaluate_expression(
         )
     number = np.array([known.index(label) if label in known else -1 for label in wanted.classes])
     labels = np.where(wanted.labels >= 0, number[wanted.labels], -1)
-    considered = chosen & ~twice
+    if agreed and wanted.agreed is None:
+        raise EvaluationError(f"The target '{name}' has no votes of single raters: measure on all its pictures.")
+    considered = chosen & ~twice & (wanted.agreed if agreed and wanted.agreed is not None else True)
     strange = wanted.labels[considered & (wanted.labels >= 0) & (labels < 0)]
     picked = np.flatnonzero(considered & (labels >= 0))
     if not len(picked):
@@ -265,6 +272,7 @@ def evaluate_expression(
         unlabelled=int((considered & (wanted.labels < 0)).sum()),
         left_out=dict(Counter(wanted.classes[k] for k in strange)),
         leaks=None if leaks else dropped,
+        disputed=int((chosen & ~twice & (wanted.labels >= 0) & ~considered).sum()) if agreed else None,
         by_subject=subjects is not None,
     )
 
