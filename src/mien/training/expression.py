@@ -636,16 +636,22 @@ def _built(config: ExpressionConfig, material: _Material) -> Net:
     model = expression_net(config.net, {name: len(labels) for name, labels in material.heads.items()})
     if config.init is not None:
         older, heads = load_expression_net(config.init)
-        if as_dict(older.config) | {"drop": 0} != as_dict(config.net) | {"drop": 0}:
+        # A head of other classes starts afresh.
+        kept = {name for name, labels in material.heads.items() if heads.get(name) == labels}
+        theirs, ours = (
+            {
+                key: value
+                for key, value in net.state_dict().items()
+                if key.split(".")[0] != "heads" or key.split(".")[1] in kept
+            }
+            for net in (older, model)
+        )
+        if {key: value.shape for key, value in theirs.items()} != {key: value.shape for key, value in ours.items()}:
             raise TrainingError(
                 f"'{printable(config.init)}' holds a network of another architecture: {as_dict(older.config)}; "
                 f"this training has {as_dict(config.net)}. Set 'net' alike."
             )
-        state = older.state_dict()
-        for name in set(heads) - {name for name, labels in material.heads.items() if heads.get(name) == labels}:
-            # A head of other classes starts afresh.
-            state = {key: value for key, value in state.items() if not key.startswith(f"heads.{name}.")}
-        model.load_state_dict(state, strict=False)
+        model.load_state_dict(theirs, strict=False)
     elif isinstance(model, FaceTrunk) and config.pretrained:
         from mien import zoo
 

@@ -168,6 +168,10 @@ class Card:
         if self.metrics:
             lines += ["", "## Measured", ""]
             lines += [f"- {key}: {_plain(value)}" for key, value in self.metrics.items()]
+        if self.source.kind == "weights":
+            # What else there is to say about a model of ours stands beside its weights.
+            words = resources.files("mien").joinpath("weights", f"{self.name}.md")
+            lines += ["", words.read_text(encoding="utf-8").rstrip()] if words.is_file() else []
         return "\n".join(lines) + "\n"
 
 
