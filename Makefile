@@ -2,18 +2,25 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+LIGHT := $(VENV)/.installed
+STAMP := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup demo test bench clean
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+# Using mien takes no PyTorch; testing how it trains does.
+$(LIGHT): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=24.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) --upgrade 'pip>=24.1'
+	$(PIP) --editable .
 	touch $@
 
-demo: setup
+$(STAMP): $(LIGHT)
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+demo: $(LIGHT)
 	$(BIN)/mien demo --out demo
 
 test: setup

@@ -55,8 +55,8 @@ def text(result: dict[str, Any], run: dict[str, Any]) -> str:
     smiles = result["smiles"]["models"][first]
     lines += [
         "",
-        f"Happiness through `analyze` against CelebA's `Smiling`, {result['smiles']['pictures']:,} pictures: area under "
-        f"the ROC curve {smiles['auc']:.3f} [{smiles['auc_interval'][0]:.3f}, {smiles['auc_interval'][1]:.3f}]. "
+        f"Happiness through `analyze` against CelebA's `Smiling`, {result['smiles']['pictures']:,} pictures: area "
+        f"under the ROC curve {smiles['auc']:.3f} [{smiles['auc_interval'][0]:.3f}, {smiles['auc_interval'][1]:.3f}]. "
         f"One face takes one thread {result['speed']['network_ms']:.1f} ms.",
         "",
         f'Outcomes below the operating point of "uncertain" on FER+: {percent(plus["all"]["uncertain"])}; '
