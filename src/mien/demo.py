@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from mien import zoo
 from mien.drawing import draw_face, draw_scene
 from mien.images import digest, encode_image, load_image, save_image
-from mien.types import Face, OperatingPoint
+from mien.types import EXPRESSIONS, Expression, Face, OperatingPoint
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
@@ -31,6 +31,7 @@ PORTRAIT = "astronaut"
 ENROLLED = {"drawn one": 18, "drawn two": 78, "drawn three": 28, "drawn four": 64, "drawn five": 53}
 STRANGERS = {"a stranger": 39}
 """Drawn subjects whom the default embedder tells apart. It learned from photographs: many drawings look alike to it."""
+MOODY = 18  # the drawn subject of the expressions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +165,7 @@ def run(out: Path, *, analyzer: Analyzer | None = None, fmr: float = 1e-3, portr
             _try(analyzer, gallery, point, title, picture, expected) for title, picture, expected in _other_pictures()
         ]
         scene = _scene(analyzer, gallery, point)
+        moods = _moods(analyzer)
     times = []
     for _ in range(5):
         before = time.perf_counter()
@@ -179,7 +181,7 @@ def run(out: Path, *, analyzer: Analyzer | None = None, fmr: float = 1e-3, portr
     trials = (*worse, *others)
     _save_sheet(out / "trials.png", trials)
     demo = Demo(out / "report.html", trials, point, float(np.median(times)), time.perf_counter() - start)
-    _write_page(demo, hero, scene, enrolled, (worse, others), (grouping, thumbs, pictures), analyzer)
+    _write_page(demo, hero, scene, enrolled, (worse, others), moods, (grouping, thumbs, pictures), analyzer)
     return demo
 
 
@@ -223,6 +225,15 @@ def _other_pictures() -> list[tuple[str, RGB, str | None]]:
     for title, subject in STRANGERS.items():
         rows.append((title, draw_face(subject, side=320, seed=3).image, None))
         rows.append((f"{title}, smiling", draw_face(subject, side=320, expression="happiness", seed=4).image, None))
+    return rows
+
+
+def _moods(analyzer: Analyzer) -> list[tuple[str, RGB, Expression]]:
+    """Draw every expression and read it; empty where the analyzer reads none."""
+    rows = []
+    for name in EXPRESSIONS:
+        picture = draw_face(MOODY, side=320, expression=name).image
+        rows += [(name, picture, face.expression) for face in analyzer.analyze(picture)[:1] if face.expression]
     return rows
 
 
@@ -275,6 +286,7 @@ def _write_page(
     scene: RGB,
     enrolled: dict[str, Face],
     trials: tuple[list[Trial], list[Trial]],
+    moods: list[tuple[str, RGB, Expression]],
     groups: tuple[Grouping, list[bytes], int],
     analyzer: Analyzer,
 ) -> None:
@@ -343,6 +355,16 @@ def _write_page(
         worse=[row(t) for t in trials[0]],
         others=[row(t) for t in trials[1]],
         strangers="one" if len(STRANGERS) == 1 else str(len(STRANGERS)),
+        moods=[
+            {
+                "drawn": name,
+                "uri": data_uri(encode_image(thumbnail(picture, 160), quality=88)),
+                "read": "uncertain" if told.uncertain else told.label,
+                "share": f"{100 * told.probabilities[told.label]:.0f} %",
+                "right": told.label == name and not told.uncertain,
+            }
+            for name, picture, told in moods
+        ],
         scene=data_uri(encode_image(scene, quality=88)),
         group_line=(
             f"{num_pictures} drawn pictures with {len(thumbs)} faces: {len(several)} people are seen more than once, "
