@@ -9,8 +9,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # Without real faces, then with the folder that MIEN_DATA names.
-ALWAYS = ("speed", "memory", "bad_input", "search", "crash")
-WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping")
+ALWAYS = ("speed", "memory", "bad_input", "search", "crash", "training_speed")
+WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping", "identity_training")
 # `expression.py` is run by hand: it takes the run folders of several seeds.
 
 
