@@ -12,15 +12,27 @@ from pathlib import Path
 
 import mien
 from mien.data.drawn import draw_samples
+from mien.data.transforms import Variation
 from mien.drawing import draw_face
 from mien.networks import ExpressionNetConfig
 from mien.training.expression import ExpressionConfig, train
 
-TOY = ExpressionNetConfig(side=32, stem=16, widths=(16, 32, 64), blocks=(1, 1, 1))
+NET = ExpressionNetConfig(side=32, stem=16, widths=(16, 32, 64), blocks=(1, 1, 1), drop=0)
+VARIATION = Variation(erase=0, blur=0, jpeg=0, noise=2, rotate=5, scale=0.05, shift=0.03, contrast=0.2)
 
 
 def main(data: Path, out: Path, *, images: int = 6000) -> mien.Expression:
-    trained = train(ExpressionConfig(data=data, out=out, net=TOY, images=images, batch_size=32, learning_rate=0.05))
+    config = ExpressionConfig(
+        data=data,
+        out=out,
+        net=NET,
+        augment=VARIATION,
+        images=images,
+        batch_size=16,
+        optimizer="adamw",
+        learning_rate=3e-3,
+    )
+    trained = train(config)
     for name in trained.heads:
         print(f"{name}: macro-F1 {trained.summary[name]['macro_f1']:.2f} on validation pictures")
     analyzer = mien.Analyzer(expression=str(out))
