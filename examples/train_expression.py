@@ -21,7 +21,7 @@ NET = ExpressionNetConfig(side=32, stem=16, widths=(16, 32, 64), blocks=(1, 1, 1
 VARIATION = Variation(erase=0, blur=0, jpeg=0, noise=2, rotate=5, scale=0.05, shift=0.03, contrast=0.2)
 
 
-def main(data: Path, out: Path, *, images: int = 6000) -> mien.Expression:
+def main(data: Path, out: Path, *, images: int = 10_000) -> mien.Expression:
     config = ExpressionConfig(
         data=data,
         out=out,
