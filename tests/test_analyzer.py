@@ -37,13 +37,20 @@ def face(left, top, side):
 # One picture
 
 
+def test_expressions_are_read_unless_none_are_asked_for(analyzer):
+    faces = Analyzer(embedder="tiny", expression=None, threads=1).analyze(scene(*THREE))
+
+    assert len(faces) == 3 and all(face.expression is None for face in faces)
+    assert all(tuple(face.expression.probabilities) == EXPRESSIONS for face in analyzer.analyze(scene(*THREE)))
+
+
 def test_faces_come_largest_first_with_unit_embeddings_of_the_model(analyzer):
     faces = analyzer.analyze(scene(*THREE))
 
     assert [face.box.side for face in faces] == [60, 40, 30]
     assert {face.embedding.model for face in faces} == {zoo.card("tiny").id}
     assert all(abs(np.linalg.norm(face.embedding.vector) - 1) < 1e-5 for face in faces)
-    assert all(face.quality is not None and face.expression is None and face.crop is None for face in faces)
+    assert all(face.quality is not None and face.expression is not None and face.crop is None for face in faces)
     assert faces[0].quality.measures["side"] == 60
 
 

@@ -40,7 +40,7 @@ def test_an_embedder_that_fits_becomes_a_model_like_any_other(add, tmp_path):
     assert card.convention["scale"] == 1 / 127.5
     assert card.licence == 'MIT, "quoted"' and card.training_data == "faces\nof two lines"
     assert card.source.sha256 == hashlib.sha256((tmp_path / "mine.onnx").read_bytes()).hexdigest()
-    assert zoo.verify() == {"mine": "ok"}
+    assert zoo.verify() == {"mine": "ok", "expression-resnet27": "ok"}
     assert outputs("mine", (3, 3, 112, 112))["embedding"].shape == (3, 64)
 
 

@@ -70,7 +70,7 @@ def test_models_travel_to_a_machine_without_an_index(archive, other):
     assert zoo.path("tiny").read_bytes() == DATA
     assert zoo.path("mine").is_file()
     assert zoo.card("mine").metrics == {"accuracy": 0.9}
-    assert zoo.verify() == {"tiny": "ok", "mine": "ok"}
+    assert zoo.verify() == {"tiny": "ok", "mine": "ok", "expression-resnet27": "ok"}
 
 
 def test_the_same_models_give_the_same_bytes(archive, tmp_path):
