@@ -31,7 +31,7 @@ PORTRAIT = "astronaut"
 ENROLLED = {"drawn one": 18, "drawn two": 78, "drawn three": 28, "drawn four": 64, "drawn five": 53}
 STRANGERS = {"a stranger": 39}
 """Drawn subjects whom the default embedder tells apart. It learned from photographs: many drawings look alike to it."""
-MOODY = 18  # the drawn subject of the expressions
+MOODY = 78  # the drawn subject of the expressions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
