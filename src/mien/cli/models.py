@@ -97,8 +97,6 @@ def verify(names: tuple[str, ...]) -> int:
     bad = [name for name, state in states.items() if state != "ok"]
     if bad:
         click.echo(f"mien: `mien models pull {' '.join(bad)}` brings what is altered or absent anew.", err=True)
-    if not states:
-        click.echo("mien: there is no model on this machine yet; `mien models pull` brings them.", err=True)
     return 1 if bad else 0
 
 
