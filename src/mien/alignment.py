@@ -21,6 +21,8 @@ TEMPLATES: dict[str, tuple[int, tuple[tuple[float, float], ...]]] = {
     "dlib-150": (150, ((48.6, 44.6), (101.4, 44.6), (75.0, 78.4), (52.5, 102.6), (97.5, 102.6))),
     # Where the five landmarks lie on average in FER2013's 48 px pictures, moved so that the face stands in the middle.
     "fer-48": (48, ((14.0, 18.2), (32.7, 18.0), (23.4, 27.7), (16.0, 35.7), (31.2, 35.5))),
+    # Tight: forehead to chin, as much as UTKFace's crops hold; what generators draw.
+    "face-64": (64, ((20.0, 20.0), (44.0, 20.0), (32.0, 33.2), (22.2, 44.0), (41.8, 44.0))),
     "facenet-160": (
         160,
         ((54.7066, 73.8519), (105.0454, 73.5734), (80.0360, 102.4809), (59.3561, 131.9507), (101.0427, 131.7201)),

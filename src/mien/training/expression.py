@@ -267,11 +267,7 @@ def train(config: ExpressionConfig) -> Trained:
                     early = progress.images < config.small_share * config.images
                     model.zoom = config.small_zoom if early else config.net.zoom
                 optimizer.zero_grad(set_to_none=True)
-                loss = torch.zeros((), device=device)
-                for part in np.split(batch, config.accumulate):
-                    share = _loss(model, teachers, material, part, config, device) / config.accumulate
-                    share.backward()  # type: ignore[no-untyped-call]
-                    loss += share.detach()
+                loss = _learn(model, teachers, material, batch, config, device)
                 ranks.mean_gradients(model)
                 guard.step(optimizer, model, loss)
                 ema.update(model, batch_size=config.batch_size)
@@ -338,11 +334,7 @@ def dry_run(config: ExpressionConfig, *, steps: int = 3) -> DryRun:
             start = time.monotonic()
         batch = material.batch(step * config.batch_size, config.batch_size)
         optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=device)
-        for part in np.split(batch, config.accumulate):
-            share = _loss(model, teachers, material, part, config, device) / config.accumulate
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
+        loss = _learn(model, teachers, material, batch, config, device)
         guard.step(optimizer, model, loss)
         ema.update(model, batch_size=config.batch_size)
     guard.mean_loss()  # waits for the device
@@ -669,6 +661,24 @@ def _optimizer(model: nn.Module, config: ExpressionConfig) -> torch.optim.Optimi
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.learning_rate, fused=True)
     return torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True, fused=True)
+
+
+def _learn(
+    model: Net,
+    teachers: Sequence[Net],
+    material: _Material,
+    batch: Int[np.ndarray, " batch"],
+    config: ExpressionConfig,
+    device: torch.device,
+) -> Tensor:
+    """Add the gradient of a batch's mean loss, part by part, and return the loss."""
+    total = torch.zeros((), device=device)
+    # A process's share of the batch need not divide evenly: parts weigh as many pictures as they have.
+    for part in np.array_split(batch, min(config.accumulate, len(batch))):
+        loss = _loss(model, teachers, material, part, config, device) * (len(part) / len(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
 
 
 def _loss(
