@@ -9,7 +9,7 @@ import click
 from mien.cli.common import counted, echo_json, progress
 
 # As in mien.data.samples and mien.data.drawn, which need NumPy.
-KINDS = ("auto", "classes", "subjects", "fer2013-csv", "ferplus", "ckplus", "manifest")
+KINDS = ("auto", "classes", "subjects", "pictures", "fer2013-csv", "ferplus", "ckplus", "manifest")
 LAYOUTS = ("expression", "subject")
 
 

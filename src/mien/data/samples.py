@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,12 +24,12 @@ from mien.data.labels import LABEL_SETS, canonical, class_list, nearest, resolve
 from mien.data.splits import split_name
 from mien.data.tree import FolderTree, Tree, is_picture, open_tree
 from mien.errors import DataError, ImageError
-from mien.images import load_image, printable
+from mien.images import digest, load_image, printable
 from mien.types import EXPRESSIONS
 
 __all__ = ["KINDS", "Samples", "Target", "one_hot", "read_samples"]
 
-KINDS = ("auto", "classes", "subjects", "fer2013-csv", "ferplus", "ckplus", "manifest")
+KINDS = ("auto", "classes", "subjects", "pictures", "fer2013-csv", "ferplus", "ckplus", "manifest")
 
 Names = Shaped[np.ndarray, " samples"]
 Row = Mapping[str, str]
@@ -139,6 +140,18 @@ class Samples:
             except ImageError as error:
                 yield index, error
 
+    def standing_elsewhere(self) -> Bool[np.ndarray, " samples"]:
+        """Return which samples stand in another split too, pixel for pixel, or are marked so by their data set.
+
+        Every picture is read.
+        """
+        places: defaultdict[str, set[str]] = defaultdict(set)
+        digests = []
+        for index, picture in self.pictures():
+            digests.append("" if isinstance(picture, ImageError) else digest(picture))
+            places[digests[-1]].add(str(self.splits[index]))
+        return self.leaks | np.array([bool(key) and len(places[key]) > 1 for key in digests], dtype=bool)
+
     def fingerprint(self) -> str:
         """Return a digest that changes when a name, a file's size or its time of change does."""
         hasher = hashlib.sha256(str(self.source).encode("utf-8", "surrogateescape"))
@@ -199,6 +212,7 @@ def read_samples(source: str | Path, *, kind: str = "auto", labels: str | Sequen
     - `classes`: a folder a class, with train, valid and test above them or not. Named like expressions they become
       the target `expression` in our order and words, otherwise the target `class`.
     - `subjects`: a folder a subject.
+    - `pictures`: nothing but pictures, without a label, below train, valid and test or not.
     - `fer2013-csv`: `fer2013.csv` with `emotion,pixels,Usage`; `fer2013new.csv` beside it adds the FER+ votes.
     - `ferplus`: `labels.csv` with `split,file,fer2013_label,fp_neutral, ...,leaks_into`.
     - `ckplus`: a folder a class, files named `S005_001_00000011.png`: the subject is in the name.
@@ -327,6 +341,14 @@ def _read_subjects(tree: Tree, table: str | None, labels: str | Sequence[str] | 
     )  # fmt: skip
 
 
+def _read_pictures(tree: Tree, table: str | None, labels: str | Sequence[str] | None) -> Samples:
+    names = tuple(name for name in tree.files if is_picture(name))
+    splits = [split_name(name.split("/")[0]) or "" if "/" in name else "" for name in names]
+    return Samples(
+        tree.source, "pictures", names, {}, _array(splits), None, _no(names), _store=_Store(tree),
+    )  # fmt: skip
+
+
 def _read_ckplus(tree: Tree, table: str | None, labels: str | Sequence[str] | None) -> Samples:
     samples = _read_classes(tree, table, labels)
     stems = [_CKPLUS_NAME.match(PurePosixPath(name).stem) for name in samples.names]
@@ -411,6 +433,7 @@ def _read_fer2013_csv(tree: Tree, table: str | None, labels: str | Sequence[str]
 _READERS: dict[str, Callable[[Tree, str | None, str | Sequence[str] | None], Samples]] = {
     "classes": _read_classes,
     "subjects": _read_subjects,
+    "pictures": _read_pictures,
     "fer2013-csv": _read_fer2013_csv,
     "ferplus": _read_ferplus,
     "ckplus": _read_ckplus,
