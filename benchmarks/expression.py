@@ -26,7 +26,7 @@ from mien import zoo
 from mien.analyzer import Analyzer, main_face
 from mien.data.crops import cut_crops
 from mien.data.samples import Samples, read_samples
-from mien.evaluation.expression import Figures, measure_expression, standing_elsewhere
+from mien.evaluation.expression import Figures, measure_expression
 from mien.evaluation.records import plain
 from mien.images import load_image
 from mien.metrics.expression import area_under_roc
@@ -81,7 +81,7 @@ def fer(
 ) -> dict[str, Any]:
     """FER2013's labels and FER+ majorities, on the whole split and without pictures that stand in another one."""
     samples = read_samples(folder)
-    elsewhere = standing_elsewhere(samples)
+    elsewhere = samples.standing_elsewhere()
     chosen = np.flatnonzero(samples.splits == split)
     part, clean = samples.take(chosen), ~elsewhere[chosen]
     result: dict[str, Any] = {"pictures": len(part), "also_in_another_split": int((~clean).sum())}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mien.data.samples import read_samples
 from mien.errors import EvaluationError
-from mien.evaluation.expression import evaluate_expression, measure_expression, standing_elsewhere
+from mien.evaluation.expression import evaluate_expression, measure_expression
 from mien.evaluation.plots import plot_confusion, plot_reliability
 from mien.types import Box
 from mien.vision.detector import Detection
@@ -132,7 +132,7 @@ def test_leaks_are_found_pixel_for_pixel_and_left_out(folder):
     paint(copy, "neutral", 99)
     samples = read_samples(folder)
 
-    assert [samples.names[i] for i in np.flatnonzero(standing_elsewhere(samples))] == [
+    assert [samples.names[i] for i in np.flatnonzero(samples.standing_elsewhere())] == [
         "test/neutral/copy.png",
         "train/neutral/a.png",
     ]

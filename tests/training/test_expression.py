@@ -401,11 +401,12 @@ def test_pictures_that_stand_in_train_and_valid_are_left_out_or_refused(config, 
     folder = tmp_path / "again"
     draw(folder / "train", range(6))
     draw(folder / "valid", range(5, 8))
+    draw(folder / "test", range(4, 5))
     config = replace(config, data=folder, cache=None, images=STEP)
 
     trained = train(config)
-    assert trained.summary["pictures"] == {"train": 20, "valid": 12}
-    assert "4 training pictures stand in another split too (train/anger/5.png" in capfd.readouterr().err
+    assert trained.summary["pictures"] == {"train": 16, "valid": 12}
+    assert "8 training pictures stand in another split too (train/anger/4.png" in capfd.readouterr().err
     with pytest.raises(DataError, match="leave --strict out"):
         train(replace(config, strict=True, out=tmp_path / "strict"))
     kept = train(replace(config, drop_leaks=False, out=tmp_path / "kept"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -13,9 +13,8 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from mien.data.crops import DetectorLike, cut_crops
 from mien.data.samples import Samples, Target
-from mien.errors import EvaluationError, ImageError
+from mien.errors import EvaluationError
 from mien.evaluation.records import plain
-from mien.images import digest
 from mien.metrics.calibration import Reliability, reliability
 from mien.metrics.expression import ClassScore, Intervals, accuracy, confusion, intervals, macro_f1, per_class
 from mien.metrics.intervals import REPLICATES
@@ -31,7 +30,6 @@ __all__ = [
     "Reader",
     "evaluate_expression",
     "measure_expression",
-    "standing_elsewhere",
 ]
 
 SCHEMA = "mien/evaluation-expression/1"
@@ -224,7 +222,7 @@ def evaluate_expression(
     name, wanted = _target(reader, samples, target)
     head = _head(reader, name, wanted)
     chosen, split = _split(samples, split)
-    twice = np.zeros(len(samples), dtype=bool) if leaks else standing_elsewhere(samples)
+    twice = np.zeros(len(samples), dtype=bool) if leaks else samples.standing_elsewhere()
     dropped = int((chosen & twice).sum())
     present = [wanted.classes[k] for k in np.unique(wanted.labels[wanted.labels >= 0])]
     known = [label for label in reader.heads[head] if classes == "model" or label in present]
@@ -310,20 +308,6 @@ def measure_expression(
         intervals=intervals(labels, probabilities, subjects=subjects),
         uncertain=float(1 - certain.mean()),
         accuracy_of_certain=float(right[certain].mean()) if certain.any() else math.nan,
-    )
-
-
-def standing_elsewhere(samples: Samples) -> Bool[np.ndarray, " samples"]:
-    """Return which samples stand in another split too, pixel for pixel, or are marked so by their data set."""
-    places: defaultdict[str, set[str]] = defaultdict(set)
-    digests = []
-    for index, picture in samples.pictures():
-        key = "" if isinstance(picture, ImageError) else digest(picture)
-        digests.append(key)
-        if key:
-            places[key].add(str(samples.splits[index]))
-    return np.array(
-        [bool(mark) or len(places[key]) > 1 for mark, key in zip(samples.leaks, digests, strict=True)], dtype=bool
     )
 
 

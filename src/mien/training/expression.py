@@ -486,7 +486,7 @@ def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
         samples.splits, main.labels, share=config.valid_share, seed=config.seed, subjects=samples.subjects
     )
     keep = labelled & (splits != "test")
-    leaking = keep & samples.leaks & (splits == "train")
+    leaking = keep & (splits == "train") & replace(samples, splits=splits).standing_elsewhere()
     if leaking.any():
         _overlap(config, notes, [name for name, leaks in zip(samples.names, leaking, strict=True) if leaks])
         keep &= ~leaking if config.drop_leaks else True
@@ -544,7 +544,7 @@ def _overlap(config: ExpressionConfig, notes: list[str], names: Sequence[str]) -
 
 
 def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
-    """Cut the faces, and drop what cannot be read and what stands in train and valid."""
+    """Cut the faces, and drop what cannot be read."""
     if not ranks.is_main:
         ranks.any(False)  # waits until the main process has cut them: the others read its cache
     crops = _cut(samples, config, cache, quiet=not ranks.is_main)
@@ -554,11 +554,7 @@ def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None,
     if crops.unreadable:
         listed = "; ".join(reason for _, reason in crops.unreadable[:_SHOWN])
         notes.append(f"{len(crops.unreadable):,} pictures cannot be read and are left out: {listed}")
-    usable, in_train = crops.readable.copy(), samples.splits == "train"
-    repeated = usable & in_train & _stands_in(crops.canvas, usable & ~in_train)
-    if repeated.any():
-        _overlap(config, notes, [name for name, twice in zip(samples.names, repeated, strict=True) if twice])
-        usable &= ~repeated if config.drop_leaks else True
+    usable, in_train = crops.readable, samples.splits == "train"
     train, valid = np.flatnonzero(usable & in_train), np.flatnonzero(usable & ~in_train)
     if len(train) < 2 or not len(valid):
         raise DataError(
@@ -608,16 +604,6 @@ def _cut(samples: Samples, config: ExpressionConfig, cache: Path | None, *, quie
             cache=cache,
             progress=advance,
         )
-
-
-def _stands_in(
-    canvas: UInt8[np.ndarray, "pictures C C *colour"], among: Bool[np.ndarray, " pictures"]
-) -> Bool[np.ndarray, " pictures"]:
-    """Return which pictures are, to the last px, one of those marked."""
-    digests = np.array(
-        [hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest() for picture in canvas]
-    )
-    return np.isin(digests, digests[among])
 
 
 # One step -------------------------------------------------------------------------------------------------------------
