@@ -11,42 +11,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from mien import zoo
-from mien.alignment import TEMPLATES, align, similarity_transform
+from mien.alignment import TEMPLATES, similarity_transform
 from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable
-from mien.vision.detector import Detection, Detector
+from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
 from mien.vision.session import thread_count
 
-__all__ = ["Crops", "cut_crops", "locate"]
+__all__ = ["Crops", "DetectorLike", "cut_crops", "locate"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Matrix = Float64[np.ndarray, "2 3"]
 
-_TIGHT = 160  # px: pictures with a shorter long side are taken for ready-made crops
-_ENLARGED, _BORDER = (
-    96,
-    32,
-)  # px: at least so large is a ready-made crop shown to the detector, and so much border added
-_LEAST_SCORE = 0.3  # a ready-made crop holds a face: the detector is asked more kindly than at run time
-# Px of a ready-made crop per px of the template laid over all of it: what is outside is no face that fills the crop.
-_FILLING = (0.4, 1.4)
 _VERSION = 1  # of how crops are cut: older caches are not read
-
-
-class DetectorLike(Protocol):
-    """Finds faces: `mien.vision.detector.Detector`, or a stand-in."""
-
-    def detect(self, image: Image) -> list[Detection]:
-        """Return the faces of a picture, largest first."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,33 +65,9 @@ class Crops:
 
 
 def locate(image: Image, detector: DetectorLike) -> Float32[np.ndarray, "5 2"] | None:
-    """Find the landmarks of the face that a picture is of, also in a ready-made tight crop.
-
-    Detectors are made for photographs. A small picture is enlarged and its border repeated outwards, so that the
-    face has the size and the surroundings of one in a photograph; a large one gets the border where nothing is
-    found without.
-
-    Returns:
-        Landmarks (x, y) in px of ``image``, shape (5, 2); None where there is no face.
-    """
-    height, width = image.shape[:2]
-    tight = max(height, width) < _TIGHT
-    factor = max(_ENLARGED / max(height, width), 1.0) if tight else 1.0
-    if factor > 1.0:
-        shown = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-        # Rounded to whole px, the two axes may differ a little.
-        scale = np.array([shown.shape[1] / width, shown.shape[0] / height])
-    else:
-        shown, scale = image, np.ones(2)
-    for border in [_BORDER] if tight else [0, max(height, width) // 3]:
-        framed = _framed(shown, border) if border else shown
-        found = detector.detect(framed)
-        if found:
-            best = max(found, key=lambda face: _prominence(face, framed))
-            marks = (best.landmarks - border + 0.5) / scale - 0.5
-            if not tight or _fills(marks, height, width):
-                return np.asarray(marks, dtype=np.float32)
-    return None
+    """Return the landmarks (x, y) of the face that a picture is of, px, as `find_face` finds it; None without one."""
+    found = find_face(image, detector)
+    return None if found is None else found.landmarks
 
 
 def cut_crops(
@@ -215,10 +174,9 @@ class _Cutter:
             left, top = corner.astype(int)
             crop = _resized(image[top : top + length, left : left + length], self.side)
         else:
-            framed, border = _with_room(image, matrix, self.side)
-            crop = align(framed, marks + border, points=self.points, side=self.side)
+            crop = cut_face(image, marks, points=self.points, side=self.side)
         whole = self.aligned
-        if max(height, width) < _TIGHT:
+        if max(height, width) < TIGHT:
             whole = _chained(_chained(_inverse(square), matrix), self.aligned)
         if not self.colour:
             crop, image = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (crop, image))
@@ -226,40 +184,7 @@ class _Cutter:
         return crop, canvas, whole, marks is not None
 
 
-def _run_time_detector() -> DetectorLike:
-    """Return the detector `auto`, which looks at every face again at one standard size."""
-    second = Detector(zoo.card(zoo.default("detector")), threshold=_LEAST_SCORE, threads=1)
-    return Detector(zoo.card("blazeface-back"), scale=0.5, threads=1, second=second)
-
-
-def _prominence(face: Detection, image: Image) -> float:
-    """Large and near the middle."""
-    box = face.box
-    return box.side - 0.5 * math.hypot(
-        (box.left + box.right - image.shape[1]) / 2, (box.top + box.bottom - image.shape[0]) / 2
-    )
-
-
-def _fills(marks: Float64[np.ndarray, "5 2"], height: int, width: int) -> bool:
-    """Whether a face fills a ready-made crop as such a face does; the detector also sees eyes in cheeks."""
-    size, points = TEMPLATES["fer-48"]
-    matrix = similarity_transform(np.array(points) * (min(height, width) / size), marks)
-    return _FILLING[0] < math.hypot(matrix[0, 0], matrix[1, 0]) < _FILLING[1]
-
-
-def _framed(image: np.ndarray, border: int) -> np.ndarray:
-    return np.asarray(cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REPLICATE))
-
-
-def _with_room(image: Image, matrix: Matrix, side: int) -> tuple[Image, int]:
-    """Return the picture, its border repeated as far as the crop reaches beyond it, and by how many px.
-
-    In a photograph a crop hardly ever leaves the picture; a ready-made crop should not show black for want of it.
-    """
-    corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]]) @ _inverse(matrix).T
-    beyond = max(-corners.min(), (corners - [image.shape[1], image.shape[0]]).max(), 0.0)
-    border = min(math.ceil(beyond) + 2, 2 * max(image.shape[:2])) if beyond > 0 else 0
-    return (_framed(image, border) if border else image), border
+_run_time_detector = patient_detector
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
