@@ -221,8 +221,8 @@ def _dlib_layers(data: bytes) -> Iterator[tuple[str, Float32[np.ndarray, " n"]]]
 
 # MobileNetV2 ---------------------------------------------------------------------------------------------------------
 
-# Width, stride and widening of each inverted residual block. Source: M. Sandler et al., "MobileNetV2: Inverted Residuals
-# and Linear Bottlenecks", CVPR 2018, table 2.
+# Width, stride and widening of each inverted residual block. Source: M. Sandler et al., "MobileNetV2: Inverted
+# Residuals and Linear Bottlenecks", CVPR 2018, table 2.
 INVERTED_BLOCKS = tuple(
     (width, stride if first else 1, widening)
     for widening, width, times, stride in (

@@ -94,7 +94,7 @@ def _array(tensor: _Tensor, numbers: dict[str, np.ndarray]) -> np.ndarray:
 def _walk(file: io.BytesIO) -> Any:
     """Walk the opcodes of one pickle and return what it describes."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
 
     def since_mark() -> list[Any]:
         at = len(stack) - 1
