@@ -7,6 +7,7 @@ MODULES = [
     "mien.metrics.calibration",
     "mien.metrics.clustering",
     "mien.metrics.expression",
+    "mien.metrics.generation",
     "mien.metrics.identification",
     "mien.metrics.intervals",
     "mien.metrics.verification",
