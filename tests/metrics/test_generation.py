@@ -132,7 +132,7 @@ def test_a_collapsed_set_is_precise_and_covers_nothing(rng):
     got = neighbourhoods(real, fake)
 
     assert got.precision > 0.95
-    assert got.recall == 0 and got.coverage < 0.05
+    assert got.recall < 0.01 and got.coverage < 0.05
 
 
 def test_neighbourhoods_do_not_depend_on_how_distances_are_cut_into_blocks(rng, monkeypatch):
@@ -179,7 +179,7 @@ def test_features_that_cannot_be_compared_are_refused(measure, rng):
 
     with pytest.raises(EvaluationError, match="of one dimension"):
         measure(good, good[:, :2])
-    with pytest.raises(EvaluationError, match="needs at least . samples a set, got 20 and 1"):
+    with pytest.raises(EvaluationError, match=r"needs at least . samples a set, got 20 and 1"):
         measure(good, good[:1])
     with pytest.raises(EvaluationError, match="not finite"):
         measure(good, np.where(good > 1, np.nan, good))

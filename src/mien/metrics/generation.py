@@ -218,7 +218,7 @@ def _checked(real: Features, fake: Features, *, least: int) -> tuple[np.ndarray,
 def _root(features: Float64[np.ndarray, "samples dimension"]) -> Float64[np.ndarray, "rank dimension"]:
     """Return A with A'A the covariance, as few rows as it needs."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
-    return np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
 
 
 def _discrepancy(a: Float64[np.ndarray, "size dimension"], b: Float64[np.ndarray, "size dimension"]) -> float:
