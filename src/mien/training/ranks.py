@@ -48,6 +48,10 @@ class Ranks:
         if not 0 <= rank < world:
             raise UsageError(f"RANK is from 0 to WORLD_SIZE - 1, got {rank} of {world}. Start with torchrun.")
         if world > 1 and not dist.is_initialized():
+            # Its functions keep the group as a default argument. Imported afterwards, as an optimiser does, they would
+            # hold it, with its threads, beyond `close`: then a thread that frees a tensor while Python ends aborts.
+            import torch.distributed.nn
+
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
         return cls(rank, world, local)
 
