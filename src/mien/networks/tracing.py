@@ -15,14 +15,18 @@ __all__ = ["onnx_bytes"]
 _OPSET = 17
 
 
-def onnx_bytes(model: nn.Module, example: Tensor, *, outputs: Sequence[str]) -> bytes:
-    """Return a network as ONNX, in float32, its batch size free, its input called `image`.
+def onnx_bytes(
+    model: nn.Module, *examples: Tensor, outputs: Sequence[str], inputs: Sequence[str] = ("image",)
+) -> bytes:
+    """Return a network as ONNX, in float32, its batch size free.
 
     Args:
         model: Answers a tensor, a tuple of tensors or a dict of them.
-        example: An input, shape (batch, ...).
+        examples: One of each input, shape (batch, ...).
         outputs: Names of the answers, in order.
+        inputs: Names of the inputs, in order.
     """
+    assert len(examples) == len(inputs)
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -30,12 +34,12 @@ def onnx_bytes(model: nn.Module, example: Tensor, *, outputs: Sequence[str]) -> 
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
-            (example.cpu(),),
+            tuple(example.cpu() for example in examples),
             file,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=_OPSET,
-            input_names=["image"],
+            input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in ("image", *outputs)},
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
         )
     return file.getvalue()
