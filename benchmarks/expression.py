@@ -59,7 +59,7 @@ def main() -> None:
             "split": options.split,
             "models": {name: reader.card.id for name, reader in readers.items()},
             **fer(data / "fer2013plus", options.split, shown, peer, options.cache),
-            "ckplus": ckplus(data / "ck48", shown, peer, options.cache),
+            "ckplus": ckplus(data / "ck48", shown, peer, options.cache, taught(data / "fer2013plus")),
             "smiles": smiles(data / "celeba10k", options.models[0], readers, peer, options.smiles),
             "speed": speed(readers[names[0]], small, peer),
             "int8": quantised,
@@ -125,10 +125,28 @@ def fer(
     return result
 
 
+def taught(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the share of each class in what the networks learned from, by head."""
+    samples = read_samples(folder)
+    train = samples.take(samples.splits == "train")
+    return {
+        name: dict(zip(target.classes, np.nanmean(target.shares, axis=0).tolist(), strict=True))
+        for name, target in train.targets.items()
+    }
+
+
 def ckplus(
-    folder: Path, readers: dict[str, ExpressionReader], peer: mini_xception.MiniXception, cache: Path
+    folder: Path,
+    readers: dict[str, ExpressionReader],
+    peer: mini_xception.MiniXception,
+    cache: Path,
+    shares: dict[str, dict[str, float]],
 ) -> dict[str, Any]:
-    """CK+ without having learned from it: the classes that it has, intervals over subjects."""
+    """CK+ without having learned from it: the classes that it has, intervals over subjects.
+
+    Beside the plain answers, those of a user who takes all classes for equally likely, as in a posed data set, and
+    divides by the shares that the network learned from; of both heads, since FER2013's labels differ from FER+ votes.
+    """
     samples = read_samples(folder)
     (target,) = samples.targets.values()
     labels, subjects = target.labels, samples.subjects
@@ -143,11 +161,30 @@ def ckplus(
     kept = number >= 0
     theirs = peer.probabilities([samples.picture(i) for i in np.flatnonzero(kept)])
     theirs = theirs[:, [mini_xception.CLASSES.index(label) for label in shared]]
+    equal: dict[str, Any] = {}
+    for name, reader in readers.items():
+        equal[name] = {}
+        for head, classes in (("ferplus", list(target.classes)), ("ferplus", shared), ("fer2013", shared)):
+            answers, _ = read(reader, samples, head, classes, cache)
+            known = np.isin(labels, [target.classes.index(label) for label in classes])
+            order = np.array([classes.index(label) if label in classes else -1 for label in target.classes])[labels]
+            for how, weighed in (
+                ("learned", answers),
+                ("equal", answers / np.array([shares[head][label] for label in classes])),
+            ):
+                right = weighed[known].argmax(axis=1) == order[known]
+                equal[name][f"{head}.{len(classes)}_classes.{how}_shares"] = float(right.mean())
     among = {"mini_xception": told(measure_expression(number[kept], theirs, shared, subjects=subjects[kept]))}
     for name, reader in readers.items():
         answers, _ = read(reader, samples, "ferplus", shared, cache)
         among[name] = told(measure_expression(number[kept], answers[kept], shared, subjects=subjects[kept]))
-    return {"pictures": len(samples), "classes": list(target.classes), "models": rows, "without_contempt": among}
+    return {
+        "pictures": len(samples),
+        "classes": list(target.classes),
+        "models": rows,
+        "without_contempt": among,
+        "accuracy_by_head_and_shares": equal,
+    }
 
 
 def smiles(
