@@ -6,7 +6,7 @@ Comparisons that share a subject are not independent, so a set with subjects is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -21,6 +21,7 @@ __all__ = [
     "Interval",
     "bootstrap_rate",
     "mcnemar",
+    "mean_interval",
     "paired_bootstrap",
     "percentile_interval",
     "rule_of_thirty",
@@ -81,6 +82,21 @@ def rule_of_thirty(trials: int) -> float:
     if trials < 1:
         raise EvaluationError(f"The rule of thirty needs at least 1 comparison, got {trials}.")
     return min(30 / trials, 1.0)
+
+
+def mean_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Return Student's interval of the mean of a few repetitions, such as seeds; NaN for a single one.
+
+    Example:
+        >>> tuple(round(limit, 2) for limit in mean_interval([1.0, 2.0, 3.0]))
+        (-0.48, 4.48)
+    """
+    if len(values) < 2:
+        return math.nan, math.nan
+    from scipy.special import stdtrit
+
+    half = stdtrit(len(values) - 1, 0.5 + level / 2) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def percentile_interval(replicates: Float[np.ndarray, " replicates"], *, level: float = 0.95) -> Interval:

@@ -1,0 +1,621 @@
+"""Generated faces against real ones: how far apart, how varied, and do they show what they were asked to?
+
+Every distance stands beside the same distance of other real faces (the floor) and of real faces made worse in two known
+ways (the yardsticks), all with equally many pictures. A network that stood in a generator's loss is measured with, but
+does not judge.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from mien.alignment import TEMPLATES
+from mien.errors import EvaluationError
+from mien.evaluation.expression import Reader
+from mien.evaluation.records import plain
+from mien.metrics.generation import (
+    endless_frechet_distance,
+    frechet_distance,
+    kernel_distance,
+    neighbourhoods,
+    sharpness,
+    spread_ratio,
+)
+from mien.metrics.intervals import Interval, mean_interval, wilson
+from mien.vision.embedder import Embedder
+from mien.vision.feed import Feed
+from mien.vision.finding import DetectorLike, cut_face, find_face
+from mien.vision.session import make_session, session_options
+
+if TYPE_CHECKING:
+    from mien.vision.generator import Generator
+    from mien.zoo import Card
+
+__all__ = [
+    "JUDGES",
+    "YARDSTICKS",
+    "Agreement",
+    "Distances",
+    "Draw",
+    "Faces",
+    "FeatureSpace",
+    "GenerationReport",
+    "SpaceReport",
+    "drawn_by",
+    "evaluate_generation",
+    "feature_space",
+    "picked_from",
+]
+
+Images = UInt8[np.ndarray, "faces side side 3"]
+
+SCHEMA = "mien/evaluation-generation/1"
+JUDGES = ("dlib-resnet29", "expression-resnet27", "mobilenetv2-imagenet")
+"""Networks of the zoo whose features are compared unless others are named."""
+
+YARDSTICKS = {
+    "blur": "real faces at half the resolution, enlarged again",
+    "noise": "real faces with normal noise of a tenth of the grey scale",
+}
+_LEAST = 50  # faces of each kind below which no distance is worth its name
+_SEARCHED = 1000  # faces that the detector is shown
+_SIDE = 128  # px at which a network that takes any size is shown a face
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """Faces cut by one template.
+
+    Attributes:
+        images: RGB uint8, shape (faces, side, side, 3).
+        labels: Numbers of the classes that they show, or were asked to; -1 where that is not known.
+    """
+
+    images: Images
+    labels: Int[np.ndarray, " faces"]
+
+    def __post_init__(self) -> None:
+        assert self.images.ndim == 4 and self.images.shape[3] == 3 and len(self.images) == len(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, which: Int[np.ndarray, " taken"] | Bool[np.ndarray, " faces"]) -> Faces:
+        """Return some of them."""
+        return Faces(self.images[which], self.labels[which])
+
+
+Draw = Callable[[Int[np.ndarray, " faces"], int], Faces]
+"""Draws as many generated faces as it is given labels (-1: any), by a seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpace:
+    """What one network sees in faces.
+
+    Attributes:
+        name: Of the network.
+        model: Its id, which carries its hash.
+        features: From faces of the template to one vector a face, shape (faces, dimension).
+    """
+
+    name: str
+    model: str
+    features: Callable[[Images], Float[np.ndarray, "faces dimension"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """One set of faces against equally many real ones, in one space; what each means is in `mien.metrics.generation`.
+
+    Attributes:
+        frechet: Squared Frechet distance, biased upwards: compare with figures of as many faces.
+        frechet_endless: Extrapolated to infinitely many faces.
+        kernel: Squared kernel distance, unbiased.
+        kernel_error: Its standard error.
+        precision: Share of the faces that lie among real ones.
+        recall: Share of real faces that lie among them.
+        density: How thickly real neighbourhoods are filled; 1 for real faces.
+        coverage: Share of real neighbourhoods with one of them inside.
+        spread: Within-class spread over that of real faces.
+    """
+
+    frechet: float
+    frechet_endless: float
+    kernel: float
+    kernel_error: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceReport:
+    """All that one space says; one entry of each tuple a seed.
+
+    Attributes:
+        name: Of the network.
+        model: Its id.
+        dimension: Of its features.
+        judges: Whether its word counts; it does not where the network stood in the generator's loss.
+        generated: The generated faces.
+        floor: Other real faces.
+        yardsticks: Real faces made worse, by name as in `YARDSTICKS`.
+    """
+
+    name: str
+    model: str
+    dimension: int
+    judges: bool
+    generated: tuple[Distances, ...]
+    floor: tuple[Distances, ...]
+    yardsticks: Mapping[str, tuple[Distances, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Whether a classifier sees in faces what they are labelled with, by class.
+
+    Attributes:
+        right: Faces seen as labelled.
+        of: Faces.
+    """
+
+    right: Mapping[str, int]
+    of: Mapping[str, int]
+
+    @property
+    def share(self) -> float:
+        """Of all faces."""
+        return sum(self.right.values()) / sum(self.of.values())
+
+    @property
+    def interval(self) -> Interval:
+        """Of ``share``, 95 %."""
+        return wilson(sum(self.right.values()), sum(self.of.values()))
+
+    @property
+    def balanced(self) -> float:
+        """Mean share of the classes: each counts alike."""
+        return float(np.mean([self.right[name] / count for name, count in self.of.items()]))
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationReport:
+    """How good generated faces are.
+
+    Attributes:
+        model: Id of the generator, or name of the folder of pictures.
+        reference: Name of the real pictures.
+        split: Which part of them was compared with.
+        template: How faces are cut.
+        side: Of the faces, px.
+        n: Faces of each kind.
+        seeds: Draws.
+        classes: What labels mean; empty where the faces have none.
+        spaces: A report a network.
+        classifier: Id of the network that reads expressions; None where nothing is labelled.
+        classifier_judges: Whether its word counts.
+        asked_is_seen: How often it sees in generated faces what they were asked to show; None without labels.
+        real_is_seen: How often it sees in as many real faces what raters saw.
+        found: Generated faces in which the detector finds a face, and how many it was shown.
+        real_found: The same of real faces.
+        sharpness: Sharpness over that of real faces, one a seed.
+        samples_per_s: Faces drawn a second; None for pictures from a folder.
+        notes: What should be known, a line each.
+    """
+
+    model: str
+    reference: str
+    split: str
+    template: str
+    side: int
+    n: int
+    seeds: int
+    classes: tuple[str, ...]
+    spaces: tuple[SpaceReport, ...]
+    classifier: str | None
+    classifier_judges: bool
+    asked_is_seen: Agreement | None
+    real_is_seen: Agreement | None
+    found: tuple[int, int]
+    real_found: tuple[int, int]
+    sharpness: tuple[float, ...]
+    samples_per_s: float | None
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it; docs/json.md describes it."""
+        record = {
+            "schema": SCHEMA,
+            "model": self.model,
+            "reference": self.reference,
+            "split": self.split,
+            "template": self.template,
+            "side": self.side,
+            "n": self.n,
+            "seeds": self.seeds,
+            "classes": list(self.classes),
+            "spaces": {
+                space.name: {
+                    "model": space.model,
+                    "dimension": space.dimension,
+                    "judges": space.judges,
+                    "generated": _by_figure(space.generated),
+                    "real": _by_figure(space.floor),
+                    **{name: _by_figure(space.yardsticks[name]) for name in space.yardsticks},
+                }
+                for space in self.spaces
+            },
+            "yardsticks": dict(YARDSTICKS),
+            "classifier": self.classifier,
+            "classifier_judges": self.classifier_judges,
+            "asked_is_seen": _agreement(self.asked_is_seen),
+            "real_is_seen": _agreement(self.real_is_seen),
+            "face_found": _share(*self.found),
+            "real_face_found": _share(*self.real_found),
+            "sharpness": _over_seeds(self.sharpness),
+            "samples_per_s": self.samples_per_s,
+            "notes": list(self.notes),
+            "intervals": "95 %; of distances by Student's t over seeds, of shares Wilson's",
+        }
+        return cast(dict[str, Any], plain(record))
+
+
+def evaluate_generation(
+    draw: Draw,
+    real: Faces,
+    spaces: Sequence[FeatureSpace],
+    *,
+    template: str,
+    detector: DetectorLike,
+    model: str = "",
+    reference: str = "",
+    split: str = "test",
+    classes: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    reader: Reader | None = None,
+    n: int | None = None,
+    seeds: int = 3,
+    timed: bool = True,
+    notes: Sequence[str] = (),
+    progress: Callable[[], None] | None = None,
+) -> GenerationReport:
+    """Compare generated faces with real ones.
+
+    A seed takes one half of the real faces to compare with, and the other as the floor; generated ones are asked to
+    show what the first half shows.
+
+    Args:
+        draw: The generator.
+        real: Faces that the generator did not learn from, cut as it draws them.
+        spaces: Where distances are measured.
+        template: How all faces are cut, a name of `mien.alignment.TEMPLATES`.
+        detector: Looks for faces.
+        model: What the report calls the generator.
+        reference: What it calls the real faces.
+        split: Their part.
+        classes: What labels mean; empty where nobody looks at labels.
+        losses: Names of the networks that stood in the generator's loss.
+        reader: Reads expressions; it should not be one of these.
+        n: Faces of each kind; default, and at most, half of the real ones.
+        seeds: Draws.
+        timed: Whether drawing is generating, so that its speed is worth telling.
+        notes: Lines for the report.
+        progress: Called after each step; there are (4 * spaces + 2) * seeds and some.
+
+    Raises:
+        EvaluationError: There are too few real faces, or the generator's differ in size.
+    """
+    n = min(n or len(real), len(real) // 2)
+    if n < _LEAST:
+        raise EvaluationError(
+            f"Distances need {_LEAST} generated faces and twice as many real ones, got {n} and {len(real)} real ones. "
+            "Ask for more, or add pictures to compare with."
+        )
+    if seeds < 1:
+        raise EvaluationError(f"The number of seeds should be 1 or more, got {seeds}.")
+    advance = progress or _nothing
+    rounds: dict[str, dict[str, list[Distances]]] = {space.name: {} for space in spaces}
+    sharp, taken = [], 0.0
+    asked, shown = _Counter(reader, classes, template), _Counter(reader, classes, template)
+    first: tuple[Faces, Faces] | None = None
+    dimensions = {}
+    for seed in range(seeds):
+        order = np.random.default_rng(seed).permutation(len(real))
+        ours, others = real.take(order[:n]), real.take(order[n : 2 * n])
+        began = time.perf_counter()
+        fake = draw(ours.labels, seed)
+        taken += time.perf_counter() - began
+        if fake.images.shape != ours.images.shape:
+            raise EvaluationError(
+                f"Expected faces of shape {ours.images.shape}, the generator drew {fake.images.shape}."
+            )
+        advance()
+        first = first or (fake, ours)
+        sharp.append(sharpness(fake.images) / max(sharpness(ours.images), 1e-12))
+        asked.count(fake)
+        shown.count(ours)
+        advance()
+        for space in spaces:
+            base = space.features(ours.images)
+            dimensions[space.name] = base.shape[1]
+            for name, faces in (("generated", fake), ("real", others), *_worse(others, seed)):
+                measured = _distances(base, space.features(faces.images), ours.labels, faces.labels, seed)
+                rounds[space.name].setdefault(name, []).append(measured)
+                advance()
+    assert first is not None
+    found, real_found = (_found(faces.images[:_SEARCHED], detector, advance) for faces in first)
+    return GenerationReport(
+        model=model,
+        reference=reference,
+        split=split,
+        template=template,
+        side=int(real.images.shape[1]),
+        n=n,
+        seeds=seeds,
+        classes=tuple(classes),
+        spaces=tuple(
+            SpaceReport(
+                name=space.name,
+                model=space.model,
+                dimension=dimensions[space.name],
+                judges=space.name not in losses,
+                generated=tuple(rounds[space.name]["generated"]),
+                floor=tuple(rounds[space.name]["real"]),
+                yardsticks={name: tuple(rounds[space.name][name]) for name in YARDSTICKS},
+            )
+            for space in spaces
+        ),
+        classifier=reader.card.id if reader is not None and asked.of else None,
+        classifier_judges=reader is None or reader.card.name not in losses,
+        asked_is_seen=asked.agreement(),
+        real_is_seen=shown.agreement(),
+        found=found,
+        real_found=real_found,
+        sharpness=tuple(sharp),
+        samples_per_s=n * seeds / taken if timed and taken > 0 else None,
+        notes=tuple(notes),
+    )
+
+
+# Where faces come from ------------------------------------------------------------------------------------------------
+
+
+def drawn_by(generator: Generator, classes: Sequence[str]) -> Draw:
+    """Return what draws faces of a generator, asked for the labels where it knows them all."""
+    from mien.vision.generator import Request
+
+    place = {name: number for number, name in enumerate(classes)}
+
+    def draw(labels: Int[np.ndarray, " faces"], seed: int) -> Faces:
+        wanted = [classes[label] if label >= 0 else None for label in labels]
+        known = bool(generator.labels) and set(wanted) <= set(generator.labels)
+        request = Request(expression=cast(list[str], wanted) if known else None, seed=seed)
+        batches = list(generator.batches(len(labels), request))
+        shown = [name for batch in batches for name in batch.labels]
+        numbers = np.array([-1 if name is None else place.get(name, -1) for name in shown], np.int64)
+        return Faces(np.concatenate([batch.images for batch in batches]), numbers)
+
+    return draw
+
+
+def picked_from(faces: Faces) -> Draw:
+    """Return what draws from ready faces without replacement; of each class as many as asked for, where there are.
+
+    Raises:
+        EvaluationError: More faces are asked for than there are.
+    """
+
+    def draw(labels: Int[np.ndarray, " faces"], seed: int) -> Faces:
+        if len(labels) > len(faces):
+            raise EvaluationError(
+                f"{len(labels)} generated faces are needed, there are {len(faces)}. Generate more, or ask for fewer."
+            )
+        order = np.random.default_rng(seed).permutation(len(faces))
+        ranks = {label: np.flatnonzero(faces.labels[order] == label) for label in np.unique(labels)}
+        counts = {label: int((labels == label).sum()) for label in ranks}
+        if all(len(ranks[label]) >= count for label, count in counts.items()):
+            order = order[np.concatenate([ranks[label][:count] for label, count in counts.items()])]
+        return faces.take(order[: len(labels)])
+
+    return draw
+
+
+# Spaces ---------------------------------------------------------------------------------------------------------------
+
+
+def feature_space(card: Card, template: str, *, threads: int | None = None) -> FeatureSpace:
+    """Return the space of a network's features, of faces cut by a template.
+
+    An embedder's are its unit vectors, an expression network's what its last layer is fed, and a feature network's its
+    answer; the first two are shown faces cut as they are at run time, the last one the faces as they are, 128 px.
+
+    Raises:
+        EvaluationError: The model is of another role.
+        ModelError: It cannot be had or opened.
+    """
+    match card.role:
+        case "embedder":
+            features = _embedded(Embedder(card, threads=threads), template)
+        case "expression":
+            features = _before_the_last_layer(card, template, threads)
+        case "features":
+            features = _of_any_size(card, threads)
+        case _:
+            raise EvaluationError(
+                f"'{card.name}' is of role {card.role}; features come from an embedder, an expression or a feature "
+                "network."
+            )
+    return FeatureSpace(card.name, card.id, features)
+
+
+def _embedded(embedder: Embedder, template: str) -> Callable[[Images], Float[np.ndarray, "faces dimension"]]:
+    wanted = str(embedder.card.convention["template"])
+    return lambda images: embedder.embed(_recut(images, template, wanted, embedder.side))
+
+
+def _before_the_last_layer(
+    card: Card, template: str, threads: int | None
+) -> Callable[[Images], Float[np.ndarray, "faces dimension"]]:
+    import onnx
+    import onnxruntime
+
+    from mien import zoo
+
+    model = onnx.load_model(zoo.path(card))
+    made = {name: node for node in model.graph.node for name in node.output}
+    output = model.graph.output[0].name
+    while output in made and made[output].op_type not in ("Gemm", "MatMul", "Conv"):
+        output = made[output].input[0]
+    # Without a last linear layer, the answers themselves have to do.
+    before = made[output].input[0] if output in made else model.graph.output[0].name
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=before))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(threads=threads))
+    name, feed, side = session.get_inputs()[0].name, Feed(card.convention), int(card.convention["side"])
+    wanted = card.convention.get("template")
+
+    def features(images: Images) -> Float[np.ndarray, "faces dimension"]:
+        crops = _resized(images, side) if wanted is None else _recut(images, template, str(wanted), side)
+        parts = [session.run([before], {name: feed(batch)})[0] for batch in _batches(crops)]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts])
+
+    return features
+
+
+def _of_any_size(card: Card, threads: int | None) -> Callable[[Images], Float[np.ndarray, "faces dimension"]]:
+    from mien import zoo
+
+    session = make_session(zoo.path(card), options=session_options(threads=threads))
+    name, feed, side = session.get_inputs()[0].name, Feed(card.convention), int(card.convention.get("side", _SIDE))
+
+    def features(images: Images) -> Float[np.ndarray, "faces dimension"]:
+        parts = [session.run(None, {name: feed(_resized(batch, side))})[0] for batch in _batches(images)]
+        return np.concatenate(parts)
+
+    return features
+
+
+def _recut(images: Images, template: str, wanted: str, side: int) -> UInt8[np.ndarray, "faces side side 3"]:
+    """Cut aligned faces by another template: their landmarks are where their own says."""
+    size, here = TEMPLATES[template]
+    other, there = TEMPLATES[wanted]
+    marks = np.array(here, np.float32) * (images.shape[1] / size)
+    points = np.array(there) * (side / other)
+    if wanted == template and side == images.shape[1]:
+        return images
+    return np.stack([cut_face(image, marks, points=points, side=side) for image in images])
+
+
+def _resized(images: Images, side: int) -> Images:
+    method = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(image, (side, side), interpolation=method) for image in images]).astype(np.uint8)
+
+
+def _batches(images: Images) -> list[Images]:
+    return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def _distances(
+    real: Float[np.ndarray, "faces dimension"],
+    fake: Float[np.ndarray, "faces dimension"],
+    real_labels: Int[np.ndarray, " faces"],
+    fake_labels: Int[np.ndarray, " faces"],
+    seed: int,
+) -> Distances:
+    if not np.intersect1d(real_labels[real_labels >= 0], fake_labels).size:  # one class is as good as none
+        real_labels, fake_labels = np.zeros_like(real_labels), np.zeros_like(fake_labels)
+    kernel, error = kernel_distance(real, fake, seed=seed)
+    return Distances(
+        frechet=frechet_distance(real, fake),
+        frechet_endless=endless_frechet_distance(real, fake, seed=seed),
+        kernel=kernel,
+        kernel_error=error,
+        spread=spread_ratio(real, fake, real_labels, fake_labels),
+        **asdict(neighbourhoods(real, fake)),
+    )
+
+
+def _worse(faces: Faces, seed: int) -> list[tuple[str, Faces]]:
+    side = faces.images.shape[1]
+    half = [cv2.resize(image, (side // 2, side // 2), interpolation=cv2.INTER_AREA) for image in faces.images]
+    blurred = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR) for image in half])
+    rng = np.random.default_rng(seed)
+    noisy = faces.images + rng.normal(0, 25.5, faces.images.shape).astype(np.float32)
+    return [
+        ("blur", replace(faces, images=blurred.astype(np.uint8))),
+        ("noise", replace(faces, images=np.rint(noisy).clip(0, 255).astype(np.uint8))),
+    ]
+
+
+class _Counter:
+    """Counts labelled faces in which a reader sees their label."""
+
+    def __init__(self, reader: Reader | None, classes: Sequence[str], template: str) -> None:
+        self.reader, self.classes, self.template = reader, classes, template
+        self.labels = next(iter(reader.heads.values())) if reader is not None else ()
+        self.right: dict[str, int] = {}
+        self.of: dict[str, int] = {}
+
+    def count(self, faces: Faces) -> None:
+        known = [label for label in self.labels if label in self.classes]
+        chosen = np.flatnonzero([label >= 0 and self.classes[label] in known for label in faces.labels])
+        if self.reader is None or len(known) < 2 or not len(chosen):
+            return
+        images, side, wanted = faces.images[chosen], self.reader.side, self.reader.template
+        crops = _resized(images, side) if wanted is None else _recut(images, self.template, wanted, side)
+        columns = [self.labels.index(label) for label in known]
+        seen = self.reader.probabilities(crops)[:, columns].argmax(axis=1)
+        for place, label in zip(seen, faces.labels[chosen], strict=True):
+            name = self.classes[label]
+            self.of[name] = self.of.get(name, 0) + 1
+            self.right[name] = self.right.get(name, 0) + (known[place] == name)
+
+    def agreement(self) -> Agreement | None:
+        return Agreement(self.right, self.of) if self.of else None
+
+
+def _found(images: Images, detector: DetectorLike, advance: Callable[[], None]) -> tuple[int, int]:
+    found = 0
+    for image in images:
+        found += find_face(image, detector) is not None
+        advance()
+    return found, len(images)
+
+
+def _by_figure(rounds: Sequence[Distances]) -> dict[str, Any]:
+    return {item.name: _over_seeds([getattr(each, item.name) for each in rounds]) for item in fields(Distances)}
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": float(np.mean(values)), "interval": mean_interval(values), "seeds": list(values)}
+
+
+def _agreement(agreement: Agreement | None) -> dict[str, Any] | None:
+    if agreement is None:
+        return None
+    by_class = {name: {"n": n, "share": agreement.right[name] / n} for name, n in sorted(agreement.of.items())}
+    whole = {"share": agreement.share, "interval": agreement.interval, "balanced": agreement.balanced}
+    return {**whole, "n": sum(agreement.of.values()), "per_class": by_class}
+
+
+def _share(found: int, of: int) -> dict[str, Any]:
+    return {"share": found / of, "interval": wilson(found, of), "n": of}
+
+
+def _nothing() -> None:
+    """Take no notice of progress."""
