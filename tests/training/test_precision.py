@@ -33,6 +33,20 @@ def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
     assert choose_device("cuda:0", local_rank=1) == torch.device("cuda", 0)
 
 
+def test_the_threads_that_were_asked_for_are_the_networks_also_while_training(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("MIEN_THREADS", "3")
+        choose_device("cpu")
+        assert torch.get_num_threads() == 3
+        monkeypatch.delenv("MIEN_THREADS")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        choose_device("cpu")
+        assert torch.get_num_threads() == 3  # left as PyTorch set it when it started
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     "name, message",
     [

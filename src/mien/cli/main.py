@@ -26,7 +26,13 @@ COMMANDS = {
     "group": ("mien.cli.group:group", "Sort a folder of photographs by person: who, how often, with whom."),
     "gallery": ("mien.cli.gallery:gallery", "List, show, rename, merge, erase, check, audit, export, import, migrate."),
     "calibrate": ("mien.cli.gallery:calibrate", "Derive a gallery's own threshold for a false match rate."),
+    "generate": ("mien.cli.generate:generate", "Make faces and expressions with a trained VAE or GAN."),
+    "encode": ("mien.cli.generate:encode", "Write the latents that a VAE gives to faces."),
+    "decode": ("mien.cli.generate:decode", "Make pictures of latents."),
+    "edit": ("mien.cli.generate:edit", "Give a face another expression, with a VAE."),
     "evaluate": ("mien.cli.evaluate:evaluate", "Measure verification, identification and expressions, with intervals."),
+    "audit": ("mien.cli.audit:audit", "Check that a generator does not draw the people it learned from."),
+    "publish": ("mien.cli.audit:publish", "Write a generator with card and samples, if its audit was passed."),
     "export": ("mien.cli.export:export", "Write a trained run as ONNX: in half precision, or quantised to 8 bits."),
     "train": ("mien.cli.train:train", "Train an expression network, an embedder or a classifier."),
     "data": ("mien.cli.data:data", "Look at labelled pictures before learning from them."),
@@ -68,7 +74,7 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print it and end.")
 @click.option("--offline", is_flag=True, help="Never touch the network; same as MIEN_OFFLINE=1.")
-@click.option("--threads", type=click.IntRange(1), help="ONNX Runtime threads; default: the CPU quota and affinity.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of a network; default: the CPU quota and affinity.")
 @click.option("--device", help="auto, cpu, cuda, coreml, ... ; same as MIEN_DEVICE.")
 def cli(offline: bool, threads: int | None, device: str | None) -> None:
     """Recognise faces and facial expressions, offline, and say how sure you are."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 
 from mien.errors import UsageError
+from mien.vision.session import thread_count
 
 __all__ = ["autocast", "choose_device"]
 
 
 def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
     """Return the device that a setting names; auto is the GPU where there is one.
+
+    On a CPU, PyTorch gets as many threads as ONNX Runtime would (MIEN_THREADS, the CPU quota), unless OMP_NUM_THREADS
+    says how many, as torchrun does.
 
     Args:
         name: auto, cpu, cuda, cuda:1, mps.
@@ -38,6 +43,8 @@ def choose_device(name: str = "auto", *, local_rank: int = 0) -> torch.device:
                 f"Choose --device auto."
             )
         return torch.device("cuda", index)
+    if kind == "cpu" and ("MIEN_THREADS" in os.environ or "OMP_NUM_THREADS" not in os.environ):
+        torch.set_num_threads(thread_count())
     return torch.device(kind)
 
 
