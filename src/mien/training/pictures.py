@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
+from mien.alignment import TEMPLATES
 from mien.data.crops import Crops, DetectorLike, cut_crops
 from mien.data.samples import Samples, Target, read_samples
 from mien.data.splits import SPLITS
@@ -156,7 +158,7 @@ def read_pictures(
             notes.append(f"In {int(faceless.sum()):,} pictures no face was found; they are {what}.")
             keep &= keep_without_face | crops.found
         chosen = np.flatnonzero(keep)
-        images = _channels_first(crops.canvas, chosen)
+        images = _channels_first(crops.canvas, chosen, side)
         digests = _digests(images)
         kept = samples.take(chosen)
         own = _splits(kept, digests)
@@ -222,13 +224,15 @@ def _cut(
             if seen % 5000 == 0:
                 reporter.report(seen)
 
+        # Faces are found once for all smaller sides.
+        size = max(side, TEMPLATES[template][0])
         return cut_crops(
             samples,
             template=template,
-            side=side,
+            side=size,
             colour=colour,
-            frame=side,
-            canvas=side,
+            frame=size,
+            canvas=size,
             cache=cache,
             detector=detector,
             progress=advance,
@@ -236,13 +240,15 @@ def _cut(
 
 
 def _channels_first(
-    canvas: UInt8[np.ndarray, "pictures side side *colour"], chosen: Int64[np.ndarray, " chosen"]
+    canvas: UInt8[np.ndarray, "pictures side side *colour"], chosen: Int64[np.ndarray, " chosen"], side: int
 ) -> UInt8[np.ndarray, "chosen channels side side"]:
     """Copy some pictures out of a cache, one after the other: together they may be large."""
-    side, channels = canvas.shape[1], canvas.shape[3] if canvas.ndim == 4 else 1
-    images = np.empty((len(chosen), channels, side, side), np.uint8)
+    images = np.empty((len(chosen), canvas.shape[3] if canvas.ndim == 4 else 1, side, side), np.uint8)
     for place, index in enumerate(chosen):
-        images[place] = canvas[index].transpose(2, 0, 1) if canvas.ndim == 4 else canvas[index]
+        picture = np.asarray(canvas[index])
+        if len(picture) != side:
+            picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        images[place] = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture
     return images
 
 
