@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from mien.evaluation.audit import AuditReport
 from mien.evaluation.expression import ExpressionReport
 from mien.evaluation.verification import VerificationReport
 from mien.metrics.intervals import wilson
 from mien.metrics.quality import DiscardCurve
 from mien.metrics.verification import roc
 
-__all__ = ["plot_confusion", "plot_det", "plot_discard", "plot_reliability", "plot_roc"]
+__all__ = ["plot_audit", "plot_confusion", "plot_det", "plot_discard", "plot_reliability", "plot_roc"]
 
 _BLUE, _ORANGE, _GREY = "#2563ab", "#c8501e", "#8a8f98"
 
@@ -138,6 +139,38 @@ def plot_reliability(report: ExpressionReport, path: str | Path) -> None:
     _save(figure, path)
 
 
+def plot_audit(report: AuditReport, path: str | Path) -> None:
+    """Draw how near samples come to training faces, beside held-out faces: a row a space, and people's similarity."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels: list[tuple[str, dict[str, np.ndarray], float | None]] = []
+    for space in report.spaces:
+        named = {"samples": space.distances, "held-out faces": space.holdout_distances}
+        panels.append((f"{space.space}: distance to the nearest training face", named, None))
+        named = {"samples": space.relative, "held-out faces": space.holdout_relative}
+        panels.append((f"{space.space}: the same over the mean of the 50 nearest", named, space.near_limit))
+    if report.cosines:
+        names = {"sample": "samples", "holdout": "held-out faces", "impostors": "different people"}
+        named = {names[name]: values for name, values in report.cosines.items()}
+        panels.append(("identity: cosine to the most similar training face", named, None))
+    figure = Figure(figsize=(6.4, 2.3 * len(panels)), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, sets, limit) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        edges = np.linspace(min(v.min() for v in sets.values()), max(v.max() for v in sets.values()) + 1e-9, 61)
+        for (name, values), colour in zip(sets.items(), (_ORANGE, _BLUE, _GREY), strict=False):
+            share = np.histogram(values, edges)[0] / len(values)
+            axes.stairs(share, edges, color=colour, fill=True, alpha=0.3, linewidth=0)
+            axes.stairs(share, edges, color=colour, linewidth=1.2, label=name)
+        if limit is not None:
+            axes.axvline(limit, color="#33373d", linewidth=0.8, linestyle="--", label="1 % of held-out faces")
+        _plain(axes)
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.tick_params(labelsize=7.5)
+        axes.legend(frameon=False, fontsize=7.5)
+    _save(figure, path)
+
+
 def _canvas(across: str, up: str, title: str, *, height: float = 4.8) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -149,11 +182,15 @@ def _canvas(across: str, up: str, title: str, *, height: float = 4.8) -> tuple[A
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.set_title(title, loc="left", fontsize=11)
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Any) -> None:
     axes.grid(True, which="major", color="#e3e5e8", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return figure, axes
 
 
 def _mark(axes: Any, points: list[tuple[float, float, float]], *, floor: float = 0.0) -> None:

@@ -27,7 +27,7 @@ from mien.zoo.convert import model_bytes
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["add", "runtime_errors"]
+__all__ = ["add", "as_toml", "runtime_errors"]
 
 MAX_FILE_BYTES = 1 << 30
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -80,7 +80,7 @@ def add(
     card = catalogue.make_card(name, entry)
     with store.writing(), store.lock(card):
         store.put(card, fitted.data)
-        store.write_atomically(catalogue.home() / "models.d" / f"{name}.toml", _toml(entry).encode())
+        store.write_atomically(catalogue.home() / "models.d" / f"{name}.toml", as_toml(entry).encode())
     return card
 
 
@@ -386,13 +386,15 @@ def _words(shape: Sequence[int | None]) -> str:
     return "(" + ", ".join("free" if extent is None else str(extent) for extent in shape) + ")"
 
 
-def _toml(entry: Mapping[str, Any], table: str = "") -> str:
-    """Write a card's entry; a JSON string, number or list is one of TOML, too."""
+def as_toml(entry: Mapping[str, Any], table: str = "") -> str:
+    """Return a card's entry as TOML below ``table``; a JSON string, number or list is one of TOML, too."""
     lines = [f"[{table}]"] if table else []
     lines += [
         f"{key} = {json.dumps(value, ensure_ascii=False).replace(chr(127), '')}"
         for key, value in entry.items()
         if not isinstance(value, Mapping)
     ]
-    lines += [_toml(value, key) for key, value in entry.items() if isinstance(value, Mapping)]
+    lines += [
+        as_toml(value, f"{table}.{key}" if table else key) for key, value in entry.items() if isinstance(value, Mapping)
+    ]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,671 @@
+"""Does a generator draw people it was trained on? Samples, training faces and faces held out, compared three ways.
+
+A generator that merely draws blurred or average faces comes near to every face, of training or not. So what counts
+is not how near a sample is to a training face, but whether it is nearer than to others: nearer than its surroundings,
+and nearer than to faces of the same data that nobody trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from mien.alignment import TEMPLATES
+from mien.errors import EvaluationError
+from mien.evaluation.records import plain
+from mien.images import digest
+from mien.metrics.intervals import Interval, wilson
+from mien.vision.finding import cut_face
+
+if TYPE_CHECKING:
+    from mien.vision.embedder import Embedder
+    from mien.vision.generator import Generator
+    from mien.zoo import Card
+
+__all__ = [
+    "SCHEMA",
+    "AuditReport",
+    "Comparison",
+    "Limits",
+    "Membership",
+    "Pair",
+    "RankSum",
+    "Space",
+    "audit",
+    "audit_generator",
+    "compare",
+    "encoder_of",
+    "identity_space",
+    "membership",
+    "nearest",
+    "pixel_space",
+    "rank_sum",
+    "weights_of",
+]
+
+Faces = UInt8[np.ndarray, "faces side side 3"]
+Vectors = Float32[np.ndarray, "faces dimension"]
+
+SCHEMA = "mien/audit/1"
+_LEAST = 100  # faces of each kind below which no share of 1 % can be seen
+_NEIGHBOURS = 50  # whose mean distance stands for the surroundings of a face
+_COPIED = 1 / 3  # of the distance of its surroundings: below it a face is a copy, however it was changed
+_ROWS = 256  # of a distance matrix held at once
+_BINS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an audit lets pass.
+
+    Attributes:
+        copies: Samples that are a training face to the pixel, as it is or mirrored.
+        copied_share: Share of samples that are a training face but for blur, noise or a few px: at less than a third of
+            the distance of its surroundings.
+        near_share: Share of samples that stand out as near to one training face as only the nearest 1 % of the
+            held-out faces do.
+        pull: Share of samples that are nearer to training faces than to held-out ones without chance explaining it.
+        p_value: Below which chance does not explain it.
+        membership: AUC of telling training faces from held-out ones by how well a VAE reconstructs them; above it the
+            audit warns of overfitting, but does not fail: no person is drawn by it.
+    """
+
+    copies: int = 0
+    copied_share: float = 0.001
+    near_share: float = 0.05
+    pull: float = 0.2
+    p_value: float = 1e-3
+    membership: float = 0.65
+
+
+@dataclass(frozen=True, slots=True)
+class RankSum:
+    """A one-sided Mann-Whitney test of whether one set of numbers is smaller than another.
+
+    Attributes:
+        smaller: Probability that one of the first is smaller than one of the second; 0.5 where they are alike.
+        z: Standardised; far below 0 where the first are smaller.
+        p_value: Of so low a z if they were alike.
+    """
+
+    smaller: float
+    z: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """Where distances are measured: one vector a face.
+
+    Attributes:
+        name: Of the space.
+        judge: Id of the network that makes the vectors; empty where there is none.
+        samples: Of the generator's samples, shape (views, samples, dimension): as they are and mirrored, or one view
+            where mirror images are alike. The nearest view counts.
+        train: Of the training faces.
+        holdout: Of held-out faces, views as for samples.
+    """
+
+    name: str
+    judge: str
+    samples: Float32[np.ndarray, "views samples dimension"]
+    train: Float32[np.ndarray, "train dimension"]
+    holdout: Float32[np.ndarray, "views holdout dimension"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What one space says.
+
+    Attributes:
+        space: Its name.
+        judge: Id of its network, or empty.
+        distances: Of each sample to its nearest training face, shape (samples,).
+        holdout_distances: Of each held-out face to its nearest training face.
+        relative: Distance of each sample to its nearest training face over the mean distance to its 50 nearest; a copy
+            has nearly 0, a face like any other nearly 1, however sharp it is.
+        holdout_relative: The same of the held-out faces.
+        partner: Number of the nearest training face of each sample.
+        test: Are samples nearer to training faces than held-out faces are? Blur alone makes it so.
+        relative_test: The same of relative distances.
+        closer_share: Share of samples nearer to a training face than all but 1 % of the held-out faces.
+        copied_share: Share of samples whose relative distance is below a third.
+        near_limit: Relative distance that 1 % of the held-out faces fall below.
+        near_share: Share of samples below it, where 1 % is what chance gives.
+        near_interval: 95 % interval of that share.
+        nearest_is_training: Share of samples whose nearest face, of training and held-out ones together, is one of
+            training.
+        chance: What that share is where the samples do not care.
+        pull: How far it goes from chance (0) to all (1); below 0 where samples are nearer to held-out faces.
+        pull_p_value: Of so strong a pull if training and held-out faces were exchanged at random.
+        authentic: Share of samples farther from their nearest training face than that is from its own nearest.
+        holdout_authentic: The same of the held-out faces.
+    """
+
+    space: str
+    judge: str
+    distances: Float[np.ndarray, " samples"]
+    holdout_distances: Float[np.ndarray, " holdout"]
+    relative: Float[np.ndarray, " samples"]
+    holdout_relative: Float[np.ndarray, " holdout"]
+    partner: Int[np.ndarray, " samples"]
+    test: RankSum
+    relative_test: RankSum
+    closer_share: float
+    copied_share: float
+    near_limit: float
+    near_share: float
+    near_interval: Interval
+    nearest_is_training: float
+    chance: float
+    pull: float
+    pull_p_value: float
+    authentic: float
+    holdout_authentic: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures without the faces."""
+        arrays = ("distances", "holdout_distances", "relative", "holdout_relative", "partner")
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in arrays}
+        record |= {"test": asdict(self.test), "relative_test": asdict(self.relative_test)}
+        return record | {f"median_{name}": float(np.median(getattr(self, name))) for name in arrays[:4]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Membership:
+    """How well reconstruction tells training faces from held-out ones.
+
+    Attributes:
+        auc: Probability that a training face is reconstructed better than a held-out one; 0.5 tells nothing.
+        train_rmse: Mean error of training faces, grey levels.
+        holdout_rmse: Mean error of held-out faces.
+        n: Faces of each kind.
+    """
+
+    auc: float
+    train_rmse: float
+    holdout_rmse: float
+    n: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A sample beside the training face that it is nearest to.
+
+    Attributes:
+        sample: Number of the sample.
+        train: Number of the training face.
+        space: In which they are near.
+        relative: Relative distance there.
+    """
+
+    sample: int
+    train: int
+    space: str
+    relative: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        copies: Samples that are a training face to the pixel, or its mirror image.
+        spaces: By space.
+        cosines: Cosine similarity by kind: of each `sample` and each `holdout` face to its most similar training face,
+            and of `impostors`, real people who are different.
+        membership: Of a VAE; None for other models.
+        closest: The pairs to look at, the most suspicious first.
+        reasons: Why the audit failed, a sentence each; empty where it passed.
+        warnings: What to know although it passed.
+        limits: What was let pass.
+        counts: Faces of each kind.
+        repeated: Samples that are another sample to the pixel.
+        facts: Of which model, for JSON.
+    """
+
+    copies: int
+    spaces: tuple[Comparison, ...]
+    cosines: Mapping[str, Float[np.ndarray, " faces"]]
+    membership: Membership | None
+    closest: tuple[Pair, ...]
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    limits: Limits
+    counts: Mapping[str, int]
+    repeated: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against publishing the model."""
+        return not self.reasons
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it: figures and histograms, no face and no name."""
+        edges = np.linspace(-0.2, 1.0, _BINS + 1)
+        record = {
+            "schema": SCHEMA,
+            **self.facts,
+            "verdict": "passed" if self.passed else "failed",
+            "reasons": list(self.reasons),
+            "warnings": list(self.warnings),
+            "limits": asdict(self.limits),
+            "n": dict(self.counts),
+            "copies": self.copies,
+            "repeated_samples": self.repeated,
+            "spaces": {one.space: one.to_json() for one in self.spaces},
+            "identity_cosine": {
+                "edges": edges.round(4).tolist(),
+                **{
+                    name: {
+                        "counts": np.histogram(values, edges)[0].tolist(),
+                        "median": float(np.median(values)),
+                        "p99": float(np.quantile(values, 0.99)),
+                    }
+                    for name, values in self.cosines.items()
+                },
+            },
+            "membership": self.membership and asdict(self.membership),
+        }
+        return cast(dict[str, Any], plain(record))
+
+
+def audit(
+    samples: Faces,
+    train: Faces,
+    holdout: Faces,
+    *,
+    spaces: Sequence[Callable[[Faces, Faces, Faces], Space]],
+    reconstruct: Callable[[Faces], Faces] | None = None,
+    limits: Limits | None = None,
+    closest: int = 64,
+    seed: int = 0,
+) -> AuditReport:
+    """Hold samples of a generator against the faces that it learned from.
+
+    Training faces that are another one to the pixel count once; held-out faces that are also training faces are left
+    out.
+
+    Args:
+        samples: Drawn by the generator, at least 100.
+        train: The faces it learned from, cut as it was shown them.
+        holdout: Faces of the same source that it did not learn from, cut in the same way, at least 100.
+        spaces: What makes feature spaces of samples, training and held-out faces: `pixel_space`, `identity_space`.
+            The one named identity is where people are told apart.
+        reconstruct: Encodes and decodes faces, where the model can.
+        limits: What is let pass.
+        closest: Pairs to show.
+        seed: Of the impostors drawn.
+
+    Raises:
+        EvaluationError: There are too few faces, or they are of different sizes.
+    """
+    limits = limits or Limits()
+    _check_sizes(samples, train, holdout)
+    known, first = np.unique([digest(face) for face in train], return_index=True)
+    train, told = train[np.sort(first)], set(known.tolist())
+    mirrored = {digest(face[:, ::-1]) for face in train}
+    twice = np.array([digest(face) in told for face in holdout])
+    holdout = holdout[~twice]
+    _check_counts(samples, train, holdout, int(twice.sum()))
+    drawn = [digest(face) for face in samples]
+    copies = sum(key in told or key in mirrored for key in drawn)
+
+    made = [make(samples, train, holdout) for make in spaces]
+    compared = tuple(compare(space) for space in made)
+    cosines = next((_cosines(space, seed) for space in made if space.name == "identity"), {})
+    member = membership(train, holdout, reconstruct, seed=seed) if reconstruct else None
+    reasons, warnings = _judged(copies, compared, member, limits, len(samples))
+    return AuditReport(
+        copies=copies,
+        spaces=compared,
+        cosines=cosines,
+        membership=member,
+        closest=_closest(compared, closest, np.sort(first)),
+        reasons=tuple(reasons),
+        warnings=tuple(warnings),
+        limits=limits,
+        counts={
+            "samples": len(samples),
+            "train": len(train),
+            "holdout": len(holdout),
+            "holdout_left_out": int(twice.sum()),
+        },
+        repeated=len(drawn) - len(set(drawn)),
+    )
+
+
+def audit_generator(
+    generator: Generator,
+    train: Faces,
+    holdout: Faces,
+    *,
+    embedder: Embedder,
+    n: int = 2000,
+    seed: int = 0,
+    limits: Limits | None = None,
+    progress: Callable[[], None] | None = None,
+) -> tuple[AuditReport, Faces]:
+    """Draw samples and audit them in the spaces `identity` and `pixels`; return the report and the samples.
+
+    Args:
+        generator: A trained VAE or GAN.
+        train: The faces it learned from, RGB uint8, cut as its template.
+        holdout: Faces of the same source that it did not learn from, cut in the same way.
+        embedder: Tells people apart.
+        n: Samples.
+        seed: Of the samples.
+        limits: What is let pass.
+        progress: Called after each face that is embedded.
+
+    Raises:
+        EvaluationError: There are too few faces, or they are not of the generator's size.
+    """
+    samples = generator.generate(n, seed=seed)
+    reconstruct = None
+    if generator.has_encoder:
+        reconstruct = partial(_reconstructed, generator)
+    report = audit(
+        samples,
+        train,
+        holdout,
+        spaces=[identity_space(embedder, str(generator.card.convention["template"]), progress=progress), pixel_space],
+        reconstruct=reconstruct,
+        limits=limits,
+        seed=seed,
+    )
+    warnings = report.warnings
+    if embedder.card.name in generator.card.convention.get("losses", ()):
+        warnings += (
+            f"'{embedder.card.name}' stood in a loss of this model: what it says about identities is worth less.",
+        )
+    facts = {
+        "model": generator.card.id,
+        "name": generator.card.name,
+        "weights": weights_of(generator.card),
+        "seed": seed,
+        "template": generator.card.convention["template"],
+    }
+    return replace(report, facts=facts, warnings=warnings), samples
+
+
+def weights_of(card: Card) -> dict[str, str]:
+    """Return the SHA-256 of each network of a generator, by role: what an audit speaks about."""
+    found = {"generator": card.source.sha256}
+    if "encoder" in card.convention:
+        found["encoder"] = encoder_of(card).source.sha256
+    return found
+
+
+def encoder_of(card: Card) -> Card:
+    """Return the card of a VAE's encoder: beside its generator in a run, an entry of its own in the catalogue."""
+    from mien import zoo
+
+    name = str(card.convention["encoder"])
+    return zoo.named(Path(card.source.member).with_name(name) if card.source.kind == "run" else name)
+
+
+def _reconstructed(generator: Generator, faces: Faces) -> Faces:
+    return generator.decode(generator.encode(faces))
+
+
+def compare(space: Space) -> Comparison:
+    """Compare distances of samples to training faces with those of held-out faces.
+
+    Source: the test is the z of C. Meehan et al., "A non-parametric test to detect data-copying in generative models",
+    AISTATS 2020, over one cell; authenticity is A. Alaa et al., "How faithful is your synthetic data?", ICML 2022;
+    nearness over surroundings follows N. Carlini et al., "Extracting training data from diffusion models", 2023, the
+    third T. Yoon et al., "Diffusion probabilistic models generalize when they fail to memorize", 2023.
+    """
+    around = max(min(_NEIGHBOURS, len(space.train) - 1), 2)
+    near, partners = nearest(space.samples, space.train, around)
+    real, real_partners = nearest(space.holdout, space.train, around)
+    relative, real_relative = (d[:, 0] / np.maximum(d.mean(axis=1), 1e-12) for d in (near, real))
+    limit = float(np.quantile(real_relative, 0.01))
+    below = int((relative < limit).sum())
+    own = _own_nearest(space.train, np.unique(np.concatenate([partners[:, 0], real_partners[:, 0]])))
+    is_training, chance, p_value = _pull(space, near[:, 0], partners[:, 0])
+    return Comparison(
+        space=space.name,
+        judge=space.judge,
+        distances=near[:, 0],
+        holdout_distances=real[:, 0],
+        relative=relative,
+        holdout_relative=real_relative,
+        partner=partners[:, 0],
+        test=rank_sum(near[:, 0], real[:, 0]),
+        relative_test=rank_sum(relative, real_relative),
+        closer_share=float((near[:, 0] < np.quantile(real[:, 0], 0.01)).mean()),
+        copied_share=float((relative < _COPIED).mean()),
+        near_limit=limit,
+        near_share=below / len(relative),
+        near_interval=wilson(below, len(relative)),
+        nearest_is_training=is_training,
+        chance=chance,
+        pull=(is_training - chance) / (1 - chance),
+        pull_p_value=p_value,
+        authentic=float((near[:, 0] > own[partners[:, 0]]).mean()),
+        holdout_authentic=float((real[:, 0] > own[real_partners[:, 0]]).mean()),
+    )
+
+
+def rank_sum(first: Float[np.ndarray, " a"], second: Float[np.ndarray, " b"]) -> RankSum:
+    """Test whether the first numbers are smaller than the second; ties count half and shrink the variance.
+
+    Example:
+        >>> rank_sum(np.array([1.0, 2.0]), np.array([3.0, 4.0])).smaller
+        1.0
+
+    Source: H. B. Mann and D. R. Whitney, 1947, with the normal approximation.
+    """
+    a, b = len(first), len(second)
+    _, place, counts = np.unique(np.concatenate([first, second]), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place.ravel()]
+    larger = ranks[:a].sum() - a * (a + 1) / 2  # pairs in which the first is the larger
+    total = a + b
+    ties = float((counts.astype(np.float64) ** 3 - counts).sum()) / (total * (total - 1))
+    spread = np.sqrt(a * b / 12 * (total + 1 - ties))
+    z = float((larger - a * b / 2) / spread) if spread > 0 else 0.0
+    return RankSum(float(1 - larger / (a * b)), z, NormalDist().cdf(z))
+
+
+def nearest(
+    queries: Float32[np.ndarray, "views queries dimension"],
+    reference: Float32[np.ndarray, "reference dimension"],
+    count: int,
+) -> tuple[Float[np.ndarray, "queries count"], Int[np.ndarray, "queries count"]]:
+    """Return distances to the nearest of a reference, nearest first, and their numbers; of views the nearest counts."""
+    distances = np.empty((queries.shape[1], count))
+    numbers = np.empty((queries.shape[1], count), dtype=np.int64)
+    squares = (reference.astype(np.float64) ** 2).sum(axis=1)
+    for start in range(0, queries.shape[1], _ROWS):
+        rows = slice(start, start + _ROWS)
+        table = np.min([_squared(view[rows], reference, squares) for view in queries], axis=0)
+        some = np.argpartition(table, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(table, some, axis=1)
+        order = np.argsort(values, axis=1)
+        distances[rows] = np.sqrt(np.maximum(np.take_along_axis(values, order, axis=1), 0.0))
+        numbers[rows] = np.take_along_axis(some, order, axis=1)
+    return distances, numbers
+
+
+def membership(
+    train: Faces, holdout: Faces, reconstruct: Callable[[Faces], Faces], *, seed: int = 0, most: int = 1000
+) -> Membership:
+    """Measure whether a VAE reconstructs training faces better than held-out ones."""
+    rng = np.random.default_rng(seed)
+    errors = []
+    for faces in (train, holdout):
+        chosen = faces[np.sort(rng.permutation(len(faces))[:most])]
+        errors.append(np.sqrt(((chosen.astype(np.float32) - reconstruct(chosen)) ** 2).mean(axis=(1, 2, 3))))
+    return Membership(
+        auc=rank_sum(*errors).smaller,
+        train_rmse=float(errors[0].mean()),
+        holdout_rmse=float(errors[1].mean()),
+        n=(len(errors[0]), len(errors[1])),
+    )
+
+
+def pixel_space(samples: Faces, train: Faces, holdout: Faces) -> Space:
+    """Return faces as 16x16 px of even brightness and contrast; mirror images are looked at too."""
+    views = [np.stack([_pixels(faces), _pixels(faces[:, :, ::-1])]) for faces in (samples, holdout)]
+    return Space("pixels", "", views[0], _pixels(train), views[1])
+
+
+def identity_space(
+    embedder: Embedder, template: str, *, progress: Callable[[], None] | None = None
+) -> Callable[[Faces, Faces, Faces], Space]:
+    """Return what makes the space in which people are told apart.
+
+    Args:
+        embedder: Tells them apart; its vectors hardly differ for a mirror image.
+        template: How the faces were cut, a name of `mien.alignment.TEMPLATES`.
+        progress: Called after each face.
+    """
+
+    size, here = TEMPLATES[template]
+    other, there = TEMPLATES[str(embedder.card.convention["template"])]
+    points = np.array(there) * (embedder.side / other)
+
+    def embedded(faces: Faces) -> Vectors:
+        # Samples have no landmarks but where the template says; real faces are cut anew in the same way.
+        marks = np.array(here, np.float32) * (faces.shape[1] / size)
+        parts = []
+        for face in faces:
+            parts.append(embedder.embed(cut_face(face, marks, points=points, side=embedder.side)[None]))
+            if progress is not None:
+                progress()
+        return np.concatenate(parts)
+
+    def make(samples: Faces, train: Faces, holdout: Faces) -> Space:
+        return Space("identity", embedder.model, embedded(samples)[None], embedded(train), embedded(holdout)[None])
+
+    return make
+
+
+def _pixels(faces: Faces) -> Vectors:
+    small = np.stack([cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA) for face in faces])
+    vectors = small.reshape(len(small), -1).astype(np.float32)
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
+
+
+def _squared(rows: Vectors, reference: Vectors, squares: Float[np.ndarray, " reference"]) -> np.ndarray:
+    own = (rows.astype(np.float64) ** 2).sum(axis=1, keepdims=True)
+    return np.asarray(own + squares - 2 * (rows @ reference.T).astype(np.float64))
+
+
+def _own_nearest(train: Vectors, wanted: Int[np.ndarray, " wanted"]) -> Float[np.ndarray, " train"]:
+    """Return the distance of some training faces to the nearest other one; NaN for those not asked for."""
+    distances, numbers = nearest(train[None, wanted], train, 2)
+    # Rounding may put a face's twin before itself.
+    other = np.where(numbers[:, 0] == wanted, distances[:, 1], distances[:, 0])
+    every = np.full(len(train), np.nan)
+    every[wanted] = other
+    return every
+
+
+def _pull(
+    space: Space, distances: Float[np.ndarray, " samples"], partner: Int[np.ndarray, " samples"]
+) -> tuple[float, float, float]:
+    """Return the share of samples whose nearest face is one of training, what chance gives, and the p-value.
+
+    Were it left to chance which of all faces were held out, each face would keep the samples that are nearest to it:
+    the share is a sum over faces drawn without replacement, whatever depends on whatever among the samples.
+    """
+    n, train, holdout = len(distances), len(space.train), space.holdout.shape[1]
+    to_held, number = (column[:, 0] for column in nearest(space.samples, space.holdout[0], 1))
+    wins = distances <= to_held
+    counts = np.zeros(train + holdout)
+    np.add.at(counts, np.where(wins, partner, train + number), 1)
+    everyone = train + holdout
+    chance = train / everyone
+    deviation = np.sqrt(holdout * (1 - holdout / everyone) * counts.var(ddof=1))
+    z = (wins.sum() - n * chance) / deviation if deviation > 0 else 0.0
+    return float(wins.mean()), chance, 1 - NormalDist().cdf(float(z))
+
+
+def _cosines(space: Space, seed: int) -> dict[str, Float[np.ndarray, " faces"]]:
+    rng = np.random.default_rng(seed)
+    impostors = 10_000
+    one = space.holdout[0][rng.integers(space.holdout.shape[1], size=impostors)]
+    other = space.train[rng.integers(len(space.train), size=impostors)]
+    # Unit vectors: a distance is a cosine.
+    best = {
+        name: 1 - nearest(views, space.train, 1)[0][:, 0] ** 2 / 2
+        for name, views in (("sample", space.samples), ("holdout", space.holdout))
+    }
+    return {**best, "impostors": (one * other).sum(axis=1).astype(np.float64)}
+
+
+def _closest(spaces: Sequence[Comparison], count: int, original: Int[np.ndarray, " train"]) -> tuple[Pair, ...]:
+    """Choose the pairs that stand out most, measured by what stands out among held-out faces; a sample once."""
+    pairs: dict[int, tuple[float, Pair]] = {}
+    for space in spaces:
+        for sample in np.argsort(space.relative)[:count].tolist():
+            rank = float(space.relative[sample] / max(space.near_limit, 1e-12))
+            pair = Pair(sample, int(original[space.partner[sample]]), space.space, float(space.relative[sample]))
+            if sample not in pairs or rank < pairs[sample][0]:
+                pairs[sample] = (rank, pair)
+    return tuple(pair for _, pair in sorted(pairs.values(), key=lambda entry: entry[0])[:count])
+
+
+def _judged(
+    copies: int, spaces: Sequence[Comparison], member: Membership | None, limits: Limits, samples: int
+) -> tuple[list[str], list[str]]:
+    reasons, warnings = [], []
+    if copies > limits.copies:
+        reasons.append(f"{copies} of {samples} samples are training faces to the pixel; {limits.copies} may be.")
+    for space in spaces:
+        if space.copied_share > limits.copied_share:
+            reasons.append(
+                f"{space.space}: {space.copied_share:.2%} of the samples are copies of a training face but for small "
+                f"changes; at most {limits.copied_share:.2%} may be."
+            )
+        if space.near_share > limits.near_share:
+            reasons.append(
+                f"{space.space}: {space.near_share:.1%} of the samples stand out as near to one training face as 1 % "
+                f"of the held-out faces do; at most {limits.near_share:.0%} may."
+            )
+        if space.pull > limits.pull and space.pull_p_value < limits.p_value:
+            reasons.append(
+                f"{space.space}: {space.nearest_is_training:.1%} of the samples are nearer to a training face than to "
+                f"any held-out one, where chance gives {space.chance:.1%} (p {space.pull_p_value:.1g}): a pull of "
+                f"{space.pull:.2f}; at most {limits.pull:g} may be."
+            )
+    if member is not None and member.auc > limits.membership:
+        warnings.append(
+            f"Training faces are reconstructed better than held-out ones (AUC {member.auc:.2f}, above "
+            f"{limits.membership:g}): the model is overfitted, and who has its encoder can guess who was in the data."
+        )
+    return reasons, warnings
+
+
+def _check_sizes(samples: Faces, train: Faces, holdout: Faces) -> None:
+    shapes = {"samples": samples.shape[1:], "training faces": train.shape[1:], "held-out faces": holdout.shape[1:]}
+    if len(set(shapes.values())) > 1:
+        said = ", ".join(f"{name} of shape {shape}" for name, shape in shapes.items())
+        raise EvaluationError(f"An audit compares faces of one size, got {said}. Cut them as the generator's template.")
+
+
+def _check_counts(samples: Faces, train: Faces, holdout: Faces, left_out: int) -> None:
+    for what, count, cure in (
+        ("samples", len(samples), "Draw more with -n."),
+        ("different training faces", len(train), "Name all data that the model learned from with --train."),
+        (
+            "held-out faces",
+            len(holdout),
+            "Add some with --holdout." + (f" {left_out} were left out: they are training faces." if left_out else ""),
+        ),
+    ):
+        if count < _LEAST:
+            raise EvaluationError(f"An audit needs at least {_LEAST} {what}, got {count}. {cure}")
