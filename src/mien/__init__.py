@@ -22,6 +22,7 @@ _PUBLIC = {
     "Expression": "mien.types",
     "Face": "mien.types",
     "Gallery": "mien.gallery",
+    "Generator": "mien.vision.generator",
     "MienError": "mien.errors",
     "OperatingPoint": "mien.types",
     "Picture": "mien.types",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from mien.types import (
         Quality as Quality,
     )
+    from mien.vision.generator import Generator as Generator
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,7 @@ def contact_sheet(
     columns: int = 8,
     side: int = 112,
     captions: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
     title: str = "",
 ) -> RGB:
     """Lay square pictures out in rows.
@@ -90,6 +91,7 @@ def contact_sheet(
         columns: Pictures a row at most.
         side: Of each picture in px.
         captions: A line under each picture, cut short to its width.
+        rows: A word before each row.
         title: A line above all.
     """
     assert captions is None or len(captions) == len(crops)
@@ -97,22 +99,26 @@ def contact_sheet(
     columns = max(1, min(columns, len(crops)))
     below = round(side * 0.24) if captions else 0
     head = round(side * 0.42) if title else 0
-    rows = max(math.ceil(len(crops) / columns), 1)
-    width = gap + columns * (side + gap)
-    sheet = Image.new("RGB", (width, head + gap + rows * (side + below + gap)), _GROUND)
+    high = max(math.ceil(len(crops) / columns), 1)
+    em = max(round(side * 0.125), 9)
+    before = round(max(_font(em).getlength(word) for word in rows)) + 2 * gap if rows else 0
+    width = before + gap + columns * (side + gap)
+    sheet = Image.new("RGB", (width, head + gap + high * (side + below + gap)), _GROUND)
     pen = ImageDraw.Draw(sheet)
+    for i, word in enumerate(rows or ()):
+        _words(pen, (2 * gap, head + gap + i * (side + below + gap) + side / 2), word, em, before, anchor="lm")
     if title:
         _words(pen, (gap, gap + (head - gap) / 2), title, round(side * 0.22), width - 2 * gap, anchor="lm")
     mask = Image.new("L", (side * 2, side * 2), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, side * 2 - 1, side * 2 - 1), radius=side / 7, fill=255)
     mask = mask.resize((side, side), Image.Resampling.BOX)
     for i, crop in enumerate(crops):
-        left = gap + (i % columns) * (side + gap)
+        left = before + gap + (i % columns) * (side + gap)
         top = head + gap + (i // columns) * (side + below + gap)
         sheet.paste(Image.fromarray(thumbnail(crop, side)), (left, top), mask)
         if captions:
             at = (left + side / 2, top + side + below / 2)
-            _words(pen, at, captions[i], max(round(side * 0.125), 9), side, anchor="mm")
+            _words(pen, at, captions[i], em, side, anchor="mm")
     return np.array(sheet)
 
 

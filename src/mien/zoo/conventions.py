@@ -17,6 +17,7 @@ __all__ = ["CONVENTIONS", "Convention", "convention"]
 
 _AFFECTNET = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 _RAW: Mapping[str, Any] = {"mean": [0.0, 0.0, 0.0], "scale": 1.0}
+_GREY: Mapping[str, Any] = {"mean": [0.0], "scale": 1.0}
 _HALF: Mapping[str, Any] = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 127.5}
 _128: Mapping[str, Any] = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 128}
 _DLIB: Mapping[str, Any] = {"mean": [122.782, 117.001, 104.298], "scale": 1 / 256}
@@ -79,13 +80,15 @@ _ALL = (
         landmark_weights=[1.0, 1.0, 1.0, 0.5, 0.5],
     ),
     _embedder("facenet-160", "facenet-160", 160, _128, "FaceNet, Inception-ResNet v1"),
+    _embedder("vae-encoder-64", "face-64", 64, _RAW, "encoder.onnx of `mien train vae`, 64 px in colour"),
+    _embedder("vae-encoder-48-grey", "fer-48", 48, _GREY, "encoder.onnx of `mien train vae`, 48 px in grey", "GRAY"),
     _detector("centerface", "RGB", _RAW, "CenterFace: heat, log size, offset, landmarks at stride 4"),
     _detector("scrfd", "RGB", _128, "SCRFD with landmarks: nine outputs, strides 8, 16, 32, two anchors"),
     _detector("yunet", "BGR", _RAW, "YuNet of 2023: cls, obj, bbox, kps for strides 8, 16, 32"),
     _expression("hsemotion-224", 224, _IMAGENET, _AFFECTNET, "HSEmotion / EmotiEffLib B0, eight classes"),
     _expression("hsemotion-260", 260, _IMAGENET, _AFFECTNET, "HSEmotion / EmotiEffLib B2, eight classes"),
     _expression("hsemotion-112", 112, _HALF, _AFFECTNET, "HSEmotion MobileFaceNet, eight classes"),
-    _expression("ferplus-64", 64, {"mean": [0.0], "scale": 1.0}, EXPRESSIONS, "FER+ of the ONNX model zoo", "GRAY"),
+    _expression("ferplus-64", 64, _GREY, EXPRESSIONS, "FER+ of the ONNX model zoo", "GRAY"),
 )
 CONVENTIONS: Mapping[str, Convention] = {item.name: item for item in _ALL}
 

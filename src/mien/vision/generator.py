@@ -1,0 +1,720 @@
+"""Faces out of noise, labels, latents and other faces, by the generators of trained VAEs and GANs. No PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
+
+from mien.alignment import TEMPLATES, similarity_transform
+from mien.errors import ImageError, ModelError, UsageError
+from mien.images import Source, load_image, printable
+from mien.types import Embedding, as_unit
+from mien.vision.embedder import Embedder
+from mien.vision.expression import ExpressionReader
+from mien.vision.feed import Feed
+from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
+from mien.vision.session import make_session, session_options
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+    from mien.vision.detector import Detection
+    from mien.zoo import Card
+
+__all__ = ["PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
+
+Image = UInt8[np.ndarray, "height width 3"]
+Faces = UInt8[np.ndarray, "n side side 3"]
+Latents = Float32[np.ndarray, "n latents"]
+
+PRIORS = ("fitted", "normal")
+"""What latents are drawn from: the mixture fitted to a VAE's training faces, or N(0, I)."""
+
+_BATCH = 8  # pictures in one run, always: what a picture looks like must not hang on how many were asked for
+_ENCODED = 64  # faces in one run of an encoder
+_LIKENESS = 0.3  # standard deviation of the latents of a VAE's faces around the one that they should be like
+_FEATHER = 0.2  # of a face's side, at each border: how far an edit fades into its photograph
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What faces are wanted.
+
+    Attributes:
+        expression: One that all show; several that they show in turn; None: whatever the model draws.
+        attributes: Names of the attributes that they have, those not named they lack.
+        identity: Embedding of the face that they should be of, by the model's embedder, shape (dimension,).
+        like: Picture of a face that they should be like: its embedding where the model takes one, else around its
+            latents.
+        seed: Picture i depends on the seed and i only, from 0.
+        truncation: Factor on the noise: below 1 the faces are more typical and less varied, 0 to 2.
+        prior: One of `PRIORS`; None: the fitted one where the model has one.
+        share_noise: Of several expressions all get the same noise before it changes: one face in all of them.
+    """
+
+    expression: str | Sequence[str] | None = None
+    attributes: Collection[str] = ()
+    identity: Embedding | Float[np.ndarray, " dimension"] | None = None
+    like: Source | None = None
+    seed: int = 0
+    truncation: float = 1.0
+    prior: str | None = None
+    share_noise: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some of the pictures asked for.
+
+    Attributes:
+        first: Number of the first one.
+        images: RGB uint8, shape (n, side, side, 3).
+        labels: What each should show; None where the model knows no labels.
+    """
+
+    first: int
+    images: Faces
+    labels: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A face found in a picture and cut out for a generator.
+
+    Attributes:
+        picture: RGB uint8, as it was read.
+        face: Where it is, px of the picture.
+        crop: Aligned, RGB uint8, shape (side, side, 3).
+    """
+
+    picture: Image
+    face: Detection
+    crop: UInt8[np.ndarray, "side side 3"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """A face with another expression.
+
+    Attributes:
+        before: The aligned face, RGB uint8, shape (side, side, 3).
+        after: The same with the new expression.
+        picture: All of the picture, the change laid into it.
+        shown: The expression it showed.
+        wanted: The expression it should show.
+        identity: Cosine of the embeddings of ``before`` and ``after``.
+        reconstruction: Cosine of the embeddings of ``before`` and of what encoder and decoder alone make of it.
+        embedder: Id of the embedder that judged.
+    """
+
+    before: UInt8[np.ndarray, "side side 3"]
+    after: UInt8[np.ndarray, "side side 3"]
+    picture: Image
+    shown: str
+    wanted: str
+    identity: float
+    reconstruction: float
+    embedder: str
+
+
+@dataclass(slots=True)
+class _Feed:
+    """What the network is fed; None for what this model does not take."""
+
+    noise: Latents
+    component: Int64[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"] | None = None
+    attributes: Float32[np.ndarray, "n attributes"] | None = None
+    identity: Float32[np.ndarray, "n dimension"] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """A request with its names looked up."""
+
+    labels: tuple[int, ...] = ()  # in turn; empty: drawn
+    parts: Mapping[int, Float64[np.ndarray, "part 2"]] = field(default_factory=dict)  # by label; -1 of all labels
+    attributes: Float32[np.ndarray, " attributes"] | None = None
+    identity: Float32[np.ndarray, " dimension"] | None = None
+    around: Float32[np.ndarray, " latents"] | None = None
+
+    @property
+    def every(self) -> Float64[np.ndarray, "part 2"]:
+        """All parts."""
+        return np.concatenate(list(self.parts.values()))
+
+
+class Generator:
+    """Make faces with one trained VAE or GAN.
+
+    Opening is cheap; networks are opened when they are first needed.
+
+    Args:
+        model: A name of the catalogue, a run folder of `mien train vae` or `mien train gan`, an ONNX file with its
+            card beside it, or a card.
+        threads: ONNX Runtime threads; default the CPU quota.
+
+    Attributes:
+        card: The model's card.
+        side: Width and height of the pictures, px.
+        latents: Numbers that a picture is made from.
+        labels: Expressions that can be asked for; empty where the model knows none.
+        attributes: Attributes that can be asked for.
+
+    Raises:
+        ModelError: There is no such model, its role is another, or its card does not fit its network.
+
+    Example:
+        >>> faces = Generator("face-vae-64").generate(64)  # doctest: +SKIP
+        >>> faces.shape  # doctest: +SKIP
+        (64, 64, 64, 3)
+    """
+
+    def __init__(self, model: str | Path | Card, *, threads: int | None = None) -> None:
+        from mien import zoo
+
+        card = zoo.named(model) if isinstance(model, str | Path) else model
+        if card.role != "generator":
+            raise ModelError(f"'{card.name}' is of role {card.role}, expected a generator. {_KNOWN_BY}")
+        convention = card.convention
+        if missing := [key for key in ("kind", "template", "side", "order", "latents") if key not in convention]:
+            raise ModelError(f"The card of generator '{card.name}' does not say {', '.join(missing)}. Export it again.")
+        if convention["template"] not in TEMPLATES:
+            raise ModelError(
+                f"Generator '{card.name}' makes faces of template '{convention['template']}'; "
+                f"known are {', '.join(TEMPLATES)}."
+            )
+        self.card = card
+        self.side = int(convention["side"])
+        self.latents = int(convention["latents"])
+        self.labels = tuple(str(label) for label in convention.get("labels") or ())
+        self.attributes = tuple(str(name) for name in convention.get("attributes") or ())
+        self._components = np.array(convention.get("components") or np.empty((0, 2)), dtype=np.float64)
+        self._threads = threads
+        size, points = TEMPLATES[convention["template"]]
+        self._points = np.array(points) * (self.side / size)
+
+    @property
+    def is_vae(self) -> bool:
+        """Whether it is the decoder of a VAE."""
+        return bool(self.card.convention["kind"] == "vae")
+
+    @property
+    def takes_identity(self) -> bool:
+        """Whether it is told whose face to make."""
+        return "identity" in self.card.convention
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether faces can be turned into its latents."""
+        return "encoder" in self.card.convention
+
+    # Making -----------------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        n: int,
+        *,
+        expression: str | Sequence[str] | None = None,
+        attributes: Collection[str] = (),
+        identity: Embedding | Float[np.ndarray, " dimension"] | None = None,
+        like: Source | None = None,
+        seed: int = 0,
+        truncation: float = 1.0,
+        prior: str | None = None,
+    ) -> Faces:
+        """Return n faces, RGB uint8, shape (n, side, side, 3); arguments are those of `Request`.
+
+        Raises:
+            UsageError: The model cannot make what is asked for.
+        """
+        request = Request(expression, attributes, identity, like, seed, truncation, prior)
+        return np.concatenate([batch.images for batch in self.batches(n, request)], dtype=np.uint8)
+
+    def batches(self, n: int, request: Request | None = None, *, start: int = 0) -> Iterator[Batch]:
+        """Return the faces of numbers start to n - 1, a few at a time: memory stays flat however many there are.
+
+        Raises:
+            UsageError: The model cannot make what is asked for, or n is below 1.
+        """
+        request = request or Request()
+        if n < 1:
+            raise UsageError(f"The number of pictures should be 1 or more, got {n}.")
+        return self._batches(n, request, self._plan(request), start)
+
+    def _batches(self, n: int, request: Request, plan: _Plan, start: int) -> Iterator[Batch]:
+        # The same batches wherever they start: the last bit may hang on a picture's place among its neighbours.
+        for first in range(start - start % _BATCH, n, _BATCH):
+            feed = self._drawn(plan, request, np.arange(first, first + _BATCH))
+            low, high = max(start - first, 0), min(n - first, _BATCH)
+            names = [None] * _BATCH if feed.label is None else [self.labels[k] for k in feed.label]
+            yield Batch(first + low, self._pictures(feed)[low:high], tuple(names[low:high]))
+
+    def decode(
+        self,
+        latents: Float[np.ndarray, "n latents"],
+        *,
+        expression: str | Sequence[str] | None = None,
+        attributes: Collection[str] = (),
+        identity: Embedding | Float[np.ndarray, " dimension"] | None = None,
+    ) -> Faces:
+        """Return the faces of latents (a GAN's are its noise), RGB uint8, shape (n, side, side, 3).
+
+        Args:
+            latents: Shape (n, latents).
+            expression: One for all or one for each; None: the model's first.
+            attributes: Names of the attributes that they have.
+            identity: As in `Request`.
+
+        Raises:
+            UsageError: The model cannot make what is asked for.
+        """
+        return _rounded(self._decoded(latents, expression, attributes, identity))
+
+    def between(
+        self,
+        a: int | Float[np.ndarray, " latents"] | Source,
+        b: int | Float[np.ndarray, " latents"] | Source,
+        steps: int = 8,
+        *,
+        expression: str | None = None,
+        truncation: float = 1.0,
+    ) -> Faces:
+        """Return the faces on the way from one to another, both included, shape (steps, side, side, 3).
+
+        The way is straight between latents of a VAE and along the sphere between a GAN's, on which its noise lies.
+
+        Args:
+            a: A seed, latents of shape (latents,), or a picture of a face (VAE).
+            b: The same.
+            steps: Faces, from 2.
+            expression: That all of them show; default the one that seed ``a`` shows, else the model's first.
+            truncation: As in `Request`, for seeds.
+        """
+        if steps < 2:
+            raise UsageError(f"The way between two faces has at least 2 steps, got {steps}.")
+        if expression is None and self.labels:
+            request = Request(seed=a, truncation=truncation) if isinstance(a, int) else None
+            expression = self._first_label(request) if request else self.labels[0]
+        ends = [self._end(end, expression, truncation) for end in (a, b)]
+        t = np.linspace(0, 1, steps)[:, None]
+        ways = (_straight if self.is_vae else _along_sphere)(ends[0], ends[1], t)
+        return self.decode(ways, expression=expression)
+
+    # Faces in ---------------------------------------------------------------------------------------------------------
+
+    def cut(self, picture: Source) -> Cut:
+        """Find the face that a picture is of and cut it out as the model's training faces were.
+
+        Raises:
+            ImageError: The picture cannot be read or shows no face.
+        """
+        image = load_image(picture)
+        face = find_face(image, self._detector)
+        if face is None:
+            name = f"'{printable(picture)}'" if isinstance(picture, str | Path) else "the picture"
+            raise ImageError(f"No face was found in {name}. Name a picture with a clear, frontal face.")
+        return Cut(image, face, cut_face(image, face.landmarks, points=self._points, side=self.side))
+
+    def encode(self, pictures: Faces | Sequence[Source | Cut]) -> Latents:
+        """Return the latents of faces, shape (n, latents): the means of their posteriors.
+
+        Args:
+            pictures: Aligned faces, RGB uint8, shape (n, side, side, 3); or pictures in which a face is looked for.
+
+        Raises:
+            ModelError: The model has no encoder.
+            ImageError: A picture cannot be read or shows no face.
+        """
+        faces: Sequence[UInt8[np.ndarray, "side side 3"]]
+        if isinstance(pictures, np.ndarray):
+            if pictures.dtype != np.uint8 or pictures.shape[1:] != (self.side, self.side, 3):
+                raise ImageError(
+                    f"'{self.card.name}' encodes aligned faces, uint8 of shape (n, {self.side}, {self.side}, 3), got "
+                    f"{pictures.dtype} of shape {pictures.shape}. Give a list of pictures to have their faces found."
+                )
+            faces = list(pictures)
+        else:
+            faces = [(picture if isinstance(picture, Cut) else self.cut(picture)).crop for picture in pictures]
+        session, feed = self._encoder
+        name = session.get_inputs()[0].name
+        parts = [np.empty((0, self.latents), np.float32)]
+        for start in range(0, len(faces), _ENCODED):
+            batch = np.stack(faces[start : start + _ENCODED])
+            parts.append(session.run(["mean"], {name: feed(batch)})[0])
+        return np.concatenate(parts)
+
+    def expression_of(self, cut: Cut) -> str:
+        """Return the expression that a face shows, of those that the model can make."""
+        if not self.labels:
+            raise UsageError(self._cannot("expression", "Train one with labels: mien train vae --data DIR."))
+        told = self._reader.read(cut.picture, [cut.face])[0].probabilities
+        return max(self.labels, key=lambda label: told.get(label, -1.0))
+
+    def edit(self, picture: Source, *, expression: str, strength: float = 1.0) -> Edit:
+        """Give the face of a picture another expression and keep who it is (VAE).
+
+        The face is encoded, moved in the latent space from the mean of the expression it shows to the mean of the
+        one asked for, and decoded. Only the difference that this makes is added to the face, so that what the VAE
+        cannot draw of it stays.
+
+        Args:
+            picture: With a face.
+            expression: One of ``labels``.
+            strength: 0 changes nothing, 1 goes all the way, more overdoes it.
+
+        Raises:
+            UsageError: The model cannot make that expression.
+            ModelError: It has no encoder.
+            ImageError: The picture cannot be read or shows no face.
+        """
+        if not 0 <= strength <= 4:
+            raise UsageError(f"The strength of an edit should be 0 to 4, got {strength:g}.")
+        (target,) = self._label_numbers(expression)
+        _ = self._encoder  # Before the work: is there one?
+        cut = self.cut(picture)
+        shown = self.expression_of(cut)
+        here = self.encode([cut])
+        there = here
+        if (means := self._class_means) is not None and {shown, expression} <= means.keys():
+            there = here + np.float32(strength) * (means[expression] - means[shown])
+        plain = self._decoded(here, shown)[0]
+        change = min(strength, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
+        after = _rounded(cut.crop + change)
+        before, changed, redrawn = self._embedded(np.stack([cut.crop, after, _rounded(plain)]))
+        return Edit(
+            cut.crop,
+            after,
+            self._pasted(cut, change),
+            shown,
+            expression,
+            identity=float(before @ changed),
+            reconstruction=float(before @ redrawn),
+            embedder=self._judge.model,
+        )
+
+    # Asking -----------------------------------------------------------------------------------------------------------
+
+    def _plan(self, request: Request) -> _Plan:
+        """Look a request's names up; refuse what the model cannot make."""
+        if not 0 <= request.truncation <= 2:
+            raise UsageError(f"The truncation should be 0 to 2, got {request.truncation:g}.")
+        if not 0 <= request.seed < 1 << 63:
+            raise UsageError(f"The seed should be a whole number from 0, got {request.seed}.")
+        labels = self._label_numbers(request.expression)
+        identity, around = self._identity(request.identity), None
+        if request.like is not None:
+            if identity is not None:
+                raise UsageError("Give an embedding or a picture of the face to be like, not both.")
+            if self.takes_identity:
+                identity = self._identity_of(self.cut(request.like))
+            elif self.has_encoder:
+                cut = self.cut(request.like)
+                around = self.encode([cut])[0]
+                if self.labels and not labels:
+                    labels = (self.labels.index(self.expression_of(cut)),)
+            else:
+                raise UsageError(self._cannot("face to be like", self._alike()))
+        elif self.takes_identity and identity is None:
+            raise UsageError(
+                f"'{self.card.name}' makes faces like a given one. Name it with --like PICTURE (in Python: identity=)."
+            )
+        parts = self._parts(request.prior) if around is None else {}
+        if parts and labels and -1 not in parts and (lacking := [k for k in labels if k not in parts]):
+            raise UsageError(
+                f"The fitted prior of '{self.card.name}' knows no {self.labels[lacking[0]]}. Take the prior normal."
+            )
+        return _Plan(labels, parts, self._attribute_row(request.attributes), identity, around)
+
+    def _label_numbers(self, expression: str | Sequence[str] | None) -> tuple[int, ...]:
+        if expression is None:
+            return ()
+        names = (expression,) if isinstance(expression, str) else tuple(expression)
+        if not self.labels:
+            others = self._others(lambda convention: bool(convention.get("labels")))
+            raise UsageError(self._cannot("expression", others or "Train one with labels: mien train gan --data DIR."))
+        for name in names:
+            if name not in self.labels:
+                raise UsageError(f"'{self.card.name}' makes {', '.join(self.labels)}; got '{name}'.")
+        if not names:
+            raise UsageError(f"No expression was named. '{self.card.name}' makes {', '.join(self.labels)}.")
+        return tuple(self.labels.index(name) for name in names)
+
+    def _attribute_row(self, names: Collection[str]) -> Float32[np.ndarray, " attributes"] | None:
+        if strange := [name for name in names if name not in self.attributes]:
+            known = f"It knows {', '.join(self.attributes)}." if self.attributes else "It knows none."
+            raise UsageError(f"'{self.card.name}' has no attribute '{strange[0]}'. {known}")
+        if not self.attributes:
+            return None
+        return np.array([name in names for name in self.attributes], dtype=np.float32)
+
+    def _identity(
+        self, given: Embedding | Float[np.ndarray, " dimension"] | None
+    ) -> Float32[np.ndarray, " dimension"] | None:
+        if given is None:
+            return None
+        if not self.takes_identity:
+            raise UsageError(self._cannot("identity", self._alike()))
+        if isinstance(given, Embedding) and given.model != self._judge_of_identity.model:
+            raise UsageError(
+                f"'{self.card.name}' takes embeddings of '{self._judge_of_identity.model}', got one of '{given.model}'."
+            )
+        vector = np.asarray(given.vector if isinstance(given, Embedding) else given, dtype=np.float32)
+        expected = self._input_width("identity")
+        if vector.ndim != 1 or (expected and len(vector) != expected) or not np.isfinite(vector).all():
+            raise UsageError(
+                f"'{self.card.name}' takes one embedding of shape ({expected},), finite; got shape {vector.shape}."
+            )
+        return as_unit(vector)
+
+    def _parts(self, prior: str | None) -> dict[int, Float64[np.ndarray, "part 2"]]:
+        """Return number and share of the prior's parts by label, -1 for parts of no label; {} is N(0, I)."""
+        if prior not in (None, *PRIORS):
+            raise UsageError(f"The prior is one of {', '.join(PRIORS)}; got '{prior}'.")
+        if prior == "normal" or not len(self._components):
+            if prior == "fitted":
+                raise UsageError(f"'{self.card.name}' has no fitted prior. Leave the prior out.")
+            return {}
+        rows = np.column_stack([np.arange(1, len(self._components) + 1), self._components[:, 1]])
+        owners = self._components[:, 0].astype(int)
+        return {int(label): rows[owners == label] for label in np.unique(owners)}
+
+    def _cannot(self, what: str, instead: str) -> str:
+        return f"'{self.card.name}' cannot be told the {what}. {instead}"
+
+    def _alike(self) -> str:
+        others = self._others(lambda convention: "identity" in convention or "encoder" in convention)
+        return others or "A VAE with its encoder can, and a GAN that was trained on identities."
+
+    def _others(self, can: Any) -> str:
+        """Name the catalogue's generators that can."""
+        from mien import zoo
+
+        names = [card.name for card in zoo.cards("generator") if can(card.convention)]
+        return f"{', '.join(names)} can." if names else ""
+
+    # Drawing ----------------------------------------------------------------------------------------------------------
+
+    def _drawn(self, plan: _Plan, request: Request, numbers: Int64[np.ndarray, " n"]) -> _Feed:
+        """Draw what the pictures of these numbers are made from; each from its own stream."""
+        turn = len(plan.labels)
+        noise = np.empty((len(numbers), self.latents), np.float32)
+        component = np.zeros(len(numbers), np.int64)
+        label = np.zeros(len(numbers), np.int64) if self.labels else None
+        for row, number in enumerate(numbers.tolist()):
+            stream = number // turn if turn and request.share_noise else number
+            rng = np.random.Generator(np.random.Philox(key=request.seed, counter=[0, 0, 0, stream]))
+            # Always drawn in this order, used or not: naming an expression leaves the noise as it was.
+            part_share, label_share = rng.random(2)
+            noise[row] = rng.standard_normal(self.latents, dtype=np.float32)
+            wanted = plan.labels[number % turn] if turn else -1
+            if plan.parts:
+                rows = plan.every if wanted < 0 else plan.parts.get(wanted, plan.parts.get(-1, plan.every))
+                ends = np.cumsum(rows[:, 1])
+                place = min(int(np.searchsorted(ends, part_share * ends[-1], side="right")), len(rows) - 1)
+                component[row] = int(rows[place, 0])
+                wanted = int(self._components[component[row] - 1, 0]) if wanted < 0 else wanted
+            if label is not None:
+                label[row] = int(label_share * len(self.labels)) if wanted < 0 else wanted
+        noise *= np.float32(request.truncation)
+        if plan.around is not None:
+            noise = plan.around + np.float32(_LIKENESS) * noise
+        return self._with_conditions(_Feed(noise, component, label), plan.attributes, plan.identity)
+
+    def _with_conditions(self, feed: _Feed, attributes: np.ndarray | None, identity: np.ndarray | None) -> _Feed:
+        count = len(feed.noise)
+        feed.attributes = None if attributes is None else np.tile(attributes, (count, 1))
+        feed.identity = None if identity is None else np.tile(identity, (count, 1))
+        return feed
+
+    def _decoded(
+        self,
+        latents: Float[np.ndarray, "n latents"],
+        expression: str | Sequence[str] | None = None,
+        attributes: Collection[str] = (),
+        identity: Embedding | Float[np.ndarray, " dimension"] | None = None,
+    ) -> Float32[np.ndarray, "n side side 3"]:
+        given = np.asarray(latents, dtype=np.float32)
+        if given.ndim != 2 or given.shape[1] != self.latents or not np.isfinite(given).all():
+            raise UsageError(
+                f"'{self.card.name}' decodes latents of shape (n, {self.latents}), finite; got shape {given.shape}."
+            )
+        labels = self._label_numbers(expression) or (0,)
+        if len(labels) not in (1, len(given)):
+            raise UsageError(f"Give one expression or one for each of the {len(given)} latents, got {len(labels)}.")
+        label = np.resize(np.array(labels, np.int64), len(given)) if self.labels else None
+        who = self._identity(identity)
+        if who is None and self.takes_identity:
+            raise UsageError(f"'{self.card.name}' needs an identity to decode.")
+        row = self._attribute_row(attributes)
+        parts = [np.empty((0, self.side, self.side, 3), np.float32)]
+        for start in range(0, len(given), _BATCH):
+            some = given[start : start + _BATCH]
+            feed = _Feed(some, np.zeros(len(some), np.int64), None if label is None else label[start : start + _BATCH])
+            parts.append(self._run(self._with_conditions(feed, row, who), "images"))
+        return np.concatenate(parts)
+
+    def _pictures(self, feed: _Feed) -> Faces:
+        return _rounded(self._run(feed, "images"))
+
+    def _run(self, feed: _Feed, output: str) -> np.ndarray:
+        """Return images as (n, side, side, 3), 0 to 255, or another output as it is."""
+        given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
+        given |= {"attributes": feed.attributes, "identity": feed.identity}
+        fed = {item.name: given[item.name] for item in self._session.get_inputs()}
+        answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
+        if output != "images":
+            return answer
+        answer = answer.transpose(0, 2, 3, 1)
+        return np.repeat(answer, 3, axis=3) if answer.shape[3] == 1 else answer
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        from mien import zoo
+
+        session = make_session(zoo.path(self.card), options=session_options(threads=self._threads))
+        inputs, outputs = ({item.name for item in items} for items in (session.get_inputs(), session.get_outputs()))
+        card = {"noise"} | ({"component"} if len(self._components) else set())
+        card |= {"label"} if self.labels else set()
+        card |= {"attributes"} if self.attributes else set()
+        card |= {"identity"} if self.takes_identity else set()
+        # A mixture by class may stand before a decoder that is not told the class.
+        if not inputs <= card or card - inputs - {"label"} or "images" not in outputs:
+            raise ModelError(
+                f"The network of generator '{self.card.name}' takes {', '.join(sorted(inputs))} and its card speaks of "
+                f"{', '.join(sorted(card))}. Is the card of another file?"
+            )
+        return session
+
+    def _input_width(self, name: str) -> int:
+        shapes = {item.name: item.shape for item in self._session.get_inputs()}
+        width = shapes[name][-1]
+        return width if isinstance(width, int) else 0
+
+    # Latents ----------------------------------------------------------------------------------------------------------
+
+    def _end(self, end: Any, expression: str | None, truncation: float) -> Float32[np.ndarray, " latents"]:
+        """Return the latents that a walk begins or ends at."""
+        if isinstance(end, int):
+            request = Request(expression, seed=end, truncation=truncation)
+            feed = self._drawn(self._plan(request), request, np.arange(_BATCH))
+            latents = self._run(feed, "latents") if feed.component.any() else feed.noise
+            return np.asarray(latents[0])
+        if isinstance(end, np.ndarray) and end.ndim == 1:
+            return end.astype(np.float32)
+        return np.asarray(self.encode([end])[0])
+
+    def _first_label(self, request: Request) -> str:
+        feed = self._drawn(self._plan(request), request, np.arange(1))
+        assert feed.label is not None, "the model has labels"
+        return self.labels[int(feed.label[0])]
+
+    @cached_property
+    def _class_means(self) -> dict[str, Float32[np.ndarray, " latents"]] | None:
+        """Mean latents by expression, out of the fitted prior: a part without noise is its mean."""
+        parts = {label: rows for label, rows in self._parts(None).items() if label >= 0}
+        if not parts or not self.labels:
+            return None
+        count = len(self._components)
+        feed = _Feed(np.zeros((count, self.latents), np.float32), np.arange(1, count + 1))
+        feed.label = np.maximum(self._components[:, 0], 0).astype(np.int64)
+        means = self._run(self._with_conditions(feed, self._attribute_row(()), None), "latents")
+        return {
+            self.labels[label]: np.average(means[rows[:, 0].astype(int) - 1], axis=0, weights=rows[:, 1])
+            for label, rows in parts.items()
+        }
+
+    # Other networks ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _encoder(self) -> tuple[onnxruntime.InferenceSession, Feed]:
+        from mien import zoo
+
+        if not self.has_encoder:
+            others = self._others(lambda convention: "encoder" in convention)
+            raise ModelError(f"'{self.card.name}' has no encoder. {others or 'A VAE has: mien train vae.'}")
+        name = str(self.card.convention["encoder"])
+        # A run keeps its encoder beside the generator; of the catalogue's it is an entry of its own.
+        source = self.card.source
+        card = zoo.named(Path(source.member).with_name(name) if source.kind == "run" else name)
+        session = make_session(zoo.path(card), options=session_options(threads=self._threads))
+        if "mean" not in {item.name for item in session.get_outputs()}:
+            raise ModelError(f"The encoder '{card.name}' answers no 'mean'. Export the run again.")
+        return session, Feed(card.convention)
+
+    @cached_property
+    def _detector(self) -> DetectorLike:
+        return patient_detector()
+
+    @cached_property
+    def _reader(self) -> ExpressionReader:
+        from mien import zoo
+
+        return ExpressionReader(zoo.card(zoo.default("expression")), threads=self._threads)
+
+    @cached_property
+    def _judge(self) -> Embedder:
+        from mien import zoo
+
+        return Embedder(zoo.card(zoo.default("embedder")), threads=self._threads)
+
+    @cached_property
+    def _judge_of_identity(self) -> Embedder:
+        """The embedder whose embeddings the model takes."""
+        from mien import zoo
+
+        return Embedder(zoo.named(str(self.card.convention["identity"])), threads=self._threads)
+
+    def _identity_of(self, cut: Cut) -> Float32[np.ndarray, " dimension"]:
+        embedder = self._judge_of_identity
+        return np.asarray(embedder.embed(embedder.crop(cut.picture, cut.face.landmarks)[None])[0])
+
+    def _embedded(self, faces: Faces) -> Float32[np.ndarray, "n dimension"]:
+        """Embed faces of ours, whose landmarks are where the template says."""
+        points = self._points.astype(np.float32)
+        return self._judge.embed(np.stack([self._judge.crop(face, points) for face in faces]))
+
+    def _pasted(self, cut: Cut, change: Float32[np.ndarray, "side side 3"]) -> Image:
+        """Lay a change of the aligned face into its photograph; it fades towards the border of the face."""
+        edge = np.clip(np.minimum(np.arange(self.side), np.arange(self.side)[::-1]) / (_FEATHER * self.side), 0, 1)
+        fade = 0.5 - 0.5 * np.cos(np.pi * edge)
+        soft = change * (fade[:, None] * fade)[..., None]
+        back = cv2.invertAffineTransform(similarity_transform(cut.face.landmarks, self._points))
+        height, width = cut.picture.shape[:2]
+        return _rounded(cut.picture + cv2.warpAffine(soft, back, (width, height), flags=cv2.INTER_CUBIC))
+
+
+_KNOWN_BY = "Runs of `mien train vae` and `mien train gan` are generators; see `mien models list`."
+
+
+def _rounded(values: Float[np.ndarray, ...]) -> UInt8[np.ndarray, ...]:
+    return np.asarray(np.rint(values).clip(0, 255), dtype=np.uint8)
+
+
+def _straight(a: np.ndarray, b: np.ndarray, t: Float64[np.ndarray, "steps 1"]) -> Float64[np.ndarray, "steps latents"]:
+    return np.asarray((1 - t) * a + t * b)
+
+
+def _along_sphere(
+    a: np.ndarray, b: np.ndarray, t: Float64[np.ndarray, "steps 1"]
+) -> Float64[np.ndarray, "steps latents"]:
+    """Turn from a to b at even speed, the length changing evenly.
+
+    Source: K. Shoemake, "Animating rotation with quaternion curves", SIGGRAPH 1985, for any dimension.
+    """
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    if min(lengths) == 0:
+        return _straight(a, b, t)
+    u, v = a / lengths[0], b / lengths[1]
+    angle = np.arccos(np.clip(u @ v, -1, 1))
+    if np.sin(angle) < 1e-4:  # the same way, or opposite ones that no single arc joins
+        return _straight(a, b, t)
+    turn = (np.sin((1 - t) * angle) * u + np.sin(t * angle) * v) / np.sin(angle)
+    return np.asarray(turn * ((1 - t) * lengths[0] + t * lengths[1]))
