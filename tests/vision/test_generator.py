@@ -1,0 +1,355 @@
+"""Generators around tiny linear networks: see `generators`."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import mien
+from mien.drawing import draw_face
+from mien.errors import ImageError, ModelError, UsageError
+from mien.types import Embedding, as_unit
+from mien.vision.detector import Detection
+from mien.vision.generator import Generator, Request
+from squares import _filled, store  # noqa: F401
+from vision.generators import CONTRAST, LABELS, LATENTS, SIDE, basis, save_generator
+
+MEANS = np.eye(LATENTS)[:4] * [[2.0], [2.0], [-2.0], [3.0]]
+COMPONENTS = ((0, 0.5), (1, 0.2), (1, 0.1), (2, 0.2))
+
+
+@pytest.fixture
+def vae(tmp_path):
+    """With labels and a prior of four parts, two of them for happiness."""
+    return save_generator(tmp_path / "vae", kind="vae", labels=LABELS, components=COMPONENTS, means=MEANS, encoder=True)
+
+
+@pytest.fixture
+def gan(tmp_path):
+    return save_generator(tmp_path / "gan", labels=LABELS, attributes=("beard", "hat"))
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Every picture of `portrait` holds the face that was drawn into it; it shows happiness."""
+    drawn = draw_face(3, side=180)
+    face = Detection(drawn.box, drawn.landmarks.astype(np.float32), 0.9)
+    detector = SimpleNamespace(detect=lambda image: [face] if image.shape == drawn.image.shape else [])
+    monkeypatch.setattr("mien.vision.generator.patient_detector", lambda: detector)
+    outcome = SimpleNamespace(probabilities={"happiness": 0.7, "neutral": 0.1, "contempt": 0.2})
+    monkeypatch.setattr(Generator, "_reader", SimpleNamespace(read=lambda *_: [outcome]))
+    return drawn.image
+
+
+@pytest.fixture
+def judged(store, monkeypatch):  # noqa: F811
+    """The default embedder is tiny."""
+    monkeypatch.setattr("mien.zoo.default", lambda role: "tiny")
+
+
+def seen(images):
+    """Read latents, then label and attributes, off pictures, as far as whole grey values tell."""
+    flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1) - 128.0
+    return flat @ basis().T / CONTRAST
+
+
+# What comes out
+
+
+def test_pictures_are_rgb_of_the_side_that_the_card_says(vae):
+    images = mien.Generator(vae).generate(5)
+
+    assert images.shape == (5, SIDE, SIDE, 3) and images.dtype == np.uint8
+
+
+def test_a_grey_model_gives_pictures_of_three_equal_channels(tmp_path):
+    images = Generator(save_generator(tmp_path / "grey", channels=1)).generate(2)
+
+    assert images.shape == (2, SIDE, SIDE, 3)
+    assert (images == images[..., :1]).all() and images.std() > 1
+
+
+def test_a_picture_depends_on_the_seed_and_its_number_only(vae):
+    generator = Generator(vae)
+    many = generator.generate(30, seed=4)
+
+    assert np.array_equal(generator.generate(3, seed=4), many[:3])
+    rest = list(generator.batches(30, Request(seed=4), start=11))
+    assert rest[0].first == 11
+    assert np.array_equal(np.concatenate([batch.images for batch in rest]), many[11:])
+    assert not np.array_equal(generator.generate(3, seed=5), many[:3])
+
+
+def test_every_picture_is_another_one(gan):
+    images = Generator(gan).generate(40)
+
+    assert len({image.tobytes() for image in images}) == 40
+
+
+def test_an_expression_asked_for_is_fed_and_named(gan):
+    generator = Generator(gan)
+
+    (batch,) = generator.batches(4, Request(expression="surprise"))
+    assert batch.labels == ("surprise",) * 4
+    assert seen(batch.images)[:, LATENTS] == pytest.approx(2, abs=0.05)
+    (batch,) = generator.batches(4, Request(expression=("neutral", "happiness")))
+    assert batch.labels == ("neutral", "happiness", "neutral", "happiness")
+
+
+def test_all_expressions_come_where_none_is_asked_for(gan):
+    labels = [label for batch in Generator(gan).batches(60) for label in batch.labels]
+
+    assert all(labels.count(label) > 10 for label in LABELS)
+
+
+def test_asking_for_an_expression_leaves_a_gans_noise_as_it_was(gan):
+    generator = Generator(gan)
+    drawn, asked = generator.generate(8), generator.generate(8, expression="neutral")
+
+    assert seen(drawn)[:, :LATENTS] == pytest.approx(seen(asked)[:, :LATENTS], abs=0.05)
+
+
+def test_expressions_can_share_their_noise(gan):
+    request = Request(expression=LABELS, share_noise=True)
+    images = np.concatenate([batch.images for batch in Generator(gan).batches(6, request)])
+    latents = seen(images)[:, :LATENTS]
+
+    assert latents[1] == pytest.approx(latents[0], abs=0.05) and latents[2] == pytest.approx(latents[0], abs=0.05)
+    assert np.abs(latents[3] - latents[0]).max() > 0.3
+
+
+def test_attributes_named_are_on_and_the_others_off(gan):
+    values = seen(Generator(gan).generate(3, attributes=["hat"]))
+
+    assert values[:, LATENTS + 1] == pytest.approx(0, abs=0.05)
+    assert values[:, LATENTS + 2] == pytest.approx(1, abs=0.05)
+
+
+# Priors
+
+
+def test_the_fitted_prior_draws_parts_by_their_share_and_labels_with_them(vae):
+    batches = list(Generator(vae).batches(400))
+    labels = [label for batch in batches for label in batch.labels]
+    latents = seen(np.concatenate([batch.images for batch in batches]))[:, :LATENTS]
+
+    assert labels.count("neutral") / 400 == pytest.approx(0.5, abs=0.08)
+    nearest = np.argmin(np.linalg.norm(latents[:, None] - MEANS, axis=2), axis=1)
+    assert [LABELS[COMPONENTS[k][0]] for k in nearest] == labels
+    happy = nearest[np.array(labels) == "happiness"]
+    assert (happy == 1).mean() == pytest.approx(2 / 3, abs=0.12)
+
+
+def test_an_expression_draws_from_its_own_parts(vae):
+    latents = seen(Generator(vae).generate(20, expression="surprise"))[:, :LATENTS]
+
+    assert latents.mean(axis=0) == pytest.approx(MEANS[3], abs=0.15)
+
+
+def test_the_normal_prior_and_truncation(vae):
+    generator = Generator(vae)
+    normal = seen(generator.generate(64, prior="normal"))[:, :LATENTS]
+    typical = seen(generator.generate(8, expression="neutral", truncation=0))[:, :LATENTS]
+
+    assert normal.std() == pytest.approx(1, abs=0.15) and np.abs(normal.mean(axis=0)).max() < 0.6
+    assert typical == pytest.approx(np.tile(MEANS[0], (8, 1)), abs=0.05)
+
+
+def test_parts_without_a_label_serve_every_expression(tmp_path):
+    folder = save_generator(
+        tmp_path / "v", kind="vae", labels=LABELS, components=((-1, 0.5), (-1, 0.5)), means=MEANS[:2]
+    )
+    generator = Generator(folder)
+
+    (batch,) = generator.batches(8, Request(expression="happiness"))
+    assert set(batch.labels) == {"happiness"}
+    assert len({label for batch in generator.batches(40) for label in batch.labels}) == 3
+
+
+# Latents
+
+
+def test_encoding_undoes_decoding(vae, rng):
+    generator = Generator(vae)
+    latents = rng.normal(size=(5, LATENTS))
+
+    again = generator.encode(generator.decode(latents, expression="neutral"))
+
+    assert again == pytest.approx(latents, abs=0.05)
+    assert generator.encode(np.empty((0, SIDE, SIDE, 3), np.uint8)).shape == (0, LATENTS)
+
+
+def test_a_face_is_found_and_cut_before_it_is_encoded(vae, found):
+    generator = Generator(vae)
+    cut = generator.cut(found)
+
+    assert cut.crop.shape == (SIDE, SIDE, 3)
+    assert generator.encode([found]) == pytest.approx(generator.encode(cut.crop[None]))
+    with pytest.raises(ImageError, match="No face was found in the picture"):
+        generator.cut(found[:100])
+
+
+def test_a_way_between_latents_of_a_vae_is_straight(vae):
+    a, b = np.zeros(LATENTS), np.eye(LATENTS)[0]
+    images = Generator(vae).between(a, b, 5, expression="neutral")
+
+    assert seen(images)[:, 0] == pytest.approx(np.linspace(0, 1, 5), abs=0.05)
+
+
+def test_a_way_between_a_gans_noises_stays_on_the_sphere(gan):
+    a, b = 2 * np.eye(LATENTS)[:2]
+    latents = seen(Generator(gan).between(a, b, 3, expression="neutral"))[:, :LATENTS]
+
+    assert np.linalg.norm(latents, axis=1) == pytest.approx([2, 2, 2], abs=0.05)
+    assert latents[1, :2] == pytest.approx([2**0.5] * 2, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["vae", "gan"])
+def test_a_way_between_seeds_begins_and_ends_at_their_pictures(kind, request):
+    generator = Generator(request.getfixturevalue(kind))
+    images = generator.between(3, 4, 4, expression="happiness")
+
+    assert np.abs(images[0] - generator.generate(1, seed=3, expression="happiness")[0].astype(int)).max() <= 1
+    assert np.abs(images[-1] - generator.generate(1, seed=4, expression="happiness")[0].astype(int)).max() <= 1
+    assert len(generator.between(3, 4, 4)) == 4
+
+
+# Faces like a given one
+
+
+def test_a_vae_makes_faces_around_the_latents_of_the_one_to_be_like(vae, found):
+    generator = Generator(vae)
+    centre = generator.encode([found])[0]
+    (batch,) = generator.batches(8, Request(like=found))
+    wide = seen(generator.generate(64, like=found))[:, :LATENTS]
+
+    assert batch.labels == ("happiness",) * 8
+    assert wide.mean(axis=0) == pytest.approx(centre, abs=0.25) and 0.1 < wide.std(axis=0).mean() < 0.5
+
+
+def test_a_gan_with_an_identity_input_is_fed_the_embedding(tmp_path, found, store, rng):  # noqa: F811
+    generator = Generator(save_generator(tmp_path / "who", identity="tiny"))
+    one, other = as_unit(rng.normal(size=(2, 64)))
+
+    assert not np.array_equal(generator.generate(1, identity=one), generator.generate(1, identity=other))
+    known = Embedding(mien.Analyzer(embedder="tiny").card.id, one)
+    assert np.array_equal(generator.generate(1, identity=known), generator.generate(1, identity=3 * one))
+    assert generator.generate(2, like=found).shape == (2, SIDE, SIDE, 3)
+    with pytest.raises(UsageError, match="got one of 'another'"):
+        generator.generate(1, identity=Embedding("another", one))
+    with pytest.raises(UsageError, match=r"one embedding of shape \(64,\)"):
+        generator.generate(1, identity=one[:3])
+    with pytest.raises(UsageError, match="Name it with --like"):
+        generator.generate(1)
+
+
+# Editing
+
+
+def test_an_edit_moves_from_mean_to_mean_and_keeps_what_the_vae_cannot_draw(vae, found, judged):
+    generator = Generator(vae)
+    edit = generator.edit(found, expression="surprise", strength=0.5)
+    happy = np.average(MEANS[1:3], axis=0, weights=[0.2, 0.1])
+    moved = (edit.after.astype(float) - edit.before).transpose(2, 0, 1).ravel() @ basis().T / CONTRAST
+
+    assert edit.shown == "happiness" and edit.wanted == "surprise"
+    # Half the way in the latents, and half of the whole change: the label's part is one step of two classes.
+    assert np.corrcoef(moved[:LATENTS], MEANS[3] - happy)[0, 1] > 0.8
+    assert -1 <= edit.identity <= 1 and edit.embedder.startswith("tiny-")
+    assert edit.picture.shape == found.shape and not np.array_equal(edit.picture, found)
+
+
+def test_an_edit_of_no_strength_or_to_what_is_shown_changes_nothing(vae, found, judged):
+    generator = Generator(vae)
+
+    for edit in (
+        generator.edit(found, expression="surprise", strength=0),
+        generator.edit(found, expression="happiness"),
+    ):
+        assert np.array_equal(edit.after, edit.before) and np.array_equal(edit.picture, found)
+        assert edit.identity == pytest.approx(1, abs=1e-5)
+
+
+def test_a_pasted_edit_fades_before_the_border_of_the_face(vae, found, judged):
+    generator = Generator(vae)
+    edit = generator.edit(found, expression="surprise")
+    changed = np.argwhere((edit.picture != found).any(axis=2))
+
+    assert len(changed) and not (edit.picture != found)[[0, -1]].any()
+
+
+# What a model cannot do
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"expression": "joy"}, "makes neutral, happiness, surprise; got 'joy'"),
+        ({"expression": ()}, "No expression was named"),
+        ({"attributes": ["hat"]}, "has no attribute 'hat'. It knows none."),
+        ({"truncation": -1}, "truncation should be 0 to 2, got -1"),
+        ({"seed": -1}, "seed should be a whole number from 0, got -1"),
+        ({"prior": "flat"}, "prior is one of fitted, normal; got 'flat'"),
+        ({"identity": np.ones(3)}, "cannot be told the identity"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_one_line(vae, options, words):
+    with pytest.raises(UsageError, match=words):
+        Generator(vae).generate(1, **options)
+
+
+def test_a_gan_says_what_it_lacks(gan, tmp_path, found):
+    generator, bare = Generator(gan), Generator(save_generator(tmp_path / "bare"))
+
+    with pytest.raises(UsageError, match="has no fitted prior"):
+        generator.generate(1, prior="fitted")
+    with pytest.raises(UsageError, match="cannot be told the face to be like"):
+        generator.generate(1, like=found)
+    with pytest.raises(ModelError, match="has no encoder"):
+        generator.edit(found, expression="surprise")
+    with pytest.raises(UsageError, match="cannot be told the expression"):
+        bare.generate(1, expression="surprise")
+    with pytest.raises(UsageError, match="1 or more, got 0"):
+        bare.generate(0)
+    with pytest.raises(UsageError, match=r"latents of shape \(n, 6\)"):
+        bare.decode(np.zeros((2, 5)))
+    with pytest.raises(UsageError, match="at least 2 steps"):
+        bare.between(0, 1, 1)
+
+
+def test_an_expression_that_the_prior_does_not_know_is_refused(tmp_path):
+    folder = save_generator(tmp_path / "v", kind="vae", labels=LABELS, components=((0, 1.0),))
+
+    with pytest.raises(UsageError, match=r"knows no surprise\. Take the prior normal"):
+        Generator(folder).generate(1, expression="surprise")
+    assert len(Generator(folder).generate(1, expression="surprise", prior="normal")) == 1
+
+
+def test_a_model_of_another_role_or_with_a_card_of_another_file_is_refused(vae, gan, store):  # noqa: F811
+    with pytest.raises(ModelError, match="is of role embedder, expected a generator"):
+        Generator(vae / "encoder.onnx")
+    with pytest.raises(ModelError, match="is of role embedder, expected a generator"):
+        Generator("tiny")
+    (gan / "card.json").write_text((vae / "card.json").read_text())
+    with pytest.raises(ModelError, match="Is the card of another file"):
+        Generator(gan).generate(1)
+    facts = json.loads((vae / "card.json").read_text())
+    del facts["convention"]["latents"]
+    (vae / "card.json").write_text(json.dumps(facts))
+    with pytest.raises(ModelError, match="does not say latents"):
+        Generator(vae)
+
+
+# Features of an encoder are embeddings
+
+
+def test_an_encoder_is_an_embedder(vae, found):
+    from mien import Analyzer, zoo
+    from mien.vision.embedder import Embedder
+
+    embedder = Embedder(zoo.named(vae / "encoder.onnx"))
+    crops = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
+
+    assert embedder.embed(crops) == pytest.approx(as_unit(Generator(vae).encode(crops)), abs=1e-5)
+    assert Analyzer(embedder=str(vae / "encoder.onnx")).card.role == "embedder"
