@@ -1,4 +1,4 @@
-"""`mien evaluate`: measure verification (1:1), identification (1:N) and expressions, with intervals."""
+"""`mien evaluate`: measure verification (1:1), identification (1:N), expressions and generated faces."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ import click
 
 from mien.cli.common import is_terminal, progress
 from mien.errors import UsageError
+from mien.images import printable
 
 if TYPE_CHECKING:
     from mien.evaluation.acquisition import AnalyzerLike
+    from mien.evaluation.generation import Distances, Faces, GenerationReport
     from mien.evaluation.records import Rate
+    from mien.training.pictures import Pictures
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -28,7 +31,7 @@ OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 Row = tuple[str, str, str]
 
 
-@click.group(short_help="Measure verification, identification and expressions, with intervals.")
+@click.group(short_help="Measure verification, identification, expressions and generated faces, with intervals.")
 def evaluate() -> None:
     """Measure recognition on data with known subjects or expressions. Intervals are 95 % and resample subjects."""
 
@@ -240,6 +243,194 @@ def expression(
         unknown = ", ".join(f"{name} ({number})" for name, number in report.left_out.items())
         notes.append(f"The model does not know {unknown}; these pictures are left out.")
     _finish(ctx, report.unreadable, notes, fate="are left out")
+
+
+@evaluate.command()
+@click.option(
+    "--model", metavar="MODEL|DIR", required=True, help="A generator's name or run folder; or a folder of pictures."
+)
+@click.option("--reference", type=DATA, required=True, help="Real faces that the generator has not seen.")
+@click.option(
+    "--reference-split",
+    "split",
+    type=click.Choice(["train", "valid", "test", "all"]),
+    default="test",
+    show_default=True,
+    help="Part of them; of data without splits a tenth is test, the one that training leaves out.",
+)
+@click.option("-n", "count", type=int, help="Faces of each kind; default and at most half of the real ones.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Draws; intervals are over them.")
+@click.option(
+    "--space", "names", multiple=True, metavar="MODEL", help="Network whose features are compared; may be repeated."
+)
+@click.option("--template", help="How faces of a folder are cut.  [default: face-64]")
+@click.option("--side", type=int, help="Their side in px.  [default: the template's]")
+@click.option("--grey", is_flag=True, help="Compare in grey.")
+@click.option("--aligned", is_flag=True, help="The folder's pictures are cut by the template already.")
+@click.option("--cache", type=OUT_FOLDER, help="Keep faces cut out of the reference here.")
+@click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
+@click.option("--plots", type=OUT_FOLDER, help="Write distances.png into this folder.")
+@click.pass_context
+def generation(
+    ctx: click.Context,
+    model: str,
+    reference: Path,
+    split: str,
+    count: int | None,
+    seeds: int,
+    names: tuple[str, ...],
+    template: str | None,
+    side: int | None,
+    grey: bool,
+    aligned: bool,
+    cache: Path | None,
+    out: Path | None,
+    plots: Path | None,
+) -> None:
+    """Compare generated faces with real ones, in the features of several networks.
+
+    Each distance stands beside that of other real faces (the floor), and of real faces blurred and made noisy. What is
+    asked for is read by an expression network that the generator was not trained with; a network that it was trained
+    with is measured with, and marked as not judging.
+    """
+    from mien import zoo
+    from mien.alignment import TEMPLATES
+    from mien.data.splits import SPLITS
+    from mien.evaluation.generation import JUDGES, drawn_by, evaluate_generation, feature_space, picked_from
+    from mien.training.pictures import read_pictures
+    from mien.vision.expression import ExpressionReader
+    from mien.vision.finding import patient_detector
+    from mien.vision.generator import Generator
+
+    _check_writable(out, plots)
+    is_folder = Path(model).is_dir() and not (Path(model) / "model.onnx").is_file()
+    generator = None if is_folder else Generator(model)
+    if generator is not None:
+        if template or side or grey or aligned:
+            raise UsageError("--template, --side, --grey and --aligned are for a folder of pictures; a model knows.")
+        template, side = str(generator.card.convention["template"]), generator.side
+        grey = generator.card.convention["order"] == "GRAY"
+    template = template or "face-64"
+    if template not in TEMPLATES:
+        raise UsageError(f"--template should be one of {', '.join(TEMPLATES)}, got '{template}'.")
+    side = side or TEMPLATES[template][0]
+
+    parts = tuple(SPLITS) if split == "all" else (split,)
+    pictures = read_pictures(reference, template=template, side=side, colour=not grey, splits=parts, cache=cache)
+    notes = list(pictures.notes)
+    classes = tuple(name for name in pictures.classes if generator is None or name in generator.labels)
+    real = _faces(pictures, classes)
+    if classes and (strange := int((real.labels < 0).sum())):
+        notes.append(f"{strange:,} real pictures show nothing that the generator can be asked for; they are left out.")
+        real = real.take(real.labels >= 0)
+    if generator is not None:
+        draw, called = drawn_by(generator, classes), generator.card.id
+    else:
+        called = Path(model).resolve().name
+        if aligned:
+            ready = _aligned(Path(model), classes, side)
+        else:
+            whole = read_pictures(
+                Path(model),
+                template=template,
+                side=side,
+                colour=not grey,
+                splits=SPLITS,
+                keep_without_face=True,
+            )
+            ready = _faces(whole, classes)
+        draw, count = picked_from(ready), min(count or len(ready), len(ready))
+    spaces = [feature_space(zoo.named(name), template) for name in names or JUDGES]
+    shown = min(count or len(real), len(real) // 2, 1000)
+    with progress((2 + 4 * len(spaces)) * seeds + 2 * shown) as advance:
+        report = evaluate_generation(
+            draw,
+            real,
+            spaces,
+            template=template,
+            detector=patient_detector(),
+            model=called,
+            reference=reference.resolve().name,
+            split=split,
+            classes=classes,
+            losses=tuple(generator.card.convention.get("losses", ())) if generator is not None else (),
+            reader=ExpressionReader(zoo.card(zoo.default("expression"))) if classes else None,
+            n=count,
+            seeds=seeds,
+            timed=generator is not None,
+            notes=notes,
+            progress=advance,
+        )
+    _write_json(out, report.to_json())
+    if plots:
+        from mien.evaluation.plots import plot_distances
+
+        plots.mkdir(parents=True, exist_ok=True)
+        plot_distances(report, plots / "distances.png")
+    title = f"{report.model} against {report.n} faces of {report.reference}, {report.split}, {report.seeds} seeds"
+    _table(title, _generation_rows(report), err=_is_stdout(out))
+    _finish(ctx, {}, notes)
+
+
+def _faces(pictures: Pictures, classes: Sequence[str]) -> Faces:
+    """Return pictures as an evaluation wants them, labels numbered anew."""
+    import numpy as np
+
+    from mien.evaluation.generation import Faces
+
+    numbers = [classes.index(name) if name in classes else -1 for name in pictures.classes]
+    images = pictures.images.transpose(0, 2, 3, 1)
+    images = np.repeat(images, 3, axis=3) if images.shape[3] == 1 else np.ascontiguousarray(images)
+    return Faces(images, np.array([*numbers, -1])[pictures.labels])  # -1 is the last of them
+
+
+def _aligned(folder: Path, classes: Sequence[str], side: int) -> Faces:
+    """Read ready faces; the folder right above a picture may be its label."""
+    import cv2
+    import numpy as np
+
+    from mien.evaluation.generation import Faces
+    from mien.images import find_images, load_image
+
+    paths = find_images([folder])
+    images = [load_image(path) for path in paths]
+    if odd := [path for path, image in zip(paths, images, strict=True) if image.shape[0] != image.shape[1]]:
+        raise UsageError(f"'{printable(odd[0])}' is not square, as aligned faces are. Leave --aligned out.")
+    resized = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
+    labels = [classes.index(path.parent.name) if path.parent.name in classes else -1 for path in paths]
+    return Faces(np.stack(resized).astype(np.uint8), np.array(labels, np.int64))
+
+
+def _generation_rows(report: GenerationReport) -> list[Row]:
+    from statistics import fmean
+
+    from mien.metrics.intervals import mean_interval, wilson
+
+    rows: list[Row] = []
+    for space in report.spaces:
+        name = space.name if space.judges else f"{space.name} (in its loss: does not judge)"
+
+        def mean(rounds: Sequence[Distances], figure: str) -> float:
+            return fmean(getattr(each, figure) for each in rounds)
+
+        for figure, word in (("frechet", "Frechet distance"), ("kernel", "kernel distance")):
+            low, high = mean_interval([getattr(each, figure) for each in space.generated])
+            others = ", ".join(f"{key} {mean(rounds, figure):.3g}" for key, rounds in space.yardsticks.items())
+            told = f"{mean(space.generated, figure):.3g} (real {mean(space.floor, figure):.3g}, {others})"
+            rows.append((f"{name}: {word}", told, "" if math.isnan(low) else f"{low:.3g} to {high:.3g}"))
+        figures = ("precision", "recall", "density", "coverage", "spread")
+        told = ", ".join(f"{figure} {mean(space.generated, figure):.2f}" for figure in figures)
+        rows.append((f"{name}: {told}", "", ""))
+    for agreement, word in ((report.asked_is_seen, "asked for is seen"), (report.real_is_seen, "the same, real faces")):
+        if agreement is not None:
+            word = word if report.classifier_judges else f"{word} (in its loss: does not judge)"
+            rows.append((word, _percent(agreement.share), _interval(agreement.interval)))
+    for (found, of), word in ((report.found, "a face is found"), (report.real_found, "the same, real faces")):
+        rows.append((word, _percent(found / of), _interval(wilson(found, of))))
+    rows.append(("sharpness over real", f"{fmean(report.sharpness):.2f}", ""))
+    if report.samples_per_s:
+        rows.append(("faces drawn a second", f"{report.samples_per_s:.0f}", ""))
+    return rows
 
 
 def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:

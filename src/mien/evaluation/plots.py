@@ -10,12 +10,13 @@ import numpy as np
 
 from mien.evaluation.audit import AuditReport
 from mien.evaluation.expression import ExpressionReport
+from mien.evaluation.generation import GenerationReport
 from mien.evaluation.verification import VerificationReport
 from mien.metrics.intervals import wilson
 from mien.metrics.quality import DiscardCurve
 from mien.metrics.verification import roc
 
-__all__ = ["plot_audit", "plot_confusion", "plot_det", "plot_discard", "plot_reliability", "plot_roc"]
+__all__ = ["plot_audit", "plot_confusion", "plot_det", "plot_discard", "plot_distances", "plot_reliability", "plot_roc"]
 
 _BLUE, _ORANGE, _GREY = "#2563ab", "#c8501e", "#8a8f98"
 
@@ -168,6 +169,26 @@ def plot_audit(report: AuditReport, path: str | Path) -> None:
         axes.set_title(title, loc="left", fontsize=9)
         axes.tick_params(labelsize=7.5)
         axes.legend(frameon=False, fontsize=7.5)
+    _save(figure, path)
+
+
+def plot_distances(report: GenerationReport, path: str | Path) -> None:
+    """Draw the Frechet distance of generated faces as a multiple of that of other real ones, for each space."""
+    figure, axes = _canvas("Frechet distance, over that of other real faces", "", f"{report.model}, n = {report.n}")
+    axes.set_xscale("log")
+    names = []
+    for row, space in enumerate(reversed(report.spaces)):
+        floor = np.mean([each.frechet for each in space.floor])
+        names.append(space.name if space.judges else f"{space.name}\n(does not judge)")
+        marks = [("generated", space.generated, _BLUE, "o"), ("real", space.floor, _GREY, "|")]
+        marks += [(name, rounds, _ORANGE, "x+"[i % 2]) for i, (name, rounds) in enumerate(space.yardsticks.items())]
+        for label, rounds, colour, shape in marks:
+            values = [each.frechet / floor for each in rounds]
+            text = label if not row else None
+            axes.plot(values, [row] * len(values), shape, color=colour, label=text, markersize=8, alpha=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.5, len(names) - 0.5)
+    axes.legend(frameon=False)
     _save(figure, path)
 
 
