@@ -132,7 +132,7 @@ class Generator(nn.Module):
         self.config, self.sizes = config, sizes
         self.latents = config.latents
         doublings = len(config.widths) - (config.arch == "residual")
-        first = _first_side(sizes.side, doublings, config.widths)
+        self.side = first = _first_side(sizes.side, doublings, config.widths)
         self.embedding = nn.Embedding(sizes.classes, config.latents) if sizes.classes else None
         self.identity = nn.Linear(sizes.identity, config.latents, bias=False) if sizes.identity else None
         if self.identity is not None:
@@ -150,10 +150,10 @@ class Generator(nn.Module):
         nn.init.zeros_(self.first.bias)
         self.stages = nn.ModuleList()
         if config.arch == "dcgan":
-            self.stages.append(_DCStage([nn.BatchNorm2d(width), nn.ReLU(inplace=True)]))
+            self.stages.append(_Stage([nn.BatchNorm2d(width), nn.ReLU(inplace=True)]))
             for wider, narrower in zip(config.widths, config.widths[1:], strict=False):
                 self.stages.append(
-                    _DCStage(
+                    _Stage(
                         [
                             nn.ConvTranspose2d(wider, narrower, 4, 2, 1, bias=False),
                             nn.BatchNorm2d(narrower),
@@ -199,8 +199,7 @@ class Generator(nn.Module):
         if self.basis is not None:
             x = x[:, :, None, None] * self.basis
         else:
-            first = math.isqrt(x.shape[1] // self.config.widths[0])
-            x = x.unflatten(1, (self.config.widths[0], first, first))
+            x = x.view(-1, self.config.widths[0], self.side, self.side)
         x = x.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:
             x = stage(x, code)
@@ -283,7 +282,8 @@ class Discriminator(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             score: Tensor = self.score(x)
-            return score + conditioning * self.wanted(x, label, identity)
+            fit: Tensor = self.wanted(x, label, identity)
+            return score + conditioning * fit
 
 
 class FeatureDiscriminator(nn.Module):
@@ -423,14 +423,6 @@ class _Stage(nn.Module):
         return x
 
 
-class _DCStage(nn.Sequential):
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        super().__init__(*layers)
-
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:  # noqa: ARG002 (a stage like the others)
-        return super().forward(x)  # type: ignore[no-any-return]
-
-
 def _modulated(x: Tensor, film: nn.Linear | None, code: Tensor | None) -> Tensor:
     if film is None:
         return x
@@ -481,7 +473,7 @@ def _check_stages(widths: Sequence[int], blocks: int) -> None:
 
 
 def _first_side(side: int, doublings: int, widths: Sequence[int]) -> int:
-    first, rest = divmod(side, 2**doublings)
+    first, rest = divmod(side, 1 << doublings)
     if rest or first < 2:
         raise UsageError(
             f"A picture of {side} px cannot be halved {doublings} times down to a map of 2 px or more, as "

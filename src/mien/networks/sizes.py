@@ -15,8 +15,8 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, x: Tensor) -> int:
-    """Return multiplications with addition of one pass over ``x``, in convolutions and linear layers.
+def count_macs(model: nn.Module, *x: Tensor) -> int:
+    """Return multiplications with addition of one pass over its inputs, in convolutions and linear layers.
 
     Normalisation, activations and pooling are left out: they are a few percent, and folded or fused at run time.
     """
@@ -35,7 +35,7 @@ def count_macs(model: nn.Module, x: Tensor) -> int:
     model.eval()
     try:
         with torch.no_grad():
-            model(x)
+            model(*x)
     finally:
         model.train(training)
         for hook in hooks:
