@@ -6,12 +6,23 @@ A row of shares that holds NaN is unlabelled: its loss is zero, and so is its gr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["distillation", "focal", "logit_adjusted", "soft_cross_entropy"]
+__all__ = [
+    "distillation",
+    "focal",
+    "free_bits",
+    "gaussian_kl",
+    "gaussian_log_likelihood",
+    "logit_adjusted",
+    "optimal_sigma",
+    "perceptual_distance",
+    "soft_cross_entropy",
+]
 
 Logits = Float[Tensor, "batch classes"]
 Rows = Float[Tensor, " batch"]
@@ -75,6 +86,73 @@ def distillation(logits: Logits, teacher: Logits, *, temperature: float) -> Rows
     target = (teacher / temperature).log_softmax(1)
     divergence = (target.exp() * (target - (logits / temperature).log_softmax(1))).sum(1)
     return divergence * math.pow(temperature, 2)
+
+
+def gaussian_kl(
+    mean: Float[Tensor, "batch latents"], log_variance: Float[Tensor, "batch latents"]
+) -> Float[Tensor, "batch latents"]:
+    """Return KL(N(mean, exp(log_variance)) || N(0, 1)) of every latent of every row, in nats.
+
+    Source: Kingma and Welling, "Auto-encoding variational Bayes", ICLR 2014, appendix B.
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+
+
+def free_bits(divergence: Float[Tensor, "batch latents"], least: float) -> Float[Tensor, ""]:
+    """Return the mean divergence of a batch, where no latent gains by falling below ``least`` nats.
+
+    Args:
+        divergence: Of every latent of every row, as `gaussian_kl` gives it.
+        least: Nats a latent, on the mean of the batch; 0 changes nothing.
+
+    Source: Kingma et al., "Improved variational inference with inverse autoregressive flow", 2016, equation 15.
+    """
+    return divergence.mean(0).clamp_min(least).sum()
+
+
+def optimal_sigma(squares: Float[Tensor, " batch"], values: int, *, least: float = math.exp(-6)) -> Float[Tensor, ""]:
+    """Return the standard deviation under which reconstructions of a batch are likeliest: the root mean square error.
+
+    Args:
+        squares: Summed squared errors, by row.
+        values: Behind each sum: pixels times channels.
+        least: Never below this, in the unit of the errors.
+
+    Source: Rybkin et al., "Simple and effective VAE training with calibrated decoders", ICML 2021, equation 8.
+    """
+    return (squares.mean() / values).sqrt().clamp_min(least)
+
+
+def gaussian_log_likelihood(
+    squares: Float[Tensor, " batch"], values: int, sigma: float | Float[Tensor, ""]
+) -> Float[Tensor, " batch"]:
+    """Return log N(x; reconstruction, sigma^2) by row, in nats.
+
+    Args:
+        squares: Summed squared errors, by row.
+        values: Behind each sum.
+        sigma: Standard deviation of every value, in the unit of the errors.
+    """
+    variance = torch.as_tensor(sigma, dtype=squares.dtype, device=squares.device).square()
+    return -0.5 * (squares / variance + values * (variance.log() + math.log(2 * math.pi)))
+
+
+def perceptual_distance(
+    ours: Sequence[Float[Tensor, "batch _ _ _"]], theirs: Sequence[Float[Tensor, "batch _ _ _"]]
+) -> Rows:
+    """Return how far feature maps are apart, by row, summed over the maps.
+
+    At each place the channels are scaled to unit length; squared differences are summed over channels and averaged
+    over places.
+
+    Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018,
+    equation 1, all weights one.
+    """
+    total = torch.zeros(len(ours[0]), device=ours[0].device)
+    for a, b in zip(ours, theirs, strict=True):
+        unit_a, unit_b = (x.float() / x.float().square().sum(1, keepdim=True).add(1e-10).sqrt() for x in (a, b))
+        total = total + (unit_a - unit_b).square().sum(1).mean((1, 2))
+    return total
 
 
 def _labelled(shares: Logits) -> tuple[Rows, Logits]:

@@ -2,12 +2,15 @@
 
 from mien.networks.expression import ExpressionNet, ExpressionNetConfig, FaceTrunk, TutorialCNN, expression_net
 from mien.networks.sizes import count_macs, count_parameters
+from mien.networks.vae import VAE, VAENetConfig
 
 __all__ = [
+    "VAE",
     "ExpressionNet",
     "ExpressionNetConfig",
     "FaceTrunk",
     "TutorialCNN",
+    "VAENetConfig",
     "count_macs",
     "count_parameters",
     "expression_net",

@@ -1,0 +1,184 @@
+"""A convolutional VAE: an encoder that knows no labels, and a decoder that may be told an expression and attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien.errors import UsageError
+
+__all__ = ["VAE", "VAENetConfig", "told"]
+
+_GROUP = 16  # channels that are normalised together
+_LOG_VARIANCE = (-12.0, 6.0)  # beyond these a posterior is a point, or wider than any prior
+
+Images = Float[Tensor, "batch channels side side"]
+Latents = Float[Tensor, "batch latents"]
+Condition = Float[Tensor, "batch condition"]
+
+
+@dataclass(frozen=True)
+class VAENetConfig:
+    """What the network looks like.
+
+    Attributes:
+        side: Of the pictures, px.
+        colour: RGB pictures; otherwise grey.
+        latents: Dimension of z.
+        widths: Channels at 1/2, 1/4, 1/8, ... of the side: one stage each. Multiples of 32 are fast.
+        blocks: Residual blocks a stage, in the encoder and in the decoder.
+        last_width: Channels at full size, before the pixels.
+    """
+
+    side: int = 64
+    colour: bool = True
+    latents: int = 128
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    blocks: int = 1
+    last_width: int = 16
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1 or self.last_width < 1:
+            raise UsageError(f"Widths are at least one channel, for at least one stage, got {self.widths}.")
+        if self.side < 1 or self.side % 2 ** len(self.widths):
+            raise UsageError(
+                f"A side is halved once a stage: {len(self.widths)} widths need a multiple of "
+                f"{2 ** len(self.widths)} px, got {self.side}. Set net.side or net.widths."
+            )
+        for name in ("latents", "blocks"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"Setting 'net.{name}' is at least 1, got {getattr(self, name)}.")
+
+    @property
+    def channels(self) -> int:
+        """Of a picture."""
+        return 3 if self.colour else 1
+
+    @property
+    def pixels(self) -> int:
+        """Values of a picture."""
+        return self.channels * self.side**2
+
+
+class VAE(nn.Module):
+    """Pictures to a Gaussian over latents, and latents to pictures; pixels are 0 to 255 on both sides.
+
+    Args:
+        config: Its size.
+        condition: Length of what the decoder is told about a picture; 0 tells it nothing.
+
+    Attributes:
+        config: As given.
+        condition: As given.
+    """
+
+    def __init__(self, config: VAENetConfig, *, condition: int = 0) -> None:
+        super().__init__()
+        self.config, self.condition = config, condition
+        widths, base = config.widths, config.side // 2 ** len(config.widths)
+        layers: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 4, stride=2, padding=1)]
+        for before, width in zip((None, *widths), widths, strict=False):
+            if before is not None:
+                layers.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
+            layers += [_Block(width, 0) for _ in range(config.blocks)]
+        self.encoder = nn.Sequential(*layers, _norm(widths[-1]), nn.SiLU())
+        self.posterior = nn.Linear(widths[-1] * base**2, 2 * config.latents)
+        nn.init.normal_(self.posterior.weight, std=0.2 * self.posterior.in_features**-0.5)
+        self.decoder = _Decoder(config, condition, base)
+
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        """Return mean and log variance of the posterior, in float32."""
+        h = self.encoder(images / 127.5 - 1).flatten(1)
+        with torch.autocast(images.device.type, enabled=False):
+            mean, log_variance = self.posterior(h.float()).chunk(2, dim=1)
+        return mean, log_variance.clamp(*_LOG_VARIANCE)
+
+    def decode(self, latents: Latents, condition: Condition | None = None) -> Images:
+        """Return pictures, in float32, not clamped to 0 to 255.
+
+        Args:
+            latents: z.
+            condition: What is asked for, where this VAE is conditional, as `told` gives it.
+        """
+        pixels: Tensor = self.decoder(latents, condition)
+        return pixels.float() * 127.5 + 127.5
+
+    def forward(self, images: Images) -> tuple[Latents, Latents]:
+        """Return what `encode` does."""
+        return self.encode(images)
+
+    @property
+    def last_weight(self) -> Tensor:
+        """The decoder's last weight: where terms of a loss are weighed against each other."""
+        return self.decoder.pixels.weight
+
+
+class _Decoder(nn.Module):
+    """From latents up to pixels in -1 to 1; nearest neighbours and a convolution, which leave no checkerboard."""
+
+    def __init__(self, config: VAENetConfig, condition: int, base: int) -> None:
+        super().__init__()
+        widths = config.widths[::-1]
+        self.base = base
+        self.first = nn.Linear(config.latents + condition, widths[0] * base**2)
+        self.stages = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        for width, then in zip(widths, (*widths[1:], config.last_width), strict=True):
+            self.stages.append(nn.ModuleList(_Block(width, condition) for _ in range(config.blocks)))
+            self.ups.append(nn.Conv2d(width, then, 3, padding=1))
+        self.norm = _norm(config.last_width)
+        self.pixels = nn.Conv2d(config.last_width, config.channels, 3, padding=1)
+
+    def forward(self, latents: Latents, condition: Condition | None) -> Images:
+        x = latents if condition is None else torch.cat([latents, condition], dim=1)
+        x = self.first(x).view(len(x), -1, self.base, self.base)
+        if not torch.onnx.is_in_onnx_export():  # ONNX has one layout
+            x = x.contiguous(memory_format=torch.channels_last)
+        for blocks, up in zip(self.stages, self.ups, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
+            for block in blocks:
+                x = block(x, condition)
+            x = up(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        pixels: Tensor = self.pixels(functional.silu(self.norm(x)))
+        return pixels
+
+
+class _Block(nn.Module):
+    """Twice normalised, activated and convolved, added to what came; scaled and shifted by a condition (FiLM).
+
+    Source: He et al., "Identity mappings in deep residual networks" (2016); Perez et al., "FiLM" (2018).
+    """
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = _norm(width), nn.Conv2d(width, width, 3, padding=1)
+        self.norm2, self.conv2 = _norm(width), nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # at first a block adds nothing
+        self.film = nn.Linear(condition, 2 * width) if condition else None
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        h = self.norm2(self.conv1(functional.silu(self.norm1(x))))
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, :, None, None].to(h.dtype).chunk(2, dim=1)
+            h = torch.addcmul(shift, h, 1 + scale)
+        added: Tensor = self.conv2(functional.silu(h))
+        return x + added
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(width // _GROUP, 1) if width % _GROUP == 0 else 1, width)
+
+
+def told(
+    labels: Int[Tensor, " batch"] | None, classes: int, attributes: Float[Tensor, "batch attributes"] | None
+) -> Condition | None:
+    """Return what a decoder is told: a 1 at the class, then the attributes; None where there is neither."""
+    parts = [] if attributes is None else [attributes]
+    if labels is not None:
+        # A row of a matrix, so that ONNX has it too.
+        parts = [torch.eye(classes, device=labels.device)[labels], *parts]
+    return torch.cat(parts, dim=1) if parts else None
