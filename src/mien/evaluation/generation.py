@@ -7,6 +7,7 @@ does not judge.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -118,7 +119,7 @@ class Distances:
 
     Attributes:
         frechet: Squared Frechet distance, biased upwards: compare with figures of as many faces.
-        frechet_endless: Extrapolated to infinitely many faces.
+        frechet_endless: Extrapolated to infinitely many faces; NaN where there are fewer than dimensions.
         kernel: Squared kernel distance, unbiased.
         kernel_error: Its standard error.
         precision: Share of the faces that lie among real ones.
@@ -542,7 +543,8 @@ def _distances(
     kernel, error = kernel_distance(real, fake, seed=seed)
     return Distances(
         frechet=frechet_distance(real, fake),
-        frechet_endless=endless_frechet_distance(real, fake, seed=seed),
+        # With fewer faces than dimensions its bias does not fall as the line supposes.
+        frechet_endless=endless_frechet_distance(real, fake, seed=seed) if len(real) > real.shape[1] else math.nan,
         kernel=kernel,
         kernel_error=error,
         spread=spread_ratio(real, fake, real_labels, fake_labels),
@@ -573,8 +575,10 @@ class _Counter:
 
     def count(self, faces: Faces) -> None:
         known = [label for label in self.labels if label in self.classes]
+        if self.reader is None or len(known) < 2:
+            return
         chosen = np.flatnonzero([label >= 0 and self.classes[label] in known for label in faces.labels])
-        if self.reader is None or len(known) < 2 or not len(chosen):
+        if not len(chosen):
             return
         images, side, wanted = faces.images[chosen], self.reader.side, self.reader.template
         crops = _resized(images, side) if wanted is None else _recut(images, self.template, wanted, side)
