@@ -7,6 +7,7 @@ and nearer than to faces of the same data that nobody trained on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -68,8 +69,8 @@ class Limits:
 
     Attributes:
         copies: Samples that are a training face to the pixel, as it is or mirrored.
-        copied_share: Share of samples that are a training face but for blur, noise or a few px: at less than a third of
-            the distance of its surroundings.
+        copied_share: Share of samples, more than of held-out faces, that are a training face but for blur, noise or a
+            few px: at less than a third of the distance of its surroundings.
         near_share: Share of samples that stand out as near to one training face as only the nearest 1 % of the
             held-out faces do.
         pull: Share of samples that are nearer to training faces than to held-out ones without chance explaining it.
@@ -138,9 +139,12 @@ class Comparison:
         relative_test: The same of relative distances.
         closer_share: Share of samples nearer to a training face than all but 1 % of the held-out faces.
         copied_share: Share of samples whose relative distance is below a third.
+        copied_interval: 95 % interval of that share.
+        holdout_copied: The same share of the held-out faces: data sets hold one picture twice.
         near_limit: Relative distance that 1 % of the held-out faces fall below.
         near_share: Share of samples below it, where 1 % is what chance gives.
         near_interval: 95 % interval of that share.
+        near_p_value: Of so large a share if samples and held-out faces were alike.
         nearest_is_training: Share of samples whose nearest face, of training and held-out ones together, is one of
             training.
         chance: What that share is where the samples do not care.
@@ -161,9 +165,12 @@ class Comparison:
     relative_test: RankSum
     closer_share: float
     copied_share: float
+    copied_interval: Interval
+    holdout_copied: float
     near_limit: float
     near_share: float
     near_interval: Interval
+    near_p_value: float
     nearest_is_training: float
     chance: float
     pull: float
@@ -267,7 +274,7 @@ class AuditReport:
                 "edges": edges.round(4).tolist(),
                 **{
                     name: {
-                        "counts": np.histogram(values, edges)[0].tolist(),
+                        "counts": np.histogram(np.clip(values, edges[0], 1.0), edges)[0].tolist(),
                         "median": float(np.median(values)),
                         "p99": float(np.quantile(values, 0.99)),
                     }
@@ -430,8 +437,9 @@ def compare(space: Space) -> Comparison:
     near, partners = nearest(space.samples, space.train, around)
     real, real_partners = nearest(space.holdout, space.train, around)
     relative, real_relative = (d[:, 0] / np.maximum(d.mean(axis=1), 1e-12) for d in (near, real))
-    limit = float(np.quantile(real_relative, 0.01))
-    below = int((relative < limit).sum())
+    first = max(round(0.01 * len(real_relative)), 1)
+    limit = float(np.sort(real_relative)[first - 1])
+    below, copied = int((relative < limit).sum()), int((relative < _COPIED).sum())
     own = _own_nearest(space.train, np.unique(np.concatenate([partners[:, 0], real_partners[:, 0]])))
     is_training, chance, p_value = _pull(space, near[:, 0], partners[:, 0])
     return Comparison(
@@ -445,10 +453,13 @@ def compare(space: Space) -> Comparison:
         test=rank_sum(near[:, 0], real[:, 0]),
         relative_test=rank_sum(relative, real_relative),
         closer_share=float((near[:, 0] < np.quantile(real[:, 0], 0.01)).mean()),
-        copied_share=float((relative < _COPIED).mean()),
+        copied_share=copied / len(relative),
+        copied_interval=wilson(copied, len(relative)),
+        holdout_copied=float((real_relative < _COPIED).mean()),
         near_limit=limit,
         near_share=below / len(relative),
         near_interval=wilson(below, len(relative)),
+        near_p_value=_chance_of_more_below(below, len(relative), first, len(real_relative)),
         nearest_is_training=is_training,
         chance=chance,
         pull=(is_training - chance) / (1 - chance),
@@ -559,6 +570,24 @@ def _pixels(faces: Faces) -> Vectors:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
+def _chance_of_more_below(below: int, samples: int, rank: int, holdout: int) -> float:
+    """Return the chance that so many samples or more lie below the held-out face of a rank, if all are alike.
+
+    Then of the ``below + rank - 1`` lowest of all, fewer than ``rank`` are held-out faces: a hypergeometric sum.
+    """
+    lowest, everyone = below + rank - 1, samples + holdout
+    terms = [
+        _log_choose(lowest, i) + _log_choose(everyone - lowest, holdout - i) - _log_choose(everyone, holdout)
+        for i in range(min(rank, lowest + 1))
+        if holdout - i <= everyone - lowest
+    ]
+    return min(float(sum(math.exp(term) for term in terms)), 1.0)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
 def _squared(rows: Vectors, reference: Vectors, squares: Float[np.ndarray, " reference"]) -> np.ndarray:
     own = (rows.astype(np.float64) ** 2).sum(axis=1, keepdims=True)
     return np.asarray(own + squares - 2 * (rows @ reference.T).astype(np.float64))
@@ -626,15 +655,16 @@ def _judged(
     if copies > limits.copies:
         reasons.append(f"{copies} of {samples} samples are training faces to the pixel; {limits.copies} may be.")
     for space in spaces:
-        if space.copied_share > limits.copied_share:
+        allowed = space.holdout_copied + limits.copied_share
+        if space.copied_share > allowed and space.copied_interval[0] > space.holdout_copied:
             reasons.append(
                 f"{space.space}: {space.copied_share:.2%} of the samples are copies of a training face but for small "
-                f"changes; at most {limits.copied_share:.2%} may be."
+                f"changes, as {space.holdout_copied:.2%} of the held-out faces are; at most {allowed:.2%} may be."
             )
-        if space.near_share > limits.near_share:
+        if space.near_share > limits.near_share and space.near_p_value < limits.p_value:
             reasons.append(
                 f"{space.space}: {space.near_share:.1%} of the samples stand out as near to one training face as 1 % "
-                f"of the held-out faces do; at most {limits.near_share:.0%} may."
+                f"of the held-out faces do (p {space.near_p_value:.1g}); at most {limits.near_share:.0%} may."
             )
         if space.pull > limits.pull and space.pull_p_value < limits.p_value:
             reasons.append(
