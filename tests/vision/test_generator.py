@@ -14,6 +14,7 @@ from mien.vision.detector import Detection
 from mien.vision.generator import Generator, Request
 from squares import _filled, store  # noqa: F401
 from vision.generators import CONTRAST, LABELS, LATENTS, SIDE, basis, save_generator
+from zoo.nets import embedder
 
 MEANS = np.eye(LATENTS)[:4] * [[2.0], [2.0], [-2.0], [3.0]]
 COMPONENTS = ((0, 0.5), (1, 0.2), (1, 0.1), (2, 0.2))
@@ -254,8 +255,8 @@ def test_an_edit_moves_from_mean_to_mean_and_keeps_what_the_vae_cannot_draw(vae,
     moved = (edit.after.astype(float) - edit.before).transpose(2, 0, 1).ravel() @ basis().T / CONTRAST
 
     assert edit.shown == "happiness" and edit.wanted == "surprise"
-    # Half the way in the latents, and half of the whole change: the label's part is one step of two classes.
     assert np.corrcoef(moved[:LATENTS], MEANS[3] - happy)[0, 1] > 0.8
+    assert edit.after.mean() == pytest.approx(edit.before.mean(), abs=1)
     assert -1 <= edit.identity <= 1 and edit.embedder.startswith("tiny-")
     assert edit.picture.shape == found.shape and not np.array_equal(edit.picture, found)
 
@@ -348,8 +349,20 @@ def test_an_encoder_is_an_embedder(vae, found):
     from mien import Analyzer, zoo
     from mien.vision.embedder import Embedder
 
-    embedder = Embedder(zoo.named(vae / "encoder.onnx"))
+    features = Embedder(zoo.named(vae / "encoder.onnx"))
     crops = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
 
-    assert embedder.embed(crops) == pytest.approx(as_unit(Generator(vae).encode(crops)), abs=1e-5)
+    assert features.embed(crops) == pytest.approx(as_unit(Generator(vae).encode(crops)), abs=1e-5)
     assert Analyzer(embedder=str(vae / "encoder.onnx")).card.role == "embedder"
+
+
+@pytest.mark.parametrize(("name", "side", "channels"), [("vae-encoder-64", 64, 3), ("vae-encoder-48-grey", 48, 1)])
+def test_an_encoder_can_be_added_as_an_embedder(name, side, channels, tmp_path, monkeypatch):
+    from mien.vision.embedder import Embedder
+    from mien.zoo.adding import add
+
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "home"))
+    file = embedder(side, channels=channels).save(tmp_path / "encoder.onnx")
+    card = add(file, name="mine", role="embedder", convention_name=name)
+
+    assert Embedder(card).embed(np.zeros((1, side, side, 3), np.uint8)).shape == (1, 64)

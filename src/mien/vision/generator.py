@@ -387,8 +387,10 @@ class Generator:
             there = here + np.float32(strength) * (means[expression] - means[shown])
         plain = self._decoded(here, shown)[0]
         change = min(strength, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
+        # Means of expressions also differ by how their pictures were lit, which is no part of an expression.
+        change -= change.mean()
         after = _rounded(cut.crop + change)
-        before, changed, redrawn = self._embedded(np.stack([cut.crop, after, _rounded(plain)]))
+        before, changed, redrawn = self._embedded(np.stack([cut.crop, after, _rounded(plain)]), self._judge)
         return Edit(
             cut.crop,
             after,
@@ -673,13 +675,13 @@ class Generator:
         return Embedder(zoo.named(str(self.card.convention["identity"])), threads=self._threads)
 
     def _identity_of(self, cut: Cut) -> Float32[np.ndarray, " dimension"]:
-        embedder = self._judge_of_identity
-        return np.asarray(embedder.embed(embedder.crop(cut.picture, cut.face.landmarks)[None])[0])
+        # Of the small crop, as in training: the generator never saw an embedding of more detail.
+        return np.asarray(self._embedded(cut.crop[None], self._judge_of_identity)[0])
 
-    def _embedded(self, faces: Faces) -> Float32[np.ndarray, "n dimension"]:
+    def _embedded(self, faces: Faces, embedder: Embedder) -> Float32[np.ndarray, "n dimension"]:
         """Embed faces of ours, whose landmarks are where the template says."""
         points = self._points.astype(np.float32)
-        return self._judge.embed(np.stack([self._judge.crop(face, points) for face in faces]))
+        return embedder.embed(np.stack([embedder.crop(face, points) for face in faces]))
 
     def _pasted(self, cut: Cut, change: Float32[np.ndarray, "side side 3"]) -> Image:
         """Lay a change of the aligned face into its photograph; it fades towards the border of the face."""
