@@ -22,7 +22,7 @@ ZOOM = 4  # detectors like larger pictures
 
 
 def invoke(command, *arguments):
-    result = CliRunner().invoke(command, [str(a) for a in arguments])
+    result = CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -105,7 +105,7 @@ def test_a_generator_that_hands_out_training_faces_fails_and_is_not_published(tm
     assert result.return_value == 1 and "FAILED" in result.stderr
     record = json.loads(result.stdout)
     assert record["verdict"] == "failed" and record["spaces"]["identity"]["near_share"] > 0.8
-    with pytest.raises(EvaluationError, match="The audit of '.*thief' failed, so it is not published"):
+    with pytest.raises(EvaluationError, match=r"The audit of '.*thief' failed, so it is not published"):
         invoke(publish, run, "-o", tmp_path / "out")
     assert not any((tmp_path / "out").iterdir())
 
@@ -120,7 +120,7 @@ def test_the_hold_out_is_the_data_sets_own_unless_one_is_named(tmp_path, data):
 def test_what_was_not_audited_is_not_published(tmp_path):
     run = save_generator(tmp_path / "new")
 
-    with pytest.raises(EvaluationError, match="was not audited, and only what was is published. Run: mien audit"):
+    with pytest.raises(EvaluationError, match=r"was not audited, and only what was is published. Run: mien audit"):
         invoke(publish, run, "-o", tmp_path / "out")
 
 
@@ -137,7 +137,7 @@ def test_an_audit_of_other_weights_does_not_count(tmp_path, data):
     newer = save_generator(tmp_path / "newer", learned=data.known[:9])
     (run / "model.onnx").write_bytes((newer / "model.onnx").read_bytes())
 
-    with pytest.raises(EvaluationError, match="is of other weights than it has now. Run again"):
+    with pytest.raises(EvaluationError, match=r"is of other weights than it has now. Run again"):
         invoke(publish, run, "-o", tmp_path / "out")
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_audit_does_not_count(tmp_path, text):
     passed(run)
     (run / "audit" / "audit.json").write_text(text)
 
-    with pytest.raises(EvaluationError, match="is damaged. Run again"):
+    with pytest.raises(EvaluationError, match=r"is damaged. Run again"):
         invoke(publish, run, "-o", tmp_path / "out")
 
 
@@ -171,6 +171,6 @@ def test_a_name_that_cannot_be_one_is_refused(tmp_path):
 def test_a_model_of_the_catalogue_has_no_folder_for_its_audit(tmp_path, data):
     run = save_generator(tmp_path / "run")
 
-    with pytest.raises(UsageError, match="is no run folder .* Name one with --out"):
+    with pytest.raises(UsageError, match=r"is no run folder .* Name one with --out"):
         audited(run / "model.onnx", data)
-    assert SIDE == Generator(run).side
+    assert Generator(run).side == SIDE

@@ -208,12 +208,12 @@ def test_repeated_training_faces_count_once_and_held_out_copies_of_them_not_at_a
 
 def test_held_out_faces_that_are_the_training_faces_are_refused(rng, people):
     train, _ = people
-    with pytest.raises(EvaluationError, match="at least 100 held-out faces, got 0. .* 600 were left out: they are"):
+    with pytest.raises(EvaluationError, match=r"at least 100 held-out faces, got 0. .* 600 were left out: they are"):
         audited(faces(rng, 200), (train, train))
 
 
 def test_too_few_samples_are_refused(rng, people):
-    with pytest.raises(EvaluationError, match="at least 100 samples, got 20. Draw more with -n"):
+    with pytest.raises(EvaluationError, match=r"at least 100 samples, got 20. Draw more with -n"):
         audited(faces(rng, 20), people)
 
 
