@@ -21,6 +21,8 @@ SUBCOMMANDS = {
     "expression": ("mien.cli.train:expression", "Expressions, from a folder for each, FER2013, FER+, CK+ or a list."),
     "embedder": ("mien.cli.train_identity:embedder", "Who is who, from a folder for each subject."),
     "classifier": ("mien.cli.train_identity:classifier", "Which of these subjects, for a closed set of them."),
+    "vae": ("mien.cli.train_generative:vae", "Draws faces, and describes them by latents; needs no labels."),
+    "gan": ("mien.cli.train_generative:gan", "Draws faces, sharper; from noise, an expression, or whose face it is."),
 }
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -53,8 +55,13 @@ def train() -> None:
     """
 
 
-def training_options(command: Command) -> Command:
-    """Add what every training is told: --out, --config, --set, --seed, --images, --seconds, --device, --resume, ..."""
+def training_options(command: Command, *, several: bool = False) -> Command:
+    """Add what every training is told: --out, --config, --set, --seed, --images, --seconds, --device, --resume, ...
+
+    Args:
+        command: The command.
+        several: --data may be given more than once; the command then gets a tuple.
+    """
     for option in (
         click.option("--dry-run", is_flag=True, help="Build, take a few steps, say size and speed, write nothing."),
         click.option(
@@ -78,7 +85,13 @@ def training_options(command: Command) -> Command:
             help="Settings as TOML, or a run's own config.json.",
         ),
         click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="The run folder."),
-        click.option("--data", type=click.Path(path_type=Path), metavar="DATA", help="Folder, zip or list."),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            multiple=several,
+            metavar="DATA",
+            help="Folder, zip or list" + ("; may be given more than once." if several else "."),
+        ),
     ):
         command = option(command)
     return command

@@ -77,6 +77,10 @@ class Pictures:
             names=tuple(self.names[i] for i in chosen),
         )
 
+    def relabelled(self, labels: Int64[np.ndarray, " pictures"], classes: tuple[str, ...]) -> Pictures:
+        """Return the pictures that have a label, with other labels; those of -1 are left out."""
+        return replace(self, labels=labels.astype(np.int64), classes=classes).take(labels >= 0)
+
     def split(self, name: str) -> Pictures:
         """Return the pictures of a split: train, valid or test."""
         return self.take(self.splits == name)

@@ -1,0 +1,188 @@
+"""`mien train vae` and `mien train gan`: networks that draw faces."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.cli.common import counted, needs_torch
+from mien.cli.train import check_resume, training_options
+
+if TYPE_CHECKING:
+    from mien.training.gan import DryRun as GANDryRun
+    from mien.training.vae import DryRun
+
+generative_options = partial(training_options, several=True)
+
+_KIND = click.option("--kind", metavar="LAYOUT", help="How all DATA are laid out; default: found out.")
+_LABELS = click.option("--labels", metavar="SET", help="What class numbers mean: fer2013, ferplus, affectnet8, ...")
+_TEMPLATE = click.option("--template", metavar="NAME", help="How faces are cut: face-64 (default), fer-48, ...")
+_SIDE = click.option("--side", type=int, metavar="PX", help="Of the pictures.")
+_GREY = click.option("--grey/--colour", default=None, help="Grey pictures, or in colour (default).")
+_CACHE = click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep cut faces here, for several runs; default: in the run folder.",
+)
+
+
+@click.command()
+@generative_options
+@click.option("--variant", type=click.Choice(["sigma", "classic"]), help="sigma (default), or the tutorials' VAE.")
+@click.option("--condition", type=click.Choice(["auto", "labels", "none"]), help="Whether to draw by label.")
+@click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Draw by this, of attributes.csv.")
+@_TEMPLATE
+@_SIDE
+@_GREY
+@_KIND
+@_LABELS
+@_CACHE
+def vae(
+    file: Path | None,
+    sets: tuple[str, ...],
+    resume: str,
+    dry_run: bool,
+    data: tuple[Path, ...],
+    attributes: tuple[str, ...],
+    side: int | None,
+    grey: bool | None,
+    **settings: Any,
+) -> None:
+    """Train a VAE: an encoder that describes a face by latents, and a decoder that draws faces from them.
+
+    A folder of pictures is enough; with a folder for each expression it draws by expression. RUN gets model.onnx (the
+    generator) and encoder.onnx, which need no PyTorch.
+    """
+    with needs_torch():
+        from mien.training import vae as story
+        from mien.training.config import load_config
+        from mien.training.stopping import Interrupted
+
+    if dry_run and settings["out"] is None:
+        settings["out"] = Path("run")  # must have a name, and is never made
+    given = {
+        **settings,
+        "data": data or None,
+        "attributes": attributes or None,
+        "net.side": side,
+        "net.colour": None if grey is None else not grey,
+    }
+    config = load_config(story.VAEConfig, file, sets, given)
+    if dry_run:
+        for line in _foreseen(story.dry_run(config), config.images):
+            click.echo(line)
+        return
+    check_resume(resume, config.out)
+    try:
+        trained = story.train(config)
+    except Interrupted as stopped:
+        click.echo(f"mien: {stopped}", err=True)
+        raise click.exceptions.Exit(130) from None
+    if not trained.summary:
+        return  # only the main process measures
+    facts = trained.summary
+    click.echo(
+        f"{counted(facts['pictures']['valid'], 'picture')} held out: ELBO {facts['elbo']:,.0f} nats, "
+        f"PSNR {facts['psnr']:.2f} dB, sharpness {facts['sharpness']:.2f}, {facts['active_units']} of "
+        f"{config.net.latents} latents used"
+    )
+    click.echo(f"fitted prior: {facts['prior_gain']:+.1f} nats against N(0, I), {facts['prior_components']} parts")
+    click.echo(f"{config.out / 'card.html'}")
+    click.echo(f"Use: mien generate --model {config.out} -n 64 -o grid.png")
+
+
+def _foreseen(dry: DryRun, images: int) -> list[str]:
+    told = [f"labels: {', '.join(dry.classes)}"] if dry.classes else []
+    told += [f"attributes: {', '.join(dry.attributes)}"] if dry.attributes else []
+    return [
+        *told,
+        f"{counted(dry.train, 'picture')} to learn from, {dry.valid:,} to check with",
+        f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a picture",
+        *_duration(dry.images_per_second, images),
+    ]
+
+
+@click.command()
+@generative_options
+@click.option(
+    "--variant",
+    type=click.Choice(["default", "hinge", "dcgan"]),
+    default="default",
+    show_default=True,
+    help="hinge has spectral normalisation, dcgan is the original.",
+)
+@click.option("--identity/--no-identity", default=None, help="Draw a given face, from its embedding.")
+@click.option("--init", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="Begin as this VAE.")
+@_TEMPLATE
+@_SIDE
+@_GREY
+@_KIND
+@_LABELS
+@_CACHE
+def gan(
+    file: Path | None,
+    sets: tuple[str, ...],
+    resume: str,
+    dry_run: bool,
+    data: tuple[Path, ...],
+    variant: str,
+    grey: bool | None,
+    **settings: Any,
+) -> None:
+    """Train a GAN: a generator that draws faces from noise, from an expression, or from a face's embedding.
+
+    A folder of pictures is enough; with a folder for each expression it draws by expression. RUN gets model.onnx, which
+    needs no PyTorch, and a sheet of samples for each report.
+    """
+    with needs_torch():
+        from mien.training import gan as story
+        from mien.training.stopping import Interrupted
+
+    if dry_run and settings["out"] is None:
+        settings["out"] = Path("run")  # must have a name, and is never made
+    given = {**settings, "data": data or None, "colour": None if grey is None else not grey}
+    config = story.configured(variant, file, sets, given)
+    if dry_run:
+        for line in _drawn(story.dry_run(config), config.images):
+            click.echo(line)
+        return
+    check_resume(resume, config.out)
+    try:
+        trained = story.train(config)
+    except Interrupted as stopped:
+        click.echo(f"mien: {stopped}", err=True)
+        raise click.exceptions.Exit(130) from None
+    if not trained.summary:
+        return  # only the main process measures
+    facts = trained.summary
+    click.echo(
+        f"best at {facts['images']:,} images, {facts['pictures']:,} to learn from: samples of a class spread "
+        f"{facts['spread']:.2f} times as widely as photographs, sharpness {facts['sharpness']:.2f}"
+    )
+    click.echo(f"{config.out / 'card.html'}")
+    click.echo(f"Use: mien generate --model {config.out} -n 64 -o grid.png")
+
+
+def _drawn(dry: GANDryRun, images: int) -> list[str]:
+    generator, discriminator = dry.parameters
+    return [
+        *([f"labels: {', '.join(dry.classes)}"] if dry.classes else []),
+        f"{counted(dry.pictures, 'picture')} to learn from",
+        f"{generator / 1e6:.2f} million parameters draw, {discriminator / 1e6:.2f} million judge; "
+        f"{dry.macs / 1e6:.0f} million multiplications a picture",
+        *_duration(dry.images_per_second, images),
+    ]
+
+
+def _duration(images_per_second: float, images: int) -> list[str]:
+    hours = images / images_per_second / 3600
+    return [
+        f"{images_per_second:,.0f} images/s: {images:,} images take about "
+        + (f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(hours * 60)} minutes"),
+        "Nothing was written.",
+    ]
