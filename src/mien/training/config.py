@@ -66,6 +66,8 @@ def load_config(
     file: Path | None = None,
     sets: Sequence[str] = (),
     given: Mapping[str, Any] | None = None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Config:
     """Make a config from its defaults, then a file, then `key=value` settings, then options; the later wins.
 
@@ -75,12 +77,14 @@ def load_config(
         file: TOML, or JSON such as a run's own `config.json`.
         sets: Texts such as `network.drop=0.3`; a tuple is separated by commas, None is written `none`.
         given: Values of options by dotted key; None says that an option was not given.
+        defaults: Settings, nested as in a file, that stand in for the class's own.
 
     Raises:
         UsageError: A key is unknown (the nearest one is named), a value is of the wrong type or out of range, a field
             without a default is missing, or the file cannot be read.
     """
     tree: dict[str, Any] = {}
+    _merge(tree, defaults or {})
     if file is not None:
         _merge(tree, _read(file))
     for text in sets:

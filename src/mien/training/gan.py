@@ -62,7 +62,7 @@ from mien.training.run import Progress, Run, load_checkpoint
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 
-__all__ = ["VARIANTS", "DryRun", "GANConfig", "Trained", "dry_run", "load_generator", "train"]
+__all__ = ["VARIANTS", "DryRun", "GANConfig", "Health", "Trained", "configured", "dry_run", "load_generator", "train"]
 
 Critic = Discriminator | FeatureDiscriminator
 Images = Float[Tensor, "batch channels side side"]
@@ -244,6 +244,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Settings by name: default; hinge, with spectral normalisation, projection and conditional batch normalisation in the
 generator; dcgan, the original losses and layers."""
+
+
+def configured(
+    variant: str = "default", file: Path | None = None, sets: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> GANConfig:
+    """Make a config: a variant's settings in place of defaults, then as `mien.training.config.load_config` does.
+
+    Raises:
+        UsageError: There is no such variant, or a setting is wrong.
+    """
+    if variant not in VARIANTS:
+        raise UsageError(f"There is no variant '{variant}'. Choose from {', '.join(VARIANTS)}.")
+    return load_config(GANConfig, file, sets, given, defaults=VARIANTS[variant])
 
 
 @dataclass(frozen=True, slots=True)
