@@ -345,12 +345,13 @@ def _joined(parts: Sequence[_Part], splits: Sequence[str], notes: list[str], *, 
     if twice.any():
         notes.append(f"{int(twice.sum()):,} training pictures are held out too, to the last px; they are left out.")
     keep = np.isin(all_splits, list(splits)) & ~twice
-    # What no training picture shows cannot be learned.
+    # What no training picture shows cannot be learned; data without any is there to compare with.
+    counts = [(part.splits == "train") | ("train" not in all_splits) for part in parts]
     shown = {
         label
-        for part in parts
+        for part, counted in zip(parts, counts, strict=True)
         if part.target is not None
-        for label in {part.target.classes[i] for i in part.target.labels[part.splits == "train"] if i >= 0}
+        for label in {part.target.classes[i] for i in part.target.labels[counted] if i >= 0}
     }
     classes = (*(name for name in EXPRESSIONS if name in shown), *sorted(shown - set(EXPRESSIONS)))
     column = {name: number for number, name in enumerate(classes)}
