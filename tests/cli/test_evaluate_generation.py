@@ -1,0 +1,138 @@
+"""`mien evaluate generation` on a tiny linear generator, and on folders of pictures."""
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mien.alignment import TEMPLATES
+from mien.cli.evaluate import evaluate
+from mien.errors import EvaluationError, ModelError, UsageError
+from mien.types import Box
+from mien.vision.detector import Detection
+from vision.generators import LABELS, SIDE, basis, save_generator
+from zoo import nets
+
+CLASSES = LABELS[:2]
+
+
+@pytest.fixture(autouse=True)
+def found(monkeypatch):
+    """Every picture is a face as the template says."""
+
+    def detect(image):
+        inner = image.shape[0] - 64  # a border of 32 px is laid around
+        marks = (np.array(TEMPLATES["face-64"][1], np.float32) + 0.5) * (inner / 64) - 0.5 + 32
+        return [Detection(Box(32.0, 32.0, inner + 32.0, inner + 32.0), marks, 0.9)]
+
+    for place in ("mien.data.crops._run_time_detector", "mien.vision.finding.patient_detector"):
+        monkeypatch.setattr(place, lambda: SimpleNamespace(detect=detect))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A generator, an embedder to compare with, and as many real faces of the same kind, by class."""
+    root, rng = tmp_path_factory.mktemp("generation"), np.random.default_rng(0)
+    save_generator(root / "run", labels=CLASSES)
+    (root / "judge").mkdir()
+    nets.embedder(64, dimension=8).save(root / "judge" / "model.onnx")
+    convention = {"template": "face-64", "side": 64, "order": "RGB"}
+    card = {"role": "embedder", "name": "judge", "convention": convention}
+    (root / "judge" / "card.json").write_text(json.dumps(card))
+    for number, label in enumerate(CLASSES):
+        (root / "real" / "test" / label).mkdir(parents=True)
+        for i in range(60):
+            latents = np.append(rng.normal(size=6), number)
+            face = 127.5 + (200 * latents @ basis()[:7]).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
+            pixels = np.rint(face).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(root / "real" / "test" / label / f"{i}.png"), pixels[..., ::-1])
+    return root
+
+
+def run(place, *arguments, model="run", seeds=1):
+    named = {"--model": place / model, "--reference": place / "real", "--seeds": seeds, "--space": place / "judge"}
+    words = [str(word) for pair in named.items() for word in pair] + [str(word) for word in arguments]
+    result = CliRunner().invoke(evaluate, ["generation", *words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_a_generator_is_measured_and_written_down(place, tmp_path):
+    result = run(place, "--json", tmp_path / "g.json", "--plots", tmp_path / "plots", seeds=2)
+
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("run-1-") and "against 60 faces of real, test, 2 seeds" in lines[0]
+    for beginning in ("judge: Frechet distance", "judge: kernel distance", "judge: precision", "asked for is seen"):
+        assert any(line.startswith(beginning) for line in lines), beginning
+    assert any(line.startswith("a face is found") and "100.00 %" in line for line in lines)
+    record = json.loads((tmp_path / "g.json").read_text())
+    assert record["classes"] == list(CLASSES) and record["n"] == 60 and record["side"] == SIDE
+    assert record["asked_is_seen"]["n"] == 120 and record["classifier"].startswith("expression-resnet27-1-")
+    assert record["samples_per_s"] > 0
+    assert (tmp_path / "plots" / "distances.png").is_file()
+
+
+def test_a_folder_of_real_faces_is_as_near_as_real_faces_are(place):
+    result = run(place, "--side", SIDE, "--json", "-", model="real")
+
+    record = json.loads(result.stdout)
+    space = record["spaces"]["judge"]
+    assert space["generated"]["frechet"]["mean"] < 2 * space["real"]["frechet"]["mean"]
+    assert record["samples_per_s"] is None
+    assert "Frechet distance" in result.stderr
+
+
+def test_aligned_pictures_are_taken_as_they_are(place):
+    record = json.loads(run(place, "--side", SIDE, "--aligned", "--json", "-", model="real").stdout)
+
+    assert record["asked_is_seen"]["n"] == 60
+    assert record["spaces"]["judge"]["generated"]["coverage"]["mean"] > 0.9
+
+
+def test_a_network_of_the_loss_is_marked(place, tmp_path):
+    save_generator(tmp_path / "run", labels=CLASSES)
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    card["convention"]["losses"] = ["judge", "expression-resnet27"]
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card))
+
+    lines = run(place, model=tmp_path / "run").stdout.splitlines()
+
+    assert any(line.startswith("judge (in its loss: does not judge): Frechet") for line in lines)
+    assert any(line.startswith("asked for is seen (in its loss: does not judge)") for line in lines)
+
+
+def test_what_the_generator_cannot_be_asked_for_is_left_out(place, tmp_path):
+    save_generator(tmp_path / "run", labels=("happiness", "fear"))
+
+    with pytest.raises(EvaluationError, match="50 generated faces and twice as many real ones, got 30 and 60"):
+        run(place, model=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (("--side", 32), UsageError, "are for a folder of pictures"),
+        (("--space", "centerface"), EvaluationError, "role detector"),
+        (("--space", "nobody"), ModelError, "no model 'nobody'"),
+        (("-n", 10), EvaluationError, "got 10 and 120 real ones"),
+    ],
+)
+def test_what_makes_no_sense_is_one_clear_line(place, arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        run(place, *arguments)
+
+
+def test_an_unknown_template_is_refused(place):
+    with pytest.raises(UsageError, match="--template should be one of arcface-112"):
+        run(place, "--template", "oval", model="real")
+
+
+def test_aligned_pictures_are_square(place, tmp_path):
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((20, 30, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"wide.png' is not square"):
+        run(place, "--aligned", "--side", SIDE, model=tmp_path)
