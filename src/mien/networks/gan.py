@@ -5,6 +5,7 @@ Pictures are pixels 0 to 255, float, NCHW, on both sides; what a generator draws
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mien.errors import UsageError
+from mien.networks.vae import VAE, told
 
 __all__ = [
     "HALF_RANGE",
@@ -25,6 +27,7 @@ __all__ = [
     "FeatureDiscriminator",
     "Generator",
     "GeneratorConfig",
+    "PriorGenerator",
     "Sizes",
 ]
 
@@ -209,6 +212,51 @@ class Generator(nn.Module):
         if self.config.output == "tanh":
             x = torch.tanh(x)
         return x * HALF_RANGE + HALF_RANGE
+
+
+class PriorGenerator(nn.Module):
+    """A VAE's decoder that draws from the prior fitted to its latents; a generator to go on learning from.
+
+    Args:
+        vae: The VAE; its decoder is copied.
+        classes: Labels that the decoder is told.
+        means: Of the prior's components.
+        factors: Lower triangular: latents are a component's mean plus its factor times noise.
+
+    Attributes:
+        latents: Length of the noise, and of the latents.
+    """
+
+    means: Tensor
+    factors: Tensor
+
+    def __init__(
+        self,
+        vae: VAE,
+        classes: int,
+        means: Float[Tensor, "components latents"],
+        factors: Float[Tensor, "components latents latents"],
+    ) -> None:
+        super().__init__()
+        assert vae.condition == classes, "attributes have no place here"
+        self.classes, self.latents = classes, vae.config.latents
+        self.decoder = copy.deepcopy(vae.decoder)
+        # Component 0 takes the noise for the latents.
+        self.register_buffer("means", torch.cat([torch.zeros_like(means[:1]), means]))
+        self.register_buffer("factors", torch.cat([torch.eye(self.latents)[None], factors]))
+
+    def forward(self, noise: Vectors, label: Labels | None = None, component: Labels | None = None) -> Images:
+        """Return pictures, about 0 to 255.
+
+        Args:
+            noise: Standard normal, shape (batch, latents).
+            label: Class numbers, where the decoder has classes.
+            component: Of the prior, from 1; 0, or None, takes the noise for the latents.
+        """
+        if component is not None:
+            noise = self.means[component] + (self.factors[component] @ noise[:, :, None])[:, :, 0]
+        pixels: Tensor = self.decoder(noise, told(label if self.classes else None, self.classes, None))
+        return pixels.float() * HALF_RANGE + HALF_RANGE
 
 
 class Discriminator(nn.Module):

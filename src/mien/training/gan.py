@@ -28,20 +28,24 @@ from mien.alignment import TEMPLATES
 from mien.data.transforms import Order
 from mien.errors import DataError, TrainingError, UsageError
 from mien.images import printable, write_whole
+from mien.losses import perceptual_distance
 from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
 from mien.networks import count_macs, count_parameters
 from mien.networks.diffaugment import DiffAugment, diff_augment
 from mien.networks.gan import (
+    HALF_RANGE,
     Discriminator,
     DiscriminatorConfig,
     FeatureDiscriminator,
     Generator,
     GeneratorConfig,
+    PriorGenerator,
     Sizes,
 )
-from mien.networks.perceptual import IMAGENET
+from mien.networks.perceptual import IMAGENET, ImageFeatures
 from mien.networks.recogniser import RECOGNISER, FaceRecogniser
 from mien.networks.tracing import onnx_bytes
+from mien.networks.vae import VAE
 from mien.reporting.pictures import contact_sheet
 from mien.training.adversarial import (
     Game,
@@ -61,9 +65,11 @@ from mien.training.reporter import Reporter
 from mien.training.run import Progress, Run, load_checkpoint
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.vae import load_vae
 
-__all__ = ["VARIANTS", "DryRun", "GANConfig", "Health", "Trained", "configured", "dry_run", "load_generator", "train"]
+__all__ = ["VARIANTS", "DryRun", "GANConfig", "Health", "Trained", "configured", "dry_run", "train"]
 
+Player = Generator | PriorGenerator
 Critic = Discriminator | FeatureDiscriminator
 Images = Float[Tensor, "batch channels side side"]
 
@@ -145,6 +151,7 @@ class GANConfig(TrainingConfig):
         ramp: Shares of the run between which the discriminator starts to heed what was asked for.
         init: A finished VAE run: its decoder becomes the generator, its fitted prior the noise.
         anchor: Weight of the reconstruction of photographs through that VAE's encoder; keeps what it covers.
+        anchor_perceptual: Within it, weight of what the ImageNet network sees, beside the absolute error of pixels.
         health: When to act on a run that goes wrong.
     """
 
@@ -186,6 +193,7 @@ class GANConfig(TrainingConfig):
     ramp: tuple[float, float] = (0.1, 0.25)
     init: Path | None = None
     anchor: float = 0.0
+    anchor_perceptual: float = 0.25
     health: Health = field(default_factory=Health)
     batch_size: int = 64
     images: int = 1_000_000
@@ -203,7 +211,16 @@ class GANConfig(TrainingConfig):
         for name in ("rate_generator", "rate_discriminator", "sigma", "ema_ramp"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"Setting '{name}' is above 0, got {getattr(self, name):g}.")
-        for name in ("gamma", "gamma_end", "identity_weight", "warmup", "ema_half_life", "adapt_images", "anchor"):
+        for name in (
+            "gamma",
+            "gamma_end",
+            "identity_weight",
+            "warmup",
+            "ema_half_life",
+            "adapt_images",
+            "anchor",
+            "anchor_perceptual",
+        ):
             if getattr(self, name) < 0:
                 raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
         if self.penalty_every < 1:
@@ -216,6 +233,8 @@ class GANConfig(TrainingConfig):
             raise UsageError(f"Setting 'beta2' lies in [0, 1), got {self.beta2:g}.")
         if self.anchor and self.init is None:
             raise UsageError("Setting 'anchor' needs 'init': a VAE run whose reconstructions are kept.")
+        if self.init is not None and self.identity:
+            raise UsageError("A generator that begins as a VAE knows no identities: leave 'init' or 'identity' out.")
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -269,7 +288,7 @@ class Trained:
         summary: Figures, as in `summary.json`.
     """
 
-    generator: nn.Module
+    generator: Player
     classes: tuple[str, ...]
     summary: Mapping[str, Any]
 
@@ -444,25 +463,6 @@ def dry_run(config: GANConfig, *, steps: int = 3) -> DryRun:
     return DryRun(sizes, macs, speed, len(material.train), material.classes)
 
 
-def load_generator(run: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the averaged generator of a run, in evaluation mode, and what its `network.json` says.
-
-    Args:
-        run: The run folder.
-
-    Raises:
-        TrainingError: There is no such run, or its weights are missing or do not fit.
-    """
-    try:
-        facts: dict[str, Any] = json.loads((run / _NET).read_text(encoding="utf-8"))
-        config, sizes = load_config(GeneratorConfig, given=facts["generator"]), Sizes(**facts["sizes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"'{run}' is no run of `mien train gan` ({error}).") from error
-    generator = Generator(config, sizes).eval()
-    load_checkpoint(run / "best.safetensors", generator=generator)
-    return generator, facts
-
-
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
@@ -594,8 +594,80 @@ def _embeddings(
 @dataclass(frozen=True, eq=False)
 class _Batch:
     real: Images
-    label: Int[Tensor, " batch"] | None
-    identity: Float[Tensor, "batch dimension"] | None
+    label: Int[Tensor, " batch"] | None = None
+    identity: Float[Tensor, "batch dimension"] | None = None
+    component: Int[Tensor, " batch"] | None = None
+
+    def told(self) -> dict[str, Tensor]:
+        """Return what a generator is told besides noise, by the name of its input."""
+        named = {"label": self.label, "identity": self.identity, "component": self.component}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """A finished VAE run that a generator begins as.
+
+    Attributes:
+        vae: The network.
+        classes: Labels that its decoder is told.
+        means: Of the fitted prior's components.
+        factors: Of them.
+        of: Label of each component, -1 for any.
+        weights: Of each.
+    """
+
+    vae: VAE
+    classes: int
+    means: Float[Tensor, "components latents"]
+    factors: Float[Tensor, "components latents latents"]
+    of: Int[np.ndarray, " components"]
+    weights: Float[np.ndarray, " components"]
+
+    def generator(self) -> PriorGenerator:
+        """Return the generator, as it begins."""
+        return PriorGenerator(self.vae, self.classes, self.means, self.factors)
+
+    def components(self, labels: Int[np.ndarray, " batch"], chance: torch.Generator) -> Int[Tensor, " batch"]:
+        """Draw a component of the prior for each label, numbered from 1."""
+        shares = np.ones((len(labels), 1)) * self.weights
+        if self.classes:
+            shares = shares * ((self.of == labels[:, None]) | (self.of == -1))
+        return torch.multinomial(torch.from_numpy(shares), 1, generator=chance)[:, 0] + 1
+
+
+def _start(folder: Path, config: GANConfig, material: _Material) -> _Start:
+    """Read the VAE run that a generator begins as.
+
+    Raises:
+        TrainingError: It is no finished run of a VAE, or draws other pictures or classes.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    vae, facts = load_vae(folder)
+    ours: tuple[object, ...] = (config.side, config.colour, config.template, list(material.classes), [])
+    theirs = (vae.config.side, vae.config.colour, facts["template"], facts["labels"], facts["attributes"])
+    for what, mine, other in zip(("side", "colour", "template", "labels", "attributes"), ours, theirs, strict=True):
+        if mine != other:
+            raise TrainingError(
+                f"The VAE of '{printable(folder)}' has {what} {other}, this training has {mine}. They must be alike: "
+                f"change the settings, or train another VAE."
+            )
+    try:
+        graph = onnx.load_model(folder / "model.onnx").graph
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        parts = np.array(card["convention"]["components"], dtype=np.float64)
+        values = {item.name.split(".")[-1]: item for item in graph.initializer}
+        # The first one is what takes noise for latents.
+        means, factors = (
+            torch.from_numpy(np.array(numpy_helper.to_array(values[name]))).float()[1:] for name in ("means", "factors")
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"'{printable(folder)}' holds no fitted prior ({error}). Finish that training first: same command."
+        ) from error
+    return _Start(vae, len(material.classes), means, factors, parts[:, 0].astype(np.int64), parts[:, 1])
 
 
 class _Meter:
@@ -652,7 +724,13 @@ class _Table:
         self.conditioning, self.probability, self.gamma, self.penalise = 1.0, 0.0, config.gamma, True
         self.sizes = _sizes(config, material)
         self.recogniser = FaceRecogniser(config.template, config.side).to(device) if config.identity else None
-        self.generator: Generator = _placed(Generator(config.generator, self.sizes), device)
+        self.start = None if config.init is None else _start(config.init, config, material)
+        built = Generator(config.generator, self.sizes) if self.start is None else self.start.generator()
+        self.generator: Player = _placed(built, device)
+        self._teacher, self._eye = None, None
+        if self.start is not None and config.anchor:
+            self._teacher = _placed(self.start.vae, device).requires_grad_(False)
+            self._eye = ImageFeatures().to(device) if config.anchor_perceptual else None
         self.discriminator: Critic = _placed(_discriminator(config, self.sizes), device)
         judge, self._heads = load_expression_net(Path(_JUDGE))
         self.judge = _placed(judge, device).requires_grad_(False)
@@ -698,6 +776,8 @@ class _Table:
                 found = self.recogniser(drawn[:some].clamp(0, 255))
             apart = 1 - (found * batch.identity[:some]).sum(1).mean()
             loss = loss + config.identity_weight * self.conditioning * apart
+        if self._teacher is not None:
+            loss = loss + config.anchor * self._anchored(self._teacher, batch)
         return loss
 
     def figures(self, ranks: Ranks) -> dict[str, float]:
@@ -713,7 +793,7 @@ class _Table:
         return {name: ranks.mean(value) for name, value in found.items()}
 
     @torch.no_grad()
-    def look(self, generator: nn.Module) -> dict[str, float]:
+    def look(self, generator: Player) -> dict[str, float]:
         """Return how samples compare with photographs of the same classes, in a recogniser's eyes; see `_LOOKED`."""
         material, chosen = self.material, self.material.reference
         real = material.pictures.images[chosen]
@@ -739,7 +819,7 @@ class _Table:
     @torch.no_grad()
     def samples(
         self,
-        generator: nn.Module,
+        generator: Player,
         labels: Int[np.ndarray, " samples"],
         like: Int[np.ndarray, " samples"],
         *,
@@ -753,16 +833,18 @@ class _Table:
             like: Pictures whose identity to take, where the generator has identities.
             seed: Of the noise.
         """
-        noise = torch.randn(len(labels), self.generator.latents, generator=torch.Generator().manual_seed(seed))
+        chance = torch.Generator().manual_seed(seed)
+        noise = torch.randn(len(labels), self.generator.latents, generator=chance)
         parts = []
         for start in range(0, len(labels), 128):
             rows = slice(start, start + 128)
             with autocast(self.device, self.config.precision):
-                drawn = generator(noise[rows].to(self.device), self._labels(labels[rows]), self._identities(like[rows]))
+                batch = self.asked(labels[rows], like[rows], chance)
+                drawn = generator(noise[rows].to(self.device), **batch)
             parts.append(drawn.clamp(0, 255).round().to(torch.uint8).cpu().numpy())
         return np.concatenate(parts)
 
-    def sheet(self, generator: nn.Module) -> UInt8[np.ndarray, "height width 3"]:
+    def sheet(self, generator: Player) -> UInt8[np.ndarray, "height width 3"]:
         """Return samples as one picture, a row a class."""
         classes = len(self.material.classes)
         labels = np.repeat(np.arange(min(classes, _MOST_ROWS)), _COLUMNS)
@@ -777,19 +859,41 @@ class _Table:
         real = torch.from_numpy(self.material.pictures.images[indices]).to(self.device, non_blocking=True).float()
         mirrored = torch.rand(len(real)) < 0.5 * self.config.flip
         real = torch.where(mirrored.to(self.device)[:, None, None, None], real.flip(3), real)
-        return _Batch(real, self._labels(self.material.labels[indices]), self._identities(indices))
+        return _Batch(real, **self.asked(self.material.labels[indices], indices, torch.default_generator))
 
-    def _labels(self, labels: Int[np.ndarray, " batch"]) -> Int[Tensor, " batch"] | None:
-        return torch.from_numpy(labels).to(self.device) if self.sizes.classes else None
+    def asked(
+        self, labels: Int[np.ndarray, " batch"], like: Int[np.ndarray, " batch"], chance: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return what to draw, by the name of the generator's input."""
+        asked: dict[str, Tensor] = {}
+        if self.sizes.classes:
+            asked["label"] = torch.from_numpy(labels)
+        if self.material.embeddings is not None:
+            asked["identity"] = torch.from_numpy(self.material.embeddings[like])
+        if self.start is not None:
+            asked["component"] = self.start.components(labels, chance)
+        return {name: value.to(self.device) for name, value in asked.items()}
 
-    def _identities(self, indices: Int[np.ndarray, " batch"]) -> Float[Tensor, "batch dimension"] | None:
-        embeddings = self.material.embeddings
-        return None if embeddings is None else torch.from_numpy(embeddings[indices]).to(self.device)
+    def _anchored(self, teacher: VAE, batch: _Batch) -> Float[Tensor, ""]:
+        """Return how far photographs are from what the generator makes of their latents."""
+        assert isinstance(self.generator, PriorGenerator)
+        with autocast(self.device, self.config.precision):
+            with torch.no_grad():
+                latents = teacher.encode(batch.real)[0]
+            back = self.generator(latents, batch.label)
+        apart = functional.l1_loss(back, batch.real) / HALF_RANGE
+        if self._eye is not None:
+            with autocast(self.device, self.config.precision):
+                seen = self._eye(back)
+                with torch.no_grad():
+                    right = self._eye(batch.real)
+            apart = apart + self.config.anchor_perceptual * perceptual_distance(seen, right).mean()
+        return apart
 
     def _drawn(self, batch: _Batch) -> Images:
         noise = torch.randn(len(batch.real), self.generator.latents).to(self.device)
         with autocast(self.device, self.config.precision):
-            drawn: Tensor = self.generator(noise, batch.label, batch.identity)
+            drawn: Tensor = self.generator(noise, **batch.told())
         return drawn
 
     def _varied(self, pixels: Images) -> Images:
@@ -828,11 +932,8 @@ class _Table:
             (self.material.pictures.images[held_out], held_out),
             (fake, reference),
         ):
-            batch = _Batch(
-                torch.from_numpy(images).to(self.device).float(),
-                self._labels(self.material.labels[indices]),
-                self._identities(indices),
-            )
+            asked = self.asked(self.material.labels[indices], indices, torch.Generator().manual_seed(0))
+            batch = _Batch(torch.from_numpy(images).to(self.device).float(), **asked)
             means.append(float(self._scores(batch.real, batch).mean()))
         self.discriminator.train()
         known, unknown, drawn = means
@@ -949,8 +1050,6 @@ def _sizes(config: GANConfig, material: _Material) -> Sizes:
 
 def _discriminator(config: GANConfig, sizes: Sizes) -> Critic:
     if config.discriminator.arch == "features":
-        from mien.networks.perceptual import ImageFeatures
-
         return FeatureDiscriminator(config.discriminator, sizes, ImageFeatures())
     return Discriminator(config.discriminator, sizes, config.generator.widths[::-1])
 
@@ -996,7 +1095,7 @@ class _Clamped(nn.Module):
         return drawn.clamp(0, 255)
 
 
-def _publish(generator: nn.Module, table: _Table, material: _Material, config: GANConfig, run: Run) -> dict[str, Any]:
+def _publish(generator: Player, table: _Table, material: _Material, config: GANConfig, run: Run) -> dict[str, Any]:
     """Write the generator as ONNX with its card: `model.onnx`, `card.json`.
 
     Returns:
@@ -1014,7 +1113,7 @@ def _publish(generator: nn.Module, table: _Table, material: _Material, config: G
     network = onnx_bytes(model, *given.values(), inputs=list(given), outputs=["images"])
     difference = _parity(model, network, given)
     losses = [RECOGNISER] if config.identity and config.identity_weight else []
-    if config.discriminator.arch == "features":
+    if config.discriminator.arch == "features" or (config.anchor and config.anchor_perceptual):
         losses.append(IMAGENET)
     summary = {
         **{name: value for name, value in looked.items() if math.isfinite(value)},
@@ -1037,6 +1136,10 @@ def _publish(generator: nn.Module, table: _Table, material: _Material, config: G
         convention["labels"] = list(material.classes)
     if sizes.identity:
         convention["identity"] = RECOGNISER
+    if table.start is not None:
+        convention["components"] = [
+            [int(label), float(weight)] for label, weight in zip(table.start.of, table.start.weights, strict=True)
+        ]
     card = {
         "role": "generator",
         "version": "1",
@@ -1054,14 +1157,9 @@ def _publish(generator: nn.Module, table: _Table, material: _Material, config: G
 
 def _example(table: _Table, material: _Material) -> dict[str, Tensor]:
     """Return four of each input, by name, in the order that generators take them."""
-    count = 4
-    noise = torch.Generator().manual_seed(0)
-    given = {"noise": torch.randn(count, table.generator.latents, generator=noise)}
-    if table.sizes.classes:
-        given["label"] = torch.arange(count) % table.sizes.classes
-    if material.embeddings is not None:
-        given["identity"] = torch.from_numpy(material.embeddings[np.resize(material.reference, count)])
-    return given
+    chance, like = torch.Generator().manual_seed(0), np.resize(material.reference, 4)
+    given = {"noise": torch.randn(len(like), table.generator.latents, generator=chance)}
+    return given | {name: value.cpu() for name, value in table.asked(material.labels[like], like, chance).items()}
 
 
 @torch.no_grad()
@@ -1095,6 +1193,7 @@ def _farewell(config: GANConfig, figures: Mapping[str, float], best: EarlyStoppi
 
 def _described(config: GANConfig, material: _Material) -> bytes:
     facts = {
+        "story": "gan",
         "generator": as_dict(config.generator),
         "sizes": dataclasses.asdict(_sizes(config, material)),
         "classes": list(material.classes),
