@@ -247,6 +247,7 @@ class Generator:
         request = request or Request()
         if n < 1:
             raise UsageError(f"The number of pictures should be 1 or more, got {n}.")
+        _ = self._session  # A network that cannot be opened is no batch's trouble.
         return self._batches(n, request, self._plan(request), start)
 
     def _batches(self, n: int, request: Request, plan: _Plan, start: int) -> Iterator[Batch]:
