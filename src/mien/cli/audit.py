@@ -56,8 +56,8 @@ def audit(
     """
     from mien import zoo
     from mien.evaluation.audit import audit_generator
+    from mien.evaluation.generation import feature_space
     from mien.evaluation.publish import save_audit
-    from mien.vision.embedder import Embedder
     from mien.vision.generator import Generator
 
     generator = Generator(model)
@@ -74,11 +74,14 @@ def audit(
         for path in given
     ]
     others = _stacked(held)
-    judge = Embedder(zoo.named(embedder or zoo.default("embedder")))
+    judge = feature_space(zoo.named(embedder or zoo.default("embedder")), str(generator.card.convention["template"]))
     with progress(count + len(train) + len(others), "faces") as advance:
-        report, samples = audit_generator(
-            generator, train, others, embedder=judge, n=count, seed=seed, progress=advance
-        )
+
+        def seen(faces: int) -> None:
+            for _ in range(faces):
+                advance()
+
+        report, samples = audit_generator(generator, train, others, judge=judge, n=count, seed=seed, progress=seen)
     save_audit(report, samples, train, out)
     if as_json is not None and str(as_json) != "-":
         as_json.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")

@@ -19,15 +19,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from mien.alignment import TEMPLATES
 from mien.errors import EvaluationError
 from mien.evaluation.records import plain
 from mien.images import digest
 from mien.metrics.intervals import Interval, wilson
-from mien.vision.finding import cut_face
 
 if TYPE_CHECKING:
-    from mien.vision.embedder import Embedder
+    from mien.evaluation.generation import FeatureSpace
     from mien.vision.generator import Generator
     from mien.zoo import Card
 
@@ -44,9 +42,9 @@ __all__ = [
     "audit_generator",
     "compare",
     "encoder_of",
-    "identity_space",
     "membership",
     "nearest",
+    "network_space",
     "pixel_space",
     "rank_sum",
     "weights_of",
@@ -59,6 +57,7 @@ SCHEMA = "mien/audit/1"
 _LEAST = 100  # faces of each kind below which no share of 1 % can be seen
 _NEIGHBOURS = 50  # whose mean distance stands for the surroundings of a face
 _COPIED = 1 / 3  # of the distance of its surroundings: below it a face is a copy, however it was changed
+_BATCH = 32
 _ROWS = 256  # of a distance matrix held at once
 _BINS = 60
 
@@ -306,7 +305,7 @@ def audit(
         samples: Drawn by the generator, at least 100.
         train: The faces it learned from, cut as it was shown them.
         holdout: Faces of the same source that it did not learn from, cut in the same way, at least 100.
-        spaces: What makes feature spaces of samples, training and held-out faces: `pixel_space`, `identity_space`.
+        spaces: What makes feature spaces of samples, training and held-out faces: `pixel_space`, `network_space`.
             The one named identity is where people are told apart.
         reconstruct: Encodes and decodes faces, where the model can.
         limits: What is let pass.
@@ -356,11 +355,11 @@ def audit_generator(
     train: Faces,
     holdout: Faces,
     *,
-    embedder: Embedder,
+    judge: FeatureSpace,
     n: int = 2000,
     seed: int = 0,
     limits: Limits | None = None,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[AuditReport, Faces]:
     """Draw samples and audit them in the spaces `identity` and `pixels`; return the report and the samples.
 
@@ -368,11 +367,11 @@ def audit_generator(
         generator: A trained VAE or GAN.
         train: The faces it learned from, RGB uint8, cut as its template.
         holdout: Faces of the same source that it did not learn from, cut in the same way.
-        embedder: Tells people apart.
+        judge: Features of faces of the generator's template in which people are told apart.
         n: Samples.
         seed: Of the samples.
         limits: What is let pass.
-        progress: Called after each face that is embedded.
+        progress: Called with the number of faces that were looked at.
 
     Raises:
         EvaluationError: There are too few faces, or they are not of the generator's size.
@@ -385,16 +384,14 @@ def audit_generator(
         samples,
         train,
         holdout,
-        spaces=[identity_space(embedder, str(generator.card.convention["template"]), progress=progress), pixel_space],
+        spaces=[network_space(judge, name="identity", progress=progress), pixel_space],
         reconstruct=reconstruct,
         limits=limits,
         seed=seed,
     )
     warnings = report.warnings
-    if embedder.card.name in generator.card.convention.get("losses", ()):
-        warnings += (
-            f"'{embedder.card.name}' stood in a loss of this model: what it says about identities is worth less.",
-        )
+    if judge.name in generator.card.convention.get("losses", ()):
+        warnings += (f"'{judge.name}' stood in a loss of this model: what it says about identities is worth less.",)
     facts = {
         "model": generator.card.id,
         "name": generator.card.name,
@@ -532,33 +529,27 @@ def pixel_space(samples: Faces, train: Faces, holdout: Faces) -> Space:
     return Space("pixels", "", views[0], _pixels(train), views[1])
 
 
-def identity_space(
-    embedder: Embedder, template: str, *, progress: Callable[[], None] | None = None
+def network_space(
+    network: FeatureSpace, *, name: str, progress: Callable[[int], None] | None = None
 ) -> Callable[[Faces, Faces, Faces], Space]:
-    """Return what makes the space in which people are told apart.
+    """Return what makes the space of a network's features.
 
     Args:
-        embedder: Tells them apart; its vectors hardly differ for a mirror image.
-        template: How the faces were cut, a name of `mien.alignment.TEMPLATES`.
-        progress: Called after each face.
+        network: What sees the faces; its features hardly differ for a mirror image.
+        name: Of the space; `identity` is where people are told apart.
+        progress: Called with the number of faces that were looked at.
     """
 
-    size, here = TEMPLATES[template]
-    other, there = TEMPLATES[str(embedder.card.convention["template"])]
-    points = np.array(there) * (embedder.side / other)
-
-    def embedded(faces: Faces) -> Vectors:
-        # Samples have no landmarks but where the template says; real faces are cut anew in the same way.
-        marks = np.array(here, np.float32) * (faces.shape[1] / size)
+    def seen(faces: Faces) -> Vectors:
         parts = []
-        for face in faces:
-            parts.append(embedder.embed(cut_face(face, marks, points=points, side=embedder.side)[None]))
+        for start in range(0, len(faces), _BATCH):
+            parts.append(network.features(faces[start : start + _BATCH]).astype(np.float32))
             if progress is not None:
-                progress()
+                progress(len(parts[-1]))
         return np.concatenate(parts)
 
     def make(samples: Faces, train: Faces, holdout: Faces) -> Space:
-        return Space("identity", embedder.model, embedded(samples)[None], embedded(train), embedded(holdout)[None])
+        return Space(name, network.model, seen(samples)[None], seen(train), seen(holdout)[None])
 
     return make
 

@@ -1,0 +1,83 @@
+"""`mien features`: what a network says about pictures, as a table to learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mien.cli.common import counted, progress
+from mien.errors import ModelError, UsageError
+from mien.images import printable
+
+
+@click.group()
+def features() -> None:
+    """Write the features of pictures as a table."""
+
+
+@features.command()
+@click.argument("data", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--model", required=True, metavar="NAME|RUN", help="A VAE: a model's name, or a run of mien train vae.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="FILE.parquet, .csv or .npz."
+)
+@click.option("--kind", default="auto", show_default=True, help="Layout of the data; see mien data inspect --help.")
+@click.option("--labels", help="What class numbers mean: fer2013, ferplus, affectnet8, rafdb, ...")
+@click.option("--keep-without-face", is_flag=True, help="Take the middle of a picture in which no face is found.")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Where cut faces are kept.")
+def vae(
+    data: Path, model: str, out: Path, kind: str, labels: str | None, keep_without_face: bool, cache: Path | None
+) -> None:
+    """Write the latent means that a VAE gives to the faces of DIR, with file, label, subject and split.
+
+    The means are no sample: the same picture has the same features every time.
+    """
+    import numpy as np
+
+    from mien.data.crops import cut_crops
+    from mien.data.samples import read_samples
+    from mien.evaluation.features import FeatureTable, check_format, save_features
+    from mien.vision.generator import Generator
+
+    check_format(out)
+    generator = Generator(model)
+    if not generator.has_encoder:
+        raise ModelError(f"'{generator.card.name}' has no encoder, so it has no features. Name a VAE.")
+    convention = generator.card.convention
+    samples = read_samples(data, kind=kind, labels=labels)
+    with progress(len(samples)) as advance:
+        crops = cut_crops(
+            samples,
+            template=str(convention["template"]),
+            side=generator.side,
+            colour=convention["order"] != "GRAY",
+            frame=generator.side,
+            canvas=generator.side,
+            cache=cache,
+            progress=advance,
+        )
+    kept = np.flatnonzero(crops.readable & (crops.found | keep_without_face))
+    if not len(kept):
+        raise UsageError(
+            f"No face was found in the {len(samples)} pictures of '{printable(data)}'. Try --keep-without-face."
+        )
+    faces = crops.canvas[kept]
+    faces = faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
+    some = samples.take(kept)
+    target = next(iter(some.targets.values()), None)
+    told = [] if target is None else [target.classes[k] if k >= 0 else "" for k in target.labels]
+    blank = ("",) * len(kept)
+    table = FeatureTable(
+        features=generator.encode(faces),
+        files=some.names,
+        labels=tuple(told) or blank,
+        subjects=blank if some.subjects is None else tuple(map(str, some.subjects)),
+        splits=tuple(map(str, some.splits)),
+    )
+    save_features(table, out)
+    left = len(samples) - len(kept)
+    click.echo(
+        f"{printable(out)}: {counted(len(kept), 'picture')}, {table.features.shape[1]} latent means each"
+        + (f"; {left} without a face or unreadable are left out" if left else "")
+    )
