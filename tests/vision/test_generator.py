@@ -206,7 +206,13 @@ def test_a_way_between_a_gans_noises_stays_on_the_sphere(gan):
     assert latents[1, :2] == pytest.approx([2**0.5] * 2, abs=0.05)
 
 
-@pytest.mark.parametrize("kind", ["vae", "gan"])
+@pytest.fixture
+def started(tmp_path):
+    """A GAN that began as a VAE's decoder: it draws from the prior and tells no latents."""
+    return save_generator(tmp_path / "started", labels=LABELS, components=((0, 0.5), (1, 0.5)), means=MEANS[:2])
+
+
+@pytest.mark.parametrize("kind", ["vae", "gan", "started"])
 def test_a_way_between_seeds_begins_and_ends_at_their_pictures(kind, request):
     generator = Generator(request.getfixturevalue(kind))
     images = generator.between(3, 4, 4, expression="happiness")

@@ -304,10 +304,10 @@ class Generator:
         if expression is None and self.labels:
             request = Request(seed=a, truncation=truncation) if isinstance(a, int) else None
             expression = self._first_label(request) if request else self.labels[0]
-        ends = [self._end(end, expression, truncation) for end in (a, b)]
+        (start, part), (end, other) = (self._end(end, expression, truncation) for end in (a, b))
         t = np.linspace(0, 1, steps)[:, None]
-        ways = (_straight if self.is_vae else _along_sphere)(ends[0], ends[1], t)
-        return self.decode(ways, expression=expression)
+        way = (_straight if self.is_vae else _along_sphere)(start, end, t)
+        return _rounded(self._decoded(way, expression, component=part or other))
 
     # Faces in ---------------------------------------------------------------------------------------------------------
 
@@ -543,6 +543,7 @@ class Generator:
         expression: str | Sequence[str] | None = None,
         attributes: Collection[str] = (),
         identity: Embedding | Float[np.ndarray, " dimension"] | None = None,
+        component: int = 0,
     ) -> Float32[np.ndarray, "n side side 3"]:
         given = np.asarray(latents, dtype=np.float32)
         if given.ndim != 2 or given.shape[1] != self.latents or not np.isfinite(given).all():
@@ -560,7 +561,7 @@ class Generator:
         parts = [np.empty((0, self.side, self.side, 3), np.float32)]
         for start in range(0, len(given), _BATCH):
             some = given[start : start + _BATCH]
-            feed = _Feed(some, np.zeros(len(some), np.int64), None if label is None else label[start : start + _BATCH])
+            feed = _Feed(some, np.full(len(some), component), None if label is None else label[start : start + _BATCH])
             parts.append(self._run(self._with_conditions(feed, row, who), "images"))
         return np.concatenate(parts)
 
@@ -603,16 +604,17 @@ class Generator:
 
     # Latents ----------------------------------------------------------------------------------------------------------
 
-    def _end(self, end: Any, expression: str | None, truncation: float) -> Float32[np.ndarray, " latents"]:
-        """Return the latents that a walk begins or ends at."""
+    def _end(self, end: Any, expression: str | None, truncation: float) -> tuple[Float32[np.ndarray, " latents"], int]:
+        """Return the latents that a walk begins or ends at; a GAN with a prior walks through the noise of one part."""
         if isinstance(end, int):
             request = Request(expression, seed=end, truncation=truncation)
             feed = self._drawn(self._plan(request), request, np.arange(_BATCH))
-            latents = self._run(feed, "latents") if feed.component.any() else feed.noise
-            return np.asarray(latents[0])
+            if self.is_vae:
+                return np.asarray(self._run(feed, "latents")[0]), 0
+            return np.asarray(feed.noise[0]), int(feed.component[0])
         if isinstance(end, np.ndarray) and end.ndim == 1:
-            return end.astype(np.float32)
-        return np.asarray(self.encode([end])[0])
+            return end.astype(np.float32), 0
+        return np.asarray(self.encode([end])[0]), 0
 
     def _first_label(self, request: Request) -> str:
         feed = self._drawn(self._plan(request), request, np.arange(1))
@@ -680,9 +682,11 @@ class Generator:
         return np.asarray(self._embedded(cut.crop[None], self._judge_of_identity)[0])
 
     def _embedded(self, faces: Faces, embedder: Embedder) -> Float32[np.ndarray, "n dimension"]:
-        """Embed faces of ours, whose landmarks are where the template says."""
-        points = self._points.astype(np.float32)
-        return embedder.embed(np.stack([embedder.crop(face, points) for face in faces]))
+        """Embed faces of ours, whose landmarks are where the template says; an embedder may want to see more."""
+        room = self.side // 4
+        points = (self._points + room).astype(np.float32)
+        framed = [cv2.copyMakeBorder(face, room, room, room, room, cv2.BORDER_REPLICATE) for face in faces]
+        return embedder.embed(np.stack([embedder.crop(np.asarray(face, np.uint8), points) for face in framed]))
 
     def _pasted(self, cut: Cut, change: Float32[np.ndarray, "side side 3"]) -> Image:
         """Lay a change of the aligned face into its photograph; it fades towards the border of the face."""
