@@ -50,7 +50,7 @@ def main() -> None:
     # Results name models, not the places where they lie on this machine.
     names = [f"{number}-{card.name}" if len(cards) > 1 else card.name for number, card in enumerate(cards)]
     readers = {name: ExpressionReader(card, threads=1) for name, card in zip(names, cards, strict=True)}
-    peer = mini_xception.MiniXception(mini_xception.pull(options.cache))
+    peer = mini_xception.MiniXception()
     with tempfile.TemporaryDirectory() as folder:
         small, quantised = int8(Path(options.models[0]), Path(folder))
         shown = readers | ({"int8": small} if small else {})
@@ -253,11 +253,11 @@ def speed(
     points = np.array([[95, 100], [145, 100], [120, 128], [100, 155], [140, 155]], np.float32)
     detection = Detection(Box(60, 50, 180, 190), points, 0.9)
     crop = reader.crop(image, detection)[None]
-    shown = {"x": peer.feed([image])}
+    whole = np.zeros((1, peer.reader.side, peer.reader.side, 3), np.uint8)
     jobs: dict[str, Callable[[], Any]] = {
         "network": run_alone(reader, crop),
         "face_from_picture": lambda: reader.read(image, [detection]),
-        "mini_xception": lambda: peer.session.run(None, shown),
+        "mini_xception": run_alone(peer.reader, whole),
     }
     if small is not None:
         jobs["int8_network"] = run_alone(small, crop)

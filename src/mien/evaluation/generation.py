@@ -58,7 +58,7 @@ __all__ = [
 Images = UInt8[np.ndarray, "faces side side 3"]
 
 SCHEMA = "mien/evaluation-generation/1"
-JUDGES = ("dlib-resnet29", "expression-resnet27", "mobilenetv2-imagenet")
+JUDGES = ("dlib-resnet29", "expression-resnet27", "mini-xception", "mobilenetv2-imagenet")
 """Networks of the zoo whose features are compared unless others are named."""
 
 YARDSTICKS = {
@@ -490,7 +490,7 @@ def _before_the_last_layer(
     def features(images: Images) -> Float[np.ndarray, "faces dimension"]:
         crops = _resized(images, side) if wanted is None else _recut(images, template, str(wanted), side)
         parts = [session.run([before], {name: feed(batch)})[0] for batch in _batches(crops)]
-        return np.concatenate([part.reshape(len(part), -1) for part in parts])
+        return np.concatenate([part.mean(axis=(2, 3)) if part.ndim == 4 else part for part in parts])
 
     return features
 

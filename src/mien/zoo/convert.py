@@ -334,10 +334,17 @@ def _blazeface(data: bytes) -> bytes:
     return blazeface(data)
 
 
+def _mini_xception(data: bytes) -> bytes:
+    from mien.zoo.xception import mini_xception
+
+    return mini_xception(data)
+
+
 CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
     "dynamic-size": dynamic_size,
     "dlib-resnet": dlib_resnet,
     "dlib-resnet-fp16": lambda data: dlib_resnet(data, half=True),
     "blazeface": _blazeface,
     "mobilenet": mobilenet,
+    "mini-xception": _mini_xception,
 }
