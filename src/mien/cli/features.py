@@ -33,8 +33,10 @@ def vae(
 
     The means are no sample: the same picture has the same features every time.
     """
+    import cv2
     import numpy as np
 
+    from mien.alignment import TEMPLATES
     from mien.data.crops import cut_crops
     from mien.data.samples import read_samples
     from mien.evaluation.features import FeatureTable, check_format, save_features
@@ -45,15 +47,17 @@ def vae(
     if not generator.has_encoder:
         raise ModelError(f"'{generator.card.name}' has no encoder, so it has no features. Name a VAE.")
     convention = generator.card.convention
+    # Cut as `mien train vae` does: smaller faces are made of those of the template's own size.
+    size = max(generator.side, TEMPLATES[convention["template"]][0])
     samples = read_samples(data, kind=kind, labels=labels)
     with progress(len(samples)) as advance:
         crops = cut_crops(
             samples,
             template=str(convention["template"]),
-            side=generator.side,
+            side=size,
             colour=convention["order"] != "GRAY",
-            frame=generator.side,
-            canvas=generator.side,
+            frame=size,
+            canvas=size,
             cache=cache,
             progress=advance,
         )
@@ -64,6 +68,8 @@ def vae(
         )
     faces = crops.canvas[kept]
     faces = faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
+    if size != generator.side:
+        faces = np.stack([cv2.resize(face, (generator.side,) * 2, interpolation=cv2.INTER_AREA) for face in faces])
     some = samples.take(kept)
     target = next(iter(some.targets.values()), None)
     told = [] if target is None else [target.classes[k] if k >= 0 else "" for k in target.labels]
