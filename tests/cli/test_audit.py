@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import fields
 from types import SimpleNamespace
 
 import cv2
@@ -14,6 +15,8 @@ from mien import zoo
 from mien.alignment import TEMPLATES
 from mien.cli.audit import audit, publish
 from mien.errors import EvaluationError, UsageError
+from mien.evaluation.generation import SCHEMA as GENERATION
+from mien.evaluation.generation import Distances
 from mien.types import Box
 from mien.vision.detector import Detection
 from mien.vision.generator import Generator
@@ -62,6 +65,18 @@ def audited(run, data, *options):
     )
 
 
+def measured(path, model):
+    """Write what `mien evaluate generation` would: every distance is 0.25, and 0.05 of real faces."""
+    kinds = {"generated": 0.25, "real": 0.05}
+    distances = {k: {f.name: {"mean": mean} for f in fields(Distances)} for k, mean in kinds.items()}
+    found = {"share": 0.9, "interval": [0.8, 0.95]}
+    record = {"schema": GENERATION, "model": model, "n": 100, "reference": "toy", "split": "test", "seeds": 3}
+    record |= {"spaces": {"dlib-resnet29": {"judges": True, **distances}}, "asked_is_seen": None}
+    record |= {"face_found": found, "real_face_found": found, "sharpness": {"mean": 0.8}}
+    path.write_text(json.dumps(record))
+    return path
+
+
 def test_a_generator_that_draws_anew_passes_and_is_published(tmp_path, data):
     run = save_generator(tmp_path / "honest", encoder=True)
 
@@ -79,7 +94,9 @@ def test_a_generator_that_draws_anew_passes_and_is_published(tmp_path, data):
         assert (run / "audit" / name).read_bytes().startswith(b"\x89PNG")
     assert (run / "audit" / ".gitignore").read_text() == "closest.png\n"
 
-    told = invoke(publish, run, "-o", tmp_path / "out", "--name", "toy-vae")
+    figures = measured(tmp_path / "figures.json", zoo.named(run).id)
+
+    told = invoke(publish, run, "-o", tmp_path / "out", "--name", "toy-vae", "--figures", figures)
 
     out = tmp_path / "out"
     assert {file.name for file in out.iterdir()} == {
@@ -89,6 +106,7 @@ def test_a_generator_that_draws_anew_passes_and_is_published(tmp_path, data):
     card = (out / "toy-vae.md").read_text()
     assert "150 samples beside 221 training faces and 120 faces that were held out" in card
     assert f"{100 * record['spaces']['pixels']['authentic']:.1f} %" in card
+    assert "| dlib-resnet29 | 0.25 (0.05) |" in card and "the detector finds a face: 90.0 % [80.0, 95.0], of" in card
     np.testing.assert_array_equal(Generator(out / "toy-vae.onnx").generate(3), Generator(run).generate(3))
     again = Generator(out / "toy-vae.onnx")
     assert again.encode(again.generate(2)).shape == (2, 40)

@@ -290,8 +290,8 @@ def save_features(table: FeatureTable, path: Path) -> None:
     out = io.BytesIO()
     match path.suffix.lower():
         case ".npz":
-            texts = {name: np.array(values, dtype=np.str_) for name, values in known.items()}
-            np.savez_compressed(out, features=table.features, **texts)
+            names, label, subject, split = (np.array(values, dtype=np.str_) for values in known.values())
+            np.savez_compressed(out, features=table.features, path=names, label=label, subject=subject, split=split)
         case ".csv":
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")

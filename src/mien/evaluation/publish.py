@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from mien import zoo
 from mien.errors import EvaluationError, UsageError
 from mien.evaluation.audit import SCHEMA, AuditReport, encoder_of, weights_of
+from mien.evaluation.generation import SCHEMA as GENERATION
 from mien.evaluation.plots import plot_audit
 from mien.images import encode_image, printable, write_whole
 from mien.reporting.pictures import contact_sheet
@@ -31,6 +32,14 @@ Faces = UInt8[np.ndarray, "faces side side 3"]
 
 AUDIT = "audit.json"
 _ROWS, _COLUMNS = 8, 8
+_COLUMNS_OF_SPACE = {
+    "frechet": "Frechet distance",
+    "kernel": "kernel distance",
+    "precision": "precision",
+    "recall": "recall",
+    "coverage": "coverage",
+    "spread": "spread within classes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +211,11 @@ def _card(name: str, generator: Generator, record: Mapping[str, Any], measured: 
     if card.metrics:
         lines += ["", "## Measured in training", "", *(f"- {path}: {value}" for path, value in _numbers(card.metrics))]
     for figures in measured:
-        lines += ["", f"## Measured: {figures.get('schema', 'figures')}", ""]
-        lines += [f"- {path}: {value}" for path, value in _numbers(figures)]
+        if figures.get("schema") == GENERATION:
+            lines += ["", "## Measured", "", *_generation_lines(figures)]
+        else:
+            lines += ["", f"## Measured: {figures.get('schema', 'figures')}", ""]
+            lines += [f"- {path}: {value}" for path, value in _numbers(figures)]
     return "\n".join(lines) + "\n"
 
 
@@ -239,6 +251,35 @@ def _audit_lines(record: Mapping[str, Any]) -> Iterator[str]:
     for warning in record["warnings"]:
         yield ""
         yield warning
+
+
+def _generation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Say what `mien evaluate generation` measured: a row a space, each figure beside that of real faces."""
+    yield (
+        f"{figures['n']:,} samples against as many real faces of {figures['reference']}, split {figures['split']}, "
+        f"mean of {figures['seeds']} seeds; in brackets other real faces, which is as good as it gets."
+    )
+    yield ""
+    yield "| features | " + " | ".join(_COLUMNS_OF_SPACE.values()) + " |"
+    yield "| --- " * (len(_COLUMNS_OF_SPACE) + 1) + "|"
+    for name, space in figures["spaces"].items():
+        generated, real = space["generated"], space["real"]
+        cells = [f"{generated[key]['mean']:.3g} ({real[key]['mean']:.3g})" for key in _COLUMNS_OF_SPACE]
+        yield f"| {name}{'' if space['judges'] else ', stood in a loss'} | {' | '.join(cells)} |"
+    yield ""
+    for key, beside, words in (
+        ("asked_is_seen", "real_is_seen", "the expression asked for is the one that an independent network sees"),
+        ("face_found", "real_face_found", "the detector finds a face"),
+    ):
+        if figures.get(key):
+            told = f"{_percent(figures[key]['share'])} [{_range(figures[key]['interval'])}]"
+            other = f", of real faces {_percent(figures[beside]['share'])}" if figures.get(beside) else ""
+            yield f"- {words}: {told}{other}"
+    yield f"- sharpness over that of real faces: {figures['sharpness']['mean']:.2f}"
+
+
+def _range(interval: Sequence[float]) -> str:
+    return f"{100 * interval[0]:.1f}, {100 * interval[1]:.1f}"
 
 
 def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
