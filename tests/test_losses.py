@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mien.losses import distillation, focal, logit_adjusted, soft_cross_entropy
+from mien.losses import (
+    distillation,
+    focal,
+    free_bits,
+    gaussian_kl,
+    gaussian_log_likelihood,
+    logit_adjusted,
+    optimal_sigma,
+    perceptual_distance,
+    soft_cross_entropy,
+)
 
 
 @pytest.fixture
@@ -82,3 +92,45 @@ def test_distillation_agrees_with_pytorch(logits):
     teacher = logits.detach().roll(1, 0)
     expected = functional.kl_div((logits / 2).log_softmax(1), (teacher / 2).softmax(1), reduction="none").sum(1) * 4
     torch.testing.assert_close(distillation(logits, teacher, temperature=2.0), expected)
+
+
+# Variational autoencoders ---------------------------------------------------------------------------------------------
+
+
+def test_gaussian_kl_is_that_of_pytorch():
+    mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
+    ours = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = torch.distributions.kl_divergence(ours, torch.distributions.Normal(0.0, 1.0))
+    torch.testing.assert_close(gaussian_kl(mean, log_variance), expected)
+
+
+def test_free_bits_take_the_gradient_from_latents_that_say_little():
+    divergence = torch.tensor([[0.02, 3.0], [0.04, 1.0]], requires_grad=True)
+    free = free_bits(divergence, 0.1)
+    free.backward()
+    assert float(free) == pytest.approx(0.1 + 2.0)
+    assert divergence.grad.tolist() == [[0.0, 0.5], [0.0, 0.5]]
+    assert float(free_bits(divergence, 0.0)) == pytest.approx(0.03 + 2.0)
+
+
+def test_no_other_sigma_makes_the_errors_likelier():
+    squares = torch.tensor([3.0, 5.0, 10.0])
+    best = optimal_sigma(squares, 50)
+    highest = gaussian_log_likelihood(squares, 50, best).mean()
+    for factor in (0.9, 1.1):
+        assert gaussian_log_likelihood(squares, 50, factor * best).mean() < highest
+    assert float(optimal_sigma(torch.zeros(2), 50)) == pytest.approx(math.exp(-6))
+
+
+def test_gaussian_log_likelihood_is_that_of_pytorch():
+    errors = torch.randn(4, 7)
+    expected = torch.distributions.Normal(0.0, 0.5).log_prob(errors).sum(1)
+    torch.testing.assert_close(gaussian_log_likelihood(errors.square().sum(1), 7, 0.5), expected)
+
+
+def test_a_perceptual_distance_looks_at_directions_not_at_lengths():
+    maps = torch.rand(2, 3, 4, 4) + 0.1
+    assert float(perceptual_distance([maps], [7 * maps]).abs().max()) < 1e-5
+    across = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
+    across[0][0, 0], across[1][0, 1] = 2.0, 5.0
+    assert float(perceptual_distance([across[0]], [across[1]])) == pytest.approx(2.0)

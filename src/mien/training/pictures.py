@@ -114,7 +114,8 @@ def read_pictures(
 
     Splits that a data set has are kept. Of one that has none, a tenth of the subjects (of the pictures where those are
     not known) is test and a twentieth valid; where only valid is missing, it comes out of train. Who is held out
-    follows from names or pixels alone: the same in every training, whatever its seed and whatever is learned beside.
+    follows from the names of subjects or pictures alone: the same in every training, whatever its seed and the size of
+    its pictures, and whatever is learned beside.
 
     Left out are: pictures that cannot be read, those without a face, those that raters took for no face (FER+), and
     training pictures that stand in another split too.
@@ -165,7 +166,7 @@ def read_pictures(
         images = _channels_first(crops.canvas, chosen, side)
         digests = _digests(images)
         kept = samples.take(chosen)
-        own = _splits(kept, digests)
+        own = _splits(kept)
         leaking = kept.leaks & (own == "train")
         if leaking.any():
             notes.append(f"{int(leaking.sum()):,} training pictures stand in another split too; they are left out.")
@@ -316,8 +317,8 @@ def _digests(images: UInt8[np.ndarray, "pictures channels side side"]) -> Shaped
     return np.array([hashlib.blake2b(image.data, digest_size=16).hexdigest() for image in images], dtype="<U32")
 
 
-def _splits(samples: Samples, digests: Shaped[np.ndarray, " pictures"]) -> Shaped[np.ndarray, " pictures"]:
-    """Return the split of each picture; what the data set leaves open is held out by a hash of subject or pixels."""
+def _splits(samples: Samples) -> Shaped[np.ndarray, " pictures"]:
+    """Return the split of each picture; what the data set leaves open is held out by a hash of subject or name."""
     splits = samples.splits.astype("<U5")
     given = set(splits.tolist()) - {""}
     splits[splits == ""] = "train"
@@ -326,7 +327,7 @@ def _splits(samples: Samples, digests: Shaped[np.ndarray, " pictures"]) -> Shape
         return splits
     subjects = samples.subjects if samples.subjects is not None else np.full(len(samples), "")
     train = np.flatnonzero(splits == "train")
-    keys = [str(subjects[i]) or str(digests[i]) for i in train]
+    keys = [str(subjects[i]) or samples.names[i] for i in train]
     # Hashed, for neighbours by name are alike.
     order = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest())
     held: dict[str, str] = {}

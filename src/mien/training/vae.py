@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -474,7 +473,8 @@ class _Health:
     def __init__(self) -> None:
         self.free = 0.0
         self.skipped = 0
-        self._norms: list[float] = []
+        self._norms = torch.zeros(_NORMS)
+        self._seen = 0
 
     def spike(self, model: nn.Module, factor: float) -> bool:
         """Note the length of the gradient; return whether it is many times the usual one, and finite.
@@ -485,9 +485,10 @@ class _Health:
         norm = float(nn.utils.get_total_norm(gradients, foreach=True))
         if not math.isfinite(norm):
             return False  # the guard's business
-        usual = statistics.median(self._norms) if len(self._norms) > _NORMS // 2 else math.inf
+        usual = float(self._norms[: self._seen].median()) if self._seen > _NORMS // 2 else math.inf
         # Spikes are remembered too: where long gradients become usual, they are taken.
-        self._norms = [*self._norms[-(_NORMS - 1) :], norm]
+        self._norms[self._seen % _NORMS] = norm
+        self._seen += 1
         if norm <= factor * usual:
             return False
         self.skipped += 1
@@ -502,11 +503,12 @@ class _Health:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
-        return {"free": self.free, "skipped": self.skipped, "norms": list(self._norms)}
+        return {"free": self.free, "skipped": self.skipped, "norms": self._norms, "seen": self._seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave."""
-        self.free, self.skipped, self._norms = float(state["free"]), int(state["skipped"]), list(state["norms"])
+        self.free, self.skipped, self._seen = float(state["free"]), int(state["skipped"]), int(state["seen"])
+        self._norms = state["norms"].clone()
 
 
 @dataclass(eq=False)

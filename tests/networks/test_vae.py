@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from mien.errors import UsageError
+from mien.networks import VAE, VAENetConfig
+from mien.networks.vae import told
+
+SMALL = VAENetConfig(side=16, latents=6, widths=(8, 16), last_width=8)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_pictures_go_there_and_back_in_their_own_shape(colour):
+    torch.manual_seed(0)
+    model = VAE(VAENetConfig(side=16, colour=colour, latents=6, widths=(8, 16)), condition=0)
+    images = torch.rand(3, 3 if colour else 1, 16, 16) * 255
+    mean, log_variance = model(images)
+    assert mean.shape == log_variance.shape == (3, 6)
+    assert model.decode(mean).shape == images.shape
+
+
+def test_a_fresh_posterior_is_near_the_prior():
+    torch.manual_seed(0)
+    mean, log_variance = VAE(SMALL).encode(torch.rand(20, 3, 16, 16) * 255)
+    assert mean.abs().max() < 1 and log_variance.abs().max() < 1
+
+
+def test_posterior_and_pixels_are_float32_under_autocast():
+    model = VAE(SMALL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mean, log_variance = model.encode(torch.rand(2, 3, 16, 16) * 255)
+        images = model.decode(mean)
+    assert mean.dtype == log_variance.dtype == images.dtype == torch.float32
+
+
+def test_the_decoder_heeds_what_it_is_told_and_the_encoder_is_told_nothing():
+    torch.manual_seed(0)
+    model = VAE(SMALL, condition=3)
+    z = torch.randn(1, 6).expand(3, -1)
+    images = model.decode(z, told(torch.arange(3), 3, None))
+    assert (images[0] - images[1]).abs().max() > 0.1
+    assert all("film" not in name for name, _ in model.encoder.named_parameters())
+
+
+def test_labels_and_attributes_are_told_side_by_side():
+    attributes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert told(torch.tensor([2, 0]), 3, attributes).tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+    assert told(None, 0, attributes).tolist() == attributes.tolist()
+    assert told(None, 0, None) is None
+
+
+def test_a_side_that_cannot_be_halved_so_often_is_refused():
+    with pytest.raises(UsageError, match="multiple of 16 px, got 40"):
+        VAENetConfig(side=40, widths=(8, 8, 8, 8))
