@@ -78,7 +78,8 @@ def diff_augment(pixels: Images, how: DiffAugment, probability: float) -> Images
             shifts = (draws[:, 3:5] * (2 * reach + 1)).long().clamp_max(2 * reach) - reach
             x = _moved(x, shifts * chosen[:, 3:4])
         if how.cutout:
-            x = x + (x.detach().mean((1, 2, 3), keepdim=True) - x) * _square(draws, chosen[:, 4], how.cutout, side)
+            square = _square(draws, chosen[:, 4], how.cutout, side)
+            x = torch.where(square, x.detach().mean((1, 2, 3), keepdim=True), x)
         return x
 
 
@@ -100,11 +101,11 @@ def _moved(x: Images, shifts: Int[Tensor, "batch 2"]) -> Images:
 
 def _square(
     draws: Float[Tensor, "batch 7"], chosen: Bool[Tensor, " batch"], share: float, side: int
-) -> Float[Tensor, "batch 1 side side"]:
+) -> Bool[Tensor, "batch 1 side side"]:
     # A corner may lie outside: the border is hidden as often as the middle.
     size = max(round(share * side), 1)
-    corner = (draws[:, 5:7] * (side + size)).long() - size
+    corner = (draws[:, 5:7] * (side + size - 1)).long() - size + 1
     place = torch.arange(side, device=draws.device)
     inside = (place >= corner[:, :, None]) & (place < (corner + size)[:, :, None])
     square = inside[:, 0, :, None] & inside[:, 1, None, :] & chosen[:, None, None]
-    return square[:, None].float()
+    return square[:, None]

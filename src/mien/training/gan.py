@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -754,9 +755,9 @@ class _Table:
                 if exact:
                     steep = steep + exact_penalty(scores, pixels)
                 else:
-                    steep = steep + approximate_penalty(
-                        lambda x: self._scores(x, batch), scores, pixels, sigma=config.sigma
-                    )
+                    # The rounding of bfloat16 is as large as the step's effect, and would be taken for steepness.
+                    score = partial(self._scores, batch=batch, precision="fp32")
+                    steep = steep + approximate_penalty(score, score(pixels), pixels, sigma=config.sigma)
             self.meter.penalty += torch.stack([steep.new_ones(()), steep.detach()])
             loss = loss + config.penalty_every * self.gamma / 2 * steep
         return loss
@@ -899,8 +900,10 @@ class _Table:
     def _varied(self, pixels: Images) -> Images:
         return diff_augment(pixels, self.config.augment, self.probability)
 
-    def _scores(self, pixels: Images, batch: _Batch) -> Float[Tensor, "batch scales"]:
-        with autocast(self.device, self.config.precision):
+    def _scores(
+        self, pixels: Images, batch: _Batch, precision: Literal["fp32", "bf16"] | None = None
+    ) -> Float[Tensor, "batch scales"]:
+        with autocast(self.device, precision or self.config.precision):
             scores: Tensor = self.discriminator(pixels, batch.label, batch.identity, conditioning=self.conditioning)
         return scores
 

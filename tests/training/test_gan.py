@@ -1,0 +1,491 @@
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mien import zoo
+from mien.drawing import draw_face
+from mien.errors import DataError, TrainingError, UsageError
+from mien.images import save_image
+from mien.networks import ExpressionNetConfig, VAENetConfig, expression_net
+from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
+from mien.training import gan as story
+from mien.training import vae as vae_story
+from mien.training.gan import GANConfig, Health, configured, dry_run, train
+from mien.training.guard import Guard
+from mien.training.ranks import Ranks
+from mien.training.run import read_log
+from mien.training.stopping import Interrupted
+from mien.vision.generator import Generator
+
+CLASSES = ("neutral", "happiness", "surprise")
+BATCH = 8
+SMALL = GeneratorConfig(latents=8, widths=(12, 8, 6))
+
+
+class Blind:
+    """Finds no face: every drawn picture is taken as a whole."""
+
+    def detect(self, image):
+        return []
+
+
+def look_away(patch):
+    """Judge samples by a small network of random weights, and find no faces."""
+    patch.setattr("mien.data.crops._run_time_detector", Blind)
+    torch.manual_seed(5)
+    judge = expression_net(ExpressionNetConfig(stem=4, widths=(4, 8), blocks=(1, 1)), {"expression": 3}).eval()
+    patch.setattr(story, "load_expression_net", lambda _: (judge, {"expression": CLASSES}))
+
+
+@pytest.fixture(autouse=True)
+def small_and_blind(monkeypatch):
+    look_away(monkeypatch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums are the same to the last bit only with as many threads
+    yield
+    torch.set_num_threads(threads)
+
+
+def draw(folder, subjects, classes=CLASSES):
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for subject in subjects:
+            image = draw_face(subject, side=96, expression=name).image
+            save_image(folder / name / f"{subject}.png", cv2.resize(image[14:82, 14:82], (48, 48)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    draw(folder / "train", range(12))
+    draw(folder / "valid", range(12, 16))
+    return folder
+
+
+@pytest.fixture
+def config(data, tmp_path):
+    return GANConfig(
+        data=(data,), out=tmp_path / "run", cache=data.parent / "crops", side=16, keep_without_face=True,
+        images=8 * BATCH, batch_size=BATCH, report_every=4 * BATCH, generator=SMALL, ema_half_life=40,
+        health=Health(pictures=18), device="cpu",
+    )  # fmt: skip
+
+
+def figures(out):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_log(out)]
+
+
+def same(left, right):
+    mine, other = load_file(left), load_file(right)
+    return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+# Learning -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run that was given time to learn."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        look_away(patch)
+        config = GANConfig(
+            data=(data,), out=tmp_path_factory.mktemp("finished") / "run", cache=data.parent / "crops", side=16,
+            keep_without_face=True, images=200 * BATCH, batch_size=BATCH, report_every=50 * BATCH, generator=SMALL,
+            ema_half_life=100, rate_generator=2e-3, rate_discriminator=2e-3, health=Health(pictures=36), device="cpu",
+        )  # fmt: skip
+        trained = train(config)
+    torch.set_num_threads(threads)
+    return trained, config
+
+
+def test_the_distance_to_photographs_falls(finished):
+    trained, config = finished
+    log = read_log(config.out)
+    assert [row["images"] for row in log] == [50 * BATCH, 100 * BATCH, 150 * BATCH, 200 * BATCH]
+    assert trained.summary["distance"] < 0.7 * log[0]["distance"]
+    assert json.loads((config.out / "summary.json").read_text())["distance"] == trained.summary["distance"]
+
+
+def test_every_report_has_a_sheet_of_samples_and_the_figures_to_judge_them_by(finished):
+    _, config = finished
+    assert len(list((config.out / "pictures").glob("samples-*.png"))) == 4
+    wanted = {"gap", "accuracy", "penalty", "gradient_generator", "gradient_discriminator", "spread", "distance",
+              "sharpness", "seen", "learned_by_heart", "probability", "gamma"}  # fmt: skip
+    assert all(wanted <= row.keys() and None not in row.values() for row in read_log(config.out))
+
+
+def test_run_time_draws_what_the_trained_generator_draws(finished):
+    trained, config = finished
+    session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
+    noise = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    label = np.array([0, 2, 1])
+
+    (images,) = session.run(["images"], {"noise": noise, "label": label})
+
+    with torch.no_grad():
+        wanted = trained.generator.cpu()(torch.from_numpy(noise), torch.from_numpy(label)).clamp(0, 255)
+    np.testing.assert_allclose(images, wanted.numpy(), atol=0.05)
+    card = zoo.named(config.out)
+    assert card.role == "generator" and card.convention["labels"] == list(CLASSES) == list(trained.classes)
+    assert card.convention["kind"] == "gan" and "components" not in card.convention
+    faces = Generator(card).generate(5, expression="surprise")
+    assert faces.shape == (5, 16, 16, 3)
+
+
+def test_a_finished_run_is_not_trained_further(finished):
+    trained, config = finished
+    again = train(config)
+    assert again.summary == trained.summary and len(read_log(config.out)) == 4
+
+
+SWITCHES = {
+    "hinge": configured("hinge", given={"data": ["x"], "out": "x"}),
+    "dcgan": configured("dcgan", given={"data": ["x"], "out": "x"}),
+    "approximate, now and then": {"penalty": "approximate", "penalty_every": 2},
+    "exact, now and then": {"penalty_every": 2, "accumulate": 2},
+    "basis, modulated": {"generator": replace(SMALL, base="basis", modulate=True, blocks=2)},
+    "nonsaturating": {"game": "nonsaturating", "discriminator": DiscriminatorConfig(minibatch_std=True)},
+    "no classes": {"conditional": False},
+    "colour": {"colour": True, "flip": False, "balance": 0.0},
+}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_switch_trains_to_a_generator(switch, precision, config):
+    changed = SWITCHES[switch]
+    if isinstance(changed, GANConfig):
+        names = ("game", "penalty", "generator", "discriminator", "ramp", "beta2", "probability", "adapt_images")
+        changed = {name: getattr(changed, name) for name in names}
+        widths = (8, 6) if switch == "dcgan" else (12, 8, 6)
+        changed["generator"] = replace(changed["generator"], widths=widths, latents=8)
+        changed["discriminator"] = replace(changed["discriminator"], widths=widths[::-1])
+    trained = train(replace(config, images=4 * BATCH, precision=precision, **changed))
+    assert math.isfinite(trained.summary["distance"])
+    assert trained.classes == (() if switch == "no classes" else CLASSES)
+    assert zoo.named(config.out).convention["order"] == ("RGB" if switch == "colour" else "GRAY")
+
+
+def test_the_discriminator_heeds_the_label_only_from_the_ramp_on(config, monkeypatch):
+    seen = []
+    move = story._Table.discriminator_move
+    monkeypatch.setattr(
+        story._Table, "discriminator_move", lambda table, *a: seen.append(table.conditioning) or move(table, *a)
+    )
+    train(replace(config, ramp=(0.25, 0.75)))
+    assert seen == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
+
+
+class Recogniser(torch.nn.Module):
+    """Embeds a face by how light its quarters are."""
+
+    dimension = 4
+
+    def __init__(self, template, side):
+        super().__init__()
+
+    def forward(self, images):
+        quarters = torch.nn.functional.adaptive_avg_pool2d(images.float(), 2)[:, 0].flatten(1)
+        return torch.nn.functional.normalize(quarters - 127.5)
+
+
+def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
+    monkeypatch.setattr(story, "FaceRecogniser", Recogniser)
+    config = replace(config, identity=True, identity_weight=5.0, identity_share=1.0, ramp=(0.0, 0.0))
+    config = replace(config, rate_generator=5e-3, images=60 * BATCH, report_every=60 * BATCH)
+
+    trained = train(config)
+
+    card = zoo.named(config.out)
+    assert card.convention["identity"] == "dlib-resnet29" and card.convention["losses"] == ["dlib-resnet29"]
+    table = story._Table(config, story._material(config, cache=config.cache, ranks=Ranks(), device="cpu"), "cpu")
+    who = table.material.reference
+    drawn = table.samples(trained.generator, table.material.labels[who], who, seed=3)
+    found = Recogniser("", 0)(torch.from_numpy(drawn)).numpy()
+    same, other = (np.mean((found * table.material.embeddings[rows]).sum(1)) for rows in (who, np.roll(who, 1)))
+    assert same > max(other, 0.9)
+
+
+# Beginning as a VAE ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vae(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("vae") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mien.data.crops._run_time_detector", Blind)
+        net = VAENetConfig(side=16, colour=False, latents=4, widths=(8, 16), last_width=8)
+        vae_story.train(
+            vae_story.VAEConfig(
+                data=(data,),
+                out=out,
+                cache=data.parent / "crops",
+                template="fer-48",
+                keep_without_face=True,
+                net=net,
+                images=30 * BATCH,
+                batch_size=BATCH,
+                report_every=30 * BATCH,
+                device="cpu",
+                components=1,
+            )
+        )
+    return out
+
+
+def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config, vae):
+    config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, rate_generator=1e-9)
+    trained = train(config)
+    begun, _ = vae_story.load_vae(vae)
+    noise, label = torch.randn(2, 4), torch.tensor([0, 1])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            trained.generator.cpu()(noise, label), begun.decode(noise, torch.eye(3)[label]), rtol=0, atol=0.1
+        )
+    card = zoo.named(config.out)
+    assert card.convention["components"] == zoo.named(vae).convention["components"]
+    assert Generator(card).generate(3).shape == (3, 16, 16, 3)
+
+    far = []
+    for anchor in (0.0, 20.0):
+        moved = replace(
+            config, out=config.out.with_name(f"anchor{anchor:g}"), images=25 * BATCH, report_every=25 * BATCH,
+            rate_generator=2e-3, anchor=anchor, anchor_perceptual=0.0,
+        )  # fmt: skip
+        with torch.no_grad():
+            drawn = train(moved).generator.cpu()(noise, label)
+            far.append((drawn - begun.decode(noise, torch.eye(3)[label])).abs().mean())
+    assert far[1] < far[0]
+
+
+def test_a_vae_of_other_pictures_or_classes_is_no_beginning(config, vae):
+    with pytest.raises(TrainingError, match=r"has colour False, this training has True"):
+        train(replace(config, init=vae, colour=True))
+    with pytest.raises(TrainingError, match=r"has labels \['neutral'.*this training has \[\]"):
+        train(replace(config, init=vae, conditional=False, out=config.out.with_name("other")))
+    with pytest.raises(UsageError, match="'anchor' needs 'init'"):
+        replace(config, anchor=1.0)
+
+
+# Going on -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["killed between checkpoints", "Ctrl-C"])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, tmp_path, monkeypatch):
+    discriminator = DiscriminatorConfig(spectral=True, minibatch_std=True)
+    generator = replace(SMALL, norm="batch", modulate=True)
+    config = replace(config, discriminator=discriminator, generator=generator, adapt_images=500, penalty_every=3)
+    monkeypatch.setattr(story, "_ADAPT_EVERY", 2 * BATCH)
+    whole = replace(config, out=tmp_path / "unbroken")
+    train(whole)
+    step, steps = Guard.step, []
+
+    def stumbling(self, *args):
+        step(self, *args)
+        steps.append(1)
+        if len(steps) == 11 and kind == "Ctrl-C":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif len(steps) == 11:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Guard, "step", stumbling)
+        with pytest.raises(Interrupted if kind == "Ctrl-C" else KeyboardInterrupt):
+            train(config)
+    train(config)
+
+    assert same(config.out / "last.safetensors", whole.out / "last.safetensors")
+    assert same(config.out / "best.safetensors", whole.out / "best.safetensors")
+    assert figures(config.out) == figures(whole.out) and len(figures(config.out)) == 2
+    assert (config.out / "model.onnx").read_bytes() == (whole.out / "model.onnx").read_bytes()
+
+
+def test_a_budget_ends_a_run_with_a_generator_and_it_can_go_on(config):
+    train(replace(config, seconds=1e-3))
+    assert [row["images"] for row in read_log(config.out)] == [BATCH]
+    assert (config.out / "model.onnx").is_file()
+    train(config)
+    assert read_log(config.out)[-1]["images"] == config.images
+
+
+def test_other_data_or_settings_are_refused_by_name(config, data, tmp_path):
+    config = replace(config, images=BATCH, report_every=BATCH)
+    train(config)
+    with pytest.raises(TrainingError, match=r"gamma \(1.0 -> 2.0\)"):
+        train(replace(config, gamma=2.0))
+    changed = replace(config, data=(draw(tmp_path / "moved", range(6)),), out=tmp_path / "other")
+    train(changed)
+    draw(tmp_path / "moved", [7])
+    with pytest.raises(TrainingError, match="learned from other data"):
+        train(changed)
+
+
+def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
+    code = """
+        import os, sys, torch, mien.data.crops
+        from pathlib import Path
+        from mien.networks.gan import GeneratorConfig
+        from mien.training import gan
+        from mien.training.gan import GANConfig, Health, train
+        from mien.training.ranks import Ranks
+
+        class Blind:
+            def detect(self, image): return []
+        mien.data.crops._run_time_detector = Blind
+        torch.set_num_threads(1)
+        close, Ranks.close = Ranks.close, lambda self: None
+        trained = train(GANConfig(
+            data=(Path(sys.argv[1]),), out=Path(sys.argv[2]), cache=Path(sys.argv[3]), side=16,
+            keep_without_face=True, images=32, batch_size=8, report_every=16, conditional=False,
+            generator=GeneratorConfig(latents=8, widths=(6, 4, 4)), health=Health(pictures=16), device="cpu",
+        ))
+        total = float(sum(weight.double().abs().sum() for weight in trained.generator.parameters()))
+        print(f"{total:.12f}")
+        close(Ranks.join())
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = tmp_path / "two.py"
+    script.write_text(textwrap.dedent(code))
+    arguments = [sys.executable, script, data, config.out, config.cache]
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(arguments, env=common | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    totals = [process.communicate(timeout=240)[0].strip() for process in processes]
+    assert totals[0] == totals[1] != ""
+    assert (config.out / "model.onnx").is_file()
+
+
+# What goes wrong ------------------------------------------------------------------------------------------------------
+
+
+def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, monkeypatch, capfd):
+    move, moves = story._Table.discriminator_move, []
+
+    def spoilt(table, indices):
+        moves.append(1)
+        loss = move(table, indices)
+        return loss * torch.nan if len(moves) > 4 else loss
+
+    monkeypatch.setattr(story._Table, "discriminator_move", spoilt)
+    config = replace(config, report_every=4 * BATCH)
+    with pytest.raises(TrainingError, match="no number, even at 1/8 of the learning rate; 3 times"):
+        train(config)
+    assert capfd.readouterr().err.count("at half the rates") == 3
+    assert [row["images"] for row in read_log(config.out)] == [4 * BATCH] and (config.out / "best.safetensors").exists()
+
+
+def rules(**health):
+    return story._Rules(GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2))
+
+
+GOOD = {"spread": 0.9, "gap": 1.0, "distance": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [({"spread": 0.1}, "samples of a class are nearly alike"), ({"gap": 0.001}, "tells nothing apart")],
+    ids=["collapse", "no gap"],
+)
+def test_a_collapse_that_lasts_eases_the_penalty_and_at_last_ends_the_run(bad, said):
+    watch = rules(images=100, warm_up=0.1)
+    assert watch.act(50, GOOD | bad, 5.0) == []  # warming up
+    lines = [line for images in range(100, 1000, 100) for line in watch.act(images, GOOD | bad, 5.0)]
+    assert len(lines) == 4 and all(said in line for line in lines)
+    assert watch.easing == 1 / 8 and watch.hopeless
+
+
+def test_a_collapse_that_passes_is_forgotten():
+    watch = rules(images=100, warm_up=0.0)
+    for images in range(0, 1000, 50):
+        assert not watch.act(images, GOOD | {"spread": 0.1 if images % 100 else 0.8}, 5.0)
+    assert watch.easing == 1
+
+
+def test_photographs_learned_by_heart_raise_the_variation():
+    watch = rules()
+    (line,) = watch.act(900, GOOD | {"gap": 4.0, "distance": 9.0}, 5.0)
+    assert "learned by heart" in line and watch.probability == pytest.approx(0.3)
+    assert not watch.act(900, GOOD | {"gap": 4.0, "distance": 6.0}, 5.0)
+
+
+def test_a_collapsed_run_stops_and_keeps_its_best_snapshot(config, monkeypatch):
+    monkeypatch.setattr(story, "spread_ratio", lambda *_: 0.05)
+    config = replace(config, report_every=BATCH, health=Health(pictures=18, warm_up=0, images=1))
+    with pytest.raises(TrainingError, match=r"has collapsed: spread 0.05 .*is kept in .*Try a lower rate_generator"):
+        train(config)
+    assert (config.out / "best.safetensors").is_file() and read_log(config.out)
+
+
+@pytest.mark.parametrize(("score", "direction"), [(1.0, 1), (-1.0, -1)])
+def test_variation_adapts_to_how_surely_photographs_are_told(score, direction):
+    watch = story._Rules(GANConfig(data=("x",), out="x", probability=0.5, adapt_images=4096))
+    meter = story._Meter(torch.device("cpu"))
+    for _ in range(128):
+        meter.note(torch.full((8, 1), score), torch.full((8, 1), -1.0), relativistic=False)
+        watch.adapt(meter, Ranks())
+    assert watch.probability == pytest.approx(0.5 + direction * 0.25)
+
+
+def test_the_published_settings_of_a_variant_are_its_own():
+    hinge = configured("hinge", sets=["generator.widths=8,4"], given={"data": ["x"], "out": "x"})
+    assert hinge.game == "hinge" and hinge.discriminator.spectral and hinge.generator.norm == "batch"
+    assert hinge.generator.widths == (8, 4)
+    with pytest.raises(UsageError, match="no variant 'style'"):
+        configured("style")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"template": "square"}, "no template 'square'"),
+        ({"ramp": (0.5, 0.2)}, "'ramp' is two shares"),
+        ({"penalty_every": 0}, "'penalty_every' is at least 1"),
+        ({"gamma": -1.0}, "'gamma' is 0 or more"),
+        ({"probability": 1.5}, r"'probability' lies in \[0, 1\]"),
+        ({"sigma": 0.0}, "'sigma' is above 0"),
+        ({"data": ()}, "at least one folder"),
+    ],
+)
+def test_settings_out_of_range_are_refused(config, changed, message):
+    with pytest.raises(UsageError, match=message):
+        replace(config, **changed)
+
+
+def test_fewer_pictures_than_a_batch_are_too_few(config):
+    with pytest.raises(DataError, match="A batch has 64 pictures, and there are only 36"):
+        train(replace(config, batch_size=64))
+
+
+def test_a_class_of_one_picture_is_left_out_and_named(config, data, tmp_path, capfd):
+    folder = draw(tmp_path / "few" / "train", range(8))
+    draw(folder, [0], ["anger"])
+    draw(tmp_path / "few" / "valid", range(12, 14))
+    foreseen = dry_run(replace(config, data=(tmp_path / "few",), cache=None))
+    assert foreseen.classes == CLASSES and foreseen.pictures == 24
+    assert "Only 1 pictures show 'anger'" in capfd.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(config):
+    foreseen = dry_run(config, steps=1)
+    assert foreseen.classes == CLASSES and foreseen.images_per_second > 0 and min(foreseen.parameters) > 0
+    assert not config.out.exists()
