@@ -43,12 +43,14 @@ def place(tmp_path_factory):
     card = {"role": "embedder", "name": "judge", "convention": convention}
     (root / "judge" / "card.json").write_text(json.dumps(card))
     for number, label in enumerate(CLASSES):
-        (root / "real" / "test" / label).mkdir(parents=True)
-        for i in range(60):
+        for split in ("train", "test"):
+            (root / "real" / split / label).mkdir(parents=True)
+        for i in range(70):
             latents = np.append(rng.normal(size=6), number)
             face = 127.5 + (200 * latents @ basis()[:7]).reshape(3, SIDE, SIDE).transpose(1, 2, 0)
             pixels = np.rint(face).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(root / "real" / "test" / label / f"{i}.png"), pixels[..., ::-1])
+            split = "test" if i < 60 else "train"
+            cv2.imwrite(str(root / "real" / split / label / f"{i}.png"), pixels[..., ::-1])
     return root
 
 
@@ -62,7 +64,8 @@ def run(place, *arguments, model="run", seeds=1):
 
 
 def test_a_generator_is_measured_and_written_down(place, tmp_path):
-    result = run(place, "--json", tmp_path / "g.json", "--plots", tmp_path / "plots", seeds=2)
+    options = ("--json", tmp_path / "g.json", "--plots", tmp_path / "plots", "--train-on-synthetic", 128)
+    result = run(place, *options, seeds=2)
 
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -74,6 +77,8 @@ def test_a_generator_is_measured_and_written_down(place, tmp_path):
     assert record["classes"] == list(CLASSES) and record["n"] == 60 and record["side"] == SIDE
     assert record["asked_is_seen"]["n"] == 120 and record["classifier"].startswith("expression-resnet27-1-")
     assert record["samples_per_s"] > 0
+    assert record["train_on_synthetic"]["n"] == 19  # one of the 20 for training is held out for validation
+    assert any(line.startswith("learned from 19 generated faces") for line in lines)
     assert (tmp_path / "plots" / "distances.png").is_file()
 
 
@@ -97,7 +102,7 @@ def test_aligned_pictures_are_taken_as_they_are(place):
 def test_a_network_of_the_loss_is_marked(place, tmp_path):
     save_generator(tmp_path / "run", labels=CLASSES)
     card = json.loads((tmp_path / "run" / "card.json").read_text())
-    card["convention"]["losses"] = ["judge", "expression-resnet27"]
+    card["convention"]["losses"] = ["judge", "expression-resnet27", "mini-xception"]
     (tmp_path / "run" / "card.json").write_text(json.dumps(card))
 
     lines = run(place, model=tmp_path / "run").stdout.splitlines()

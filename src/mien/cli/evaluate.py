@@ -7,12 +7,13 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mien.cli.common import is_terminal, progress
+from mien.cli.common import is_terminal, needs_torch, progress
 from mien.errors import UsageError
 from mien.images import printable
 
@@ -267,6 +268,14 @@ def expression(
 @click.option("--side", type=int, help="Their side in px.  [default: the template's]")
 @click.option("--grey", is_flag=True, help="Compare in grey.")
 @click.option("--aligned", is_flag=True, help="The folder's pictures are cut by the template already.")
+@click.option(
+    "--train-on-synthetic",
+    "lesson",
+    type=int,
+    metavar="N",
+    help="Also train a small network on generated faces, one on real ones (those of the reference's train split), and "
+    "test both on the split compared with; each sees N faces, such as 60000. Needs PyTorch.",
+)
 @click.option("--cache", type=OUT_FOLDER, help="Keep faces cut out of the reference here.")
 @click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
 @click.option("--plots", type=OUT_FOLDER, help="Write distances.png into this folder.")
@@ -283,6 +292,7 @@ def generation(
     side: int | None,
     grey: bool,
     aligned: bool,
+    lesson: int | None,
     cache: Path | None,
     out: Path | None,
     plots: Path | None,
@@ -296,13 +306,23 @@ def generation(
     from mien import zoo
     from mien.alignment import TEMPLATES
     from mien.data.splits import SPLITS
-    from mien.evaluation.generation import JUDGES, drawn_by, evaluate_generation, feature_space, picked_from
+    from mien.evaluation.generation import (
+        JUDGES,
+        READERS,
+        drawn_by,
+        evaluate_generation,
+        feature_space,
+        picked_from,
+    )
     from mien.training.pictures import read_pictures
     from mien.vision.expression import ExpressionReader
     from mien.vision.finding import patient_detector
     from mien.vision.generator import Generator
 
     _check_writable(out, plots)
+    if lesson is not None:
+        with needs_torch():
+            from mien.training.synthetic import train_on_synthetic
     is_folder = Path(model).is_dir() and not (Path(model) / "model.onnx").is_file()
     generator = None if is_folder else Generator(model)
     if generator is not None:
@@ -340,6 +360,9 @@ def generation(
             )
             ready = _faces(whole, classes)
         draw, count = picked_from(ready), min(count or len(ready), len(ready))
+    losses = tuple(generator.card.convention.get("losses", ())) if generator is not None else ()
+    free = [name for name in READERS if name not in losses]
+    reader = ExpressionReader(zoo.card((free or READERS)[0])) if classes else None
     spaces = [feature_space(zoo.named(name), template) for name in names or JUDGES]
     shown = min(count or len(real), len(real) // 2, 1000)
     with progress((2 + 4 * len(spaces)) * seeds + 2 * shown) as advance:
@@ -353,14 +376,23 @@ def generation(
             reference=reference.resolve().name,
             split=split,
             classes=classes,
-            losses=tuple(generator.card.convention.get("losses", ())) if generator is not None else (),
-            reader=ExpressionReader(zoo.card(zoo.default("expression"))) if classes else None,
+            losses=losses,
+            reader=reader,
             n=count,
             seeds=seeds,
             timed=generator is not None,
             notes=notes,
             progress=advance,
         )
+    if lesson is not None:
+        learned = read_pictures(
+            reference, template=template, side=side, colour=not grey, splits=("train",), cache=cache
+        )
+        school = _faces(learned, classes)
+        school = school.take(school.labels >= 0)
+        fake = draw(school.labels, seeds)  # a seed that no distance was measured with
+        taught = train_on_synthetic(fake, school, real, classes=len(classes), images=lesson, grey=grey)
+        report = replace(report, taught=taught)
     _write_json(out, report.to_json())
     if plots:
         from mien.evaluation.plots import plot_distances
@@ -428,6 +460,10 @@ def _generation_rows(report: GenerationReport) -> list[Row]:
     for (found, of), word in ((report.found, "a face is found"), (report.real_found, "the same, real faces")):
         rows.append((word, _percent(found / of), _interval(wilson(found, of))))
     rows.append(("sharpness over real", f"{fmean(report.sharpness):.2f}", ""))
+    if report.taught is not None:
+        taught = report.taught
+        told = f"{_percent(fmean(taught.accuracy))} (real {_percent(fmean(taught.real_accuracy))})"
+        rows.append((f"learned from {taught.n:,} generated faces", told, ""))
     if report.samples_per_s:
         rows.append(("faces drawn a second", f"{report.samples_per_s:.0f}", ""))
     return rows

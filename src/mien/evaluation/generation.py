@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import cv2
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JUDGES",
+    "READERS",
     "YARDSTICKS",
     "Agreement",
     "Distances",
@@ -49,6 +50,7 @@ __all__ = [
     "FeatureSpace",
     "GenerationReport",
     "SpaceReport",
+    "Taught",
     "drawn_by",
     "evaluate_generation",
     "feature_space",
@@ -60,6 +62,9 @@ Images = UInt8[np.ndarray, "faces side side 3"]
 SCHEMA = "mien/evaluation-generation/1"
 JUDGES = ("dlib-resnet29", "expression-resnet27", "mini-xception", "mobilenetv2-imagenet")
 """Networks of the zoo whose features are compared unless others are named."""
+
+READERS = ("expression-resnet27", "mini-xception")
+"""Networks of the zoo that may read what was asked for; the first that did not stand in a generator's loss does."""
 
 YARDSTICKS = {
     "blur": "real faces at half the resolution, enlarged again",
@@ -192,6 +197,32 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Taught:
+    """What a classifier learned from generated faces, tested on real ones, beside one that learned from real ones.
+
+    Attributes:
+        n: Faces that each learned from.
+        images: Faces that each saw, repeats included.
+        accuracy: After learning from generated faces, one a seed.
+        macro_f1: Likewise.
+        real_accuracy: After learning from real faces.
+        real_macro_f1: Likewise.
+    """
+
+    n: int
+    images: int
+    accuracy: tuple[float, ...]
+    macro_f1: tuple[float, ...]
+    real_accuracy: tuple[float, ...]
+    real_macro_f1: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Mean accuracy from generated faces over that from real ones; 1 and more is as good."""
+        return float(np.mean(self.accuracy) / np.mean(self.real_accuracy))
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationReport:
     """How good generated faces are.
 
@@ -214,6 +245,7 @@ class GenerationReport:
         sharpness: Sharpness over that of real faces, one a seed.
         samples_per_s: Faces drawn a second; None for pictures from a folder.
         notes: What should be known, a line each.
+        taught: What a classifier learns from generated faces; None where nobody tried.
     """
 
     model: str
@@ -233,7 +265,8 @@ class GenerationReport:
     real_found: tuple[int, int]
     sharpness: tuple[float, ...]
     samples_per_s: float | None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    taught: Taught | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON can hold it; docs/json.md describes it."""
@@ -267,6 +300,7 @@ class GenerationReport:
             "real_face_found": _share(*self.real_found),
             "sharpness": _over_seeds(self.sharpness),
             "samples_per_s": self.samples_per_s,
+            "train_on_synthetic": None if self.taught is None else asdict(self.taught) | {"ratio": self.taught.ratio},
             "notes": list(self.notes),
             "intervals": "95 %; of distances by Student's t over seeds, of shares Wilson's",
         }
