@@ -348,6 +348,14 @@ def test_a_model_of_another_role_or_with_a_card_of_another_file_is_refused(vae, 
         Generator(vae)
 
 
+def test_a_network_that_fails_is_one_line(gan, vae):
+    generator = Generator(gan)
+    generator.latents = LATENTS + 1  # as a card of another file says
+
+    with pytest.raises(ModelError, match=r"The network of generator 'gan' cannot be run"):
+        generator.generate(1)
+
+
 # Features of an encoder are embeddings
 
 

@@ -135,7 +135,8 @@ class _Decoder(nn.Module):
 
     def forward(self, latents: Latents, condition: Condition | None) -> Images:
         x = latents if condition is None else torch.cat([latents, condition], dim=1)
-        x = self.first(x).view(len(x), -1, self.base, self.base)
+        # No len(x): it would be written into an ONNX file as the one batch size.
+        x = self.first(x).view(-1, self.first.out_features // self.base**2, self.base, self.base)
         if not torch.onnx.is_in_onnx_export():  # ONNX has one layout
             x = x.contiguous(memory_format=torch.channels_last)
         for blocks, up in zip(self.stages, self.ups, strict=True):

@@ -573,7 +573,15 @@ class Generator:
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
         given |= {"attributes": feed.attributes, "identity": feed.identity}
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
-        answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
+        from mien.zoo.adding import runtime_errors
+
+        try:
+            answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
+        except runtime_errors() as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"The network of generator '{self.card.name}' cannot be run: {reason} Export it again."
+            ) from None
         if output != "images":
             return answer
         answer = answer.transpose(0, 2, 3, 1)
