@@ -150,7 +150,8 @@ class Samples:
         for index, picture in self.pictures():
             digests.append("" if isinstance(picture, ImageError) else digest(picture))
             places[digests[-1]].add(str(self.splits[index]))
-        return self.leaks | np.array([bool(key) and len(places[key]) > 1 for key in digests], dtype=bool)
+        twice = [bool(key) and len(places[key]) > 1 for key in digests]
+        return np.array([mark or again for mark, again in zip(self.leaks, twice, strict=True)], dtype=bool)
 
     def fingerprint(self) -> str:
         """Return a digest that changes when a name, a file's size or its time of change does."""
