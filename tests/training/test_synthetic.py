@@ -21,13 +21,13 @@ def faces(seed, count=60, *, swap=False):
     return Faces(images.astype(np.uint8), 1 - labels if swap else labels)
 
 
-@pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
-def test_faces_that_show_what_they_are_labelled_with_teach_as_well_as_real_ones(grey):
-    taught = train_on_synthetic(faces(0), faces(1), faces(2), classes=2, images=2048, grey=grey)
+@pytest.mark.parametrize(("grey", "images"), [(False, 1536), (True, 4096)], ids=["colour", "grey"])
+def test_faces_that_show_what_they_are_labelled_with_teach_as_well_as_real_ones(grey, images):
+    taught = train_on_synthetic(faces(0), faces(1), faces(2), classes=2, images=images, grey=grey)
 
-    assert taught.n == 60 and taught.images == 2048
+    assert taught.n == 60 and taught.images == images
     assert taught.accuracy[0] > 0.8 and taught.real_accuracy[0] > 0.8
-    assert taught.ratio == pytest.approx(1, abs=0.1)
+    assert taught.ratio == pytest.approx(1, abs=0.2)
 
 
 def test_faces_that_do_not_show_what_they_were_asked_for_teach_nothing():

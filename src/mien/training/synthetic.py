@@ -15,7 +15,7 @@ from mien.training.schedule import warmup_cosine
 
 __all__ = ["train_on_synthetic"]
 
-_BATCH, _RATE, _DECAY = 64, 2e-3, 0.05
+_BATCH, _RATE, _DECAY = 64, 1e-3, 0.05
 _LEAST = 2  # faces of a class
 
 
