@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Float64, Int, UInt8
 from torch import Tensor, nn
 
 from mien.alignment import TEMPLATES
@@ -115,7 +115,7 @@ class VAEConfig(TrainingConfig):
     perceptual: float = 0.0
     adversarial: float = 0.0
     adversarial_from: float = 0.25
-    critic: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(widths=(16, 32, 64, 128)))
+    critic: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(widths=(8, 32, 64, 128)))
     gamma: tuple[float, float] = (1.0, 0.1)
     learning_rate: float = 1e-3
     warmup: int = 10_000
@@ -146,6 +146,8 @@ class VAEConfig(TrainingConfig):
             raise UsageError(f"Setting 'learning_rate' is above 0, got {self.learning_rate:g}.")
         if not self.spike > 1:
             raise UsageError(f"Setting 'spike' is above 1, got {self.spike:g}.")
+        if not min(self.gamma) > 0:
+            raise UsageError(f"Setting 'gamma' is two numbers above 0, got {self.gamma[0]:g} and {self.gamma[1]:g}.")
         if self.components < 1:
             raise UsageError(f"Setting 'components' is at least 1, got {self.components}.")
         if self.critic.arch == "features":
@@ -651,9 +653,12 @@ def _criticised(
 ) -> Tensor:
     """Let the critic learn from photographs, reconstructions and samples, and return what the decoder should lower."""
     assert team.critic is not None
+    # Half of the batch is judged as it came back, the other half as it was drawn from noise, of the same classes.
+    half = len(x) // 2
     with autocast(device, config.precision):
-        sample = team.model.decode(torch.randn(len(x), config.net.latents, device=device), condition)
-    fakes = (drawn, sample)
+        noise = torch.randn(len(x) - half, config.net.latents, device=device)
+        sample = team.model.decode(noise, None if condition is None else condition[half:])
+    fake = torch.cat([drawn[:half], sample])
 
     def score(pixels: Images) -> Float[Tensor, "batch 1"]:
         # In float32: the penalties look at small changes.
@@ -662,21 +667,17 @@ def _criticised(
 
     critic = team.critic.requires_grad_(True)
     done = min(images / config.images, 1.0)
-    gamma = config.gamma[0] * (config.gamma[1] / config.gamma[0]) ** done if min(config.gamma) > 0 else config.gamma[1]
-    real = score(x)
-    term = 0.5 * gamma * approximate_penalty(score, real, x)
-    for fake in fakes:
-        given = score(fake.detach())
-        term = term + 0.5 * discriminator_loss("relativistic", real, given)
-        term = term + 0.25 * gamma * approximate_penalty(score, given, fake.detach())
-    (term * share).backward()  # type: ignore[no-untyped-call]
+    gamma = config.gamma[0] * (config.gamma[1] / config.gamma[0]) ** done
+    still = fake.detach()
+    real, given = score(x), score(still)
+    steepness = approximate_penalty(score, real, x) + approximate_penalty(score, given, still)
+    term = discriminator_loss("relativistic", real, given) + 0.5 * gamma * steepness
+    (term * share).backward()
     team.critic_loss += term.detach() * share
     if done < config.adversarial_from:
         return torch.zeros((), device=device)
     critic.requires_grad_(False)
-    with torch.no_grad():
-        real = score(x)
-    opinion = torch.stack([0.5 * generator_loss("relativistic", real, score(fake)) for fake in fakes]).sum() * share
+    opinion = generator_loss("relativistic", real.detach(), score(fake)) * share
     last = team.model.last_weight
     (ours,) = torch.autograd.grad(loss, last, retain_graph=True)
     (theirs,) = torch.autograd.grad(opinion, last, retain_graph=True)
@@ -788,10 +789,17 @@ def _fitted(
     """Return the prior of what the training pictures' posteriors hold, and the posteriors' means."""
     train = material.train.take(_some(len(material.train), most or len(material.train)))
     mean, log_variance = encode(model, train.images, precision=config.precision)
-    noise = np.random.default_rng(config.seed).standard_normal(mean.shape)
+    latents = _drawn_latents(mean, log_variance, seed=config.seed)
     labels = train.labels if material.classes else None
-    prior = fit_prior(mean + noise * np.exp(0.5 * log_variance), labels, components=config.components, seed=config.seed)
-    return prior, mean
+    return fit_prior(latents, labels, components=config.components, seed=config.seed), mean
+
+
+def _drawn_latents(
+    mean: Float32[np.ndarray, "pictures latents"], log_variance: Float32[np.ndarray, "pictures latents"], *, seed: int
+) -> Float64[np.ndarray, "pictures latents"]:
+    """Return one draw of each posterior."""
+    noise = np.random.default_rng(seed).standard_normal(mean.shape)
+    return np.asarray(mean + noise * np.exp(0.5 * log_variance))
 
 
 def _draw(model: VAE, material: _Material, config: VAEConfig, run: Run, *, prior: Prior | None = None) -> None:
@@ -895,10 +903,10 @@ def _publish(model: VAE, material: _Material, config: VAEConfig, run: Run) -> tu
     """
     prior, means = _fitted(model, material, config)
     scores = _validate(model, material, config, most=5 * _REPORTED)
-    latents, _ = encode(model, material.valid.images, precision=config.precision)
+    latents = _drawn_latents(*encode(model, material.valid.images, precision=config.precision), seed=config.seed)
     labels = material.valid.labels if material.classes else None
     normal = -0.5 * (np.square(latents).sum(axis=1) + latents.shape[1] * math.log(2 * math.pi))
-    gain = float((prior.log_density(latents.astype(np.float64), labels) - normal).mean())
+    gain = float((prior.log_density(latents, labels) - normal).mean())
     _draw(model, material, config, run, prior=prior)
 
     model = model.to("cpu").eval()
