@@ -268,8 +268,9 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
             config, out=config.out.with_name(f"anchor{anchor:g}"), images=25 * BATCH, report_every=25 * BATCH,
             rate_generator=2e-3, anchor=anchor, anchor_perceptual=0.0,
         )  # fmt: skip
+        generator = train(moved).generator.cpu()
         with torch.no_grad():
-            drawn = train(moved).generator.cpu()(noise, label)
+            drawn = generator(noise, label)
             far.append((drawn - begun.decode(noise, torch.eye(3)[label])).abs().mean())
     assert far[1] < far[0]
 

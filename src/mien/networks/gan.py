@@ -418,9 +418,12 @@ class _Block(nn.Module):
         self, width: int, total: int, modulation: int = 0, normalised: bool = False, *, fixup: bool = True
     ) -> None:
         super().__init__()
-        own = not modulation  # a modulated normalisation takes scale and shift from the code
-        self.norm1: nn.Module = nn.BatchNorm2d(width, affine=own) if normalised else nn.Identity()
-        self.norm2: nn.Module = nn.BatchNorm2d(width, affine=own) if normalised else nn.Identity()
+        self.norm1: nn.Module = nn.BatchNorm2d(width) if normalised else nn.Identity()
+        self.norm2: nn.Module = nn.BatchNorm2d(width) if normalised else nn.Identity()
+        if modulation:
+            # Scale and shift come from the code; those of the norm stay one and zero, for ONNX wants some.
+            self.norm1.requires_grad_(False)
+            self.norm2.requires_grad_(False)
         self.conv1 = _initialised(nn.Conv2d(width, width, 3, padding=1), gain=total**-0.5 if fixup else 1.0)
         # Without normalisation a block begins as its shortcut (H. Zhang et al., "Fixup", ICLR 2019).
         self.conv2 = _initialised(nn.Conv2d(width, width, 3, padding=1), gain=0.0 if fixup and not normalised else 1.0)
