@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 from mien import zoo
 from mien.cli.main import cli
@@ -168,7 +169,11 @@ def draw_pictures(folder):
 
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch):
-    run_page(page, lambda block: block.runs_offline, tmp_path, monkeypatch)
+    threads = torch.get_num_threads()
+    try:
+        run_page(page, lambda block: block.runs_offline, tmp_path, monkeypatch)
+    finally:
+        torch.set_num_threads(threads)  # which a page may set
 
 
 @pytest.mark.integration
