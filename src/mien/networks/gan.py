@@ -66,6 +66,8 @@ class GeneratorConfig:
     Attributes:
         arch: residual blocks; or dcgan, transposed convolutions with batch normalisation.
         latents: Length of the noise.
+        label_scale: Standard deviation of the labels' vectors at first, beside noise of 1: the larger, the more alike
+            are the pictures of a class before anything is learned.
         base: What the noise becomes first: linear draws the whole first map from it; basis scales one learned map.
         widths: Channels by stage, from the first map (4 or 6 px) up; each doubles the side. dcgan doubles once more.
         blocks: Residual blocks a stage.
@@ -76,6 +78,7 @@ class GeneratorConfig:
 
     arch: Literal["residual", "dcgan"] = "residual"
     latents: int = 64
+    label_scale: float = 0.25
     base: Literal["linear", "basis"] = "linear"
     widths: tuple[int, ...] = (128, 96, 64, 32)
     blocks: int = 1
@@ -85,8 +88,11 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         _check_stages(self.widths, self.blocks)
-        if self.latents < 1:
-            raise UsageError(f"A generator has at least 1 latent, got {self.latents}.")
+        if self.latents < 1 or self.label_scale <= 0:
+            raise UsageError(
+                f"A generator has at least 1 latent and a label_scale above 0; got {self.latents} and "
+                f"{self.label_scale:g}."
+            )
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,8 @@ class Generator(nn.Module):
         doublings = len(config.widths) - (config.arch == "residual")
         self.side = first = _first_side(sizes.side, doublings, config.widths)
         self.embedding = nn.Embedding(sizes.classes, config.latents) if sizes.classes else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=config.label_scale)
         self.identity = nn.Linear(sizes.identity, config.latents, bias=False) if sizes.identity else None
         if self.identity is not None:
             # A unit vector in, values of unit variance out, as of the noise.
