@@ -166,9 +166,8 @@ SWITCHES = {
 }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_every_switch_trains_to_a_generator(switch, precision, config):
+def test_every_switch_trains_to_a_generator_in_half_precision(switch, config):
     changed = SWITCHES[switch]
     if isinstance(changed, GANConfig):
         names = ("game", "penalty", "generator", "discriminator", "ramp", "beta2", "probability", "adapt_images")
@@ -176,7 +175,7 @@ def test_every_switch_trains_to_a_generator(switch, precision, config):
         widths = (8, 6) if switch == "dcgan" else (12, 8, 6)
         changed["generator"] = replace(changed["generator"], widths=widths, latents=8)
         changed["discriminator"] = replace(changed["discriminator"], widths=widths[::-1])
-    trained = train(replace(config, images=4 * BATCH, precision=precision, **changed))
+    trained = train(replace(config, images=2 * BATCH, precision="bf16", **changed))
     assert math.isfinite(trained.summary["distance"])
     assert trained.classes == (() if switch == "no classes" else CLASSES)
     assert zoo.named(config.out).convention["order"] == ("RGB" if switch == "colour" else "GRAY")

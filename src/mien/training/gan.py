@@ -174,10 +174,10 @@ class GANConfig(TrainingConfig):
     penalty: Literal["exact", "approximate", "none"] = "exact"
     gamma: float = 1.0
     gamma_end: float = 0.1
-    penalty_every: int = 1
+    penalty_every: int = 4
     sigma: float = 0.01
-    rate_generator: float = 2e-4
-    rate_discriminator: float = 2e-4
+    rate_generator: float = 1e-3
+    rate_discriminator: float = 1e-3
     rate_end: float = 0.25
     warmup: int = 0
     beta2: float = 0.99
@@ -253,6 +253,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dcgan": {
         "game": "nonsaturating",
         "penalty": "none",
+        "rate_generator": 2e-4,
+        "rate_discriminator": 2e-4,
         "generator": {"arch": "dcgan", "widths": (256, 128, 64), "latents": 100, "output": "tanh"},
         "discriminator": {"arch": "dcgan", "widths": (64, 128, 256)},
         "ramp": (0.0, 0.0),
