@@ -120,6 +120,7 @@ def test_the_distance_to_photographs_falls(finished):
     assert [row["images"] for row in log] == [50 * BATCH, 100 * BATCH, 150 * BATCH, 200 * BATCH]
     assert trained.summary["distance"] < 0.7 * log[0]["distance"]
     assert json.loads((config.out / "summary.json").read_text())["distance"] == trained.summary["distance"]
+    assert trained.summary["images"] == min(log, key=lambda row: row["distance"])["images"]
 
 
 def test_every_report_has_a_sheet_of_samples_and_the_figures_to_judge_them_by(finished):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mien.cli.common import is_terminal, needs_torch, progress
+from mien.cli.common import counted, is_terminal, needs_torch, progress
 from mien.errors import UsageError
 from mien.images import printable
 
@@ -399,7 +399,8 @@ def generation(
 
         plots.mkdir(parents=True, exist_ok=True)
         plot_distances(report, plots / "distances.png")
-    title = f"{report.model} against {report.n} faces of {report.reference}, {report.split}, {report.seeds} seeds"
+    against = f"{report.n} faces of {report.reference}, {report.split}"
+    title = f"{report.model} against {against}, {counted(report.seeds, 'seed')}"
     _table(title, _generation_rows(report), err=_is_stdout(out))
     _finish(ctx, {}, notes)
 

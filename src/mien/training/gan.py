@@ -421,7 +421,8 @@ def train(config: GANConfig) -> Trained:
         if ranks.is_main:
             load_checkpoint(run.best, generator=ema.model)
         ranks.broadcast(ema.model)
-        summary = _publish(ema.model, table, material, config, run) if ranks.is_main else {}
+        images = best.best_images
+        summary = _publish(ema.model, table, material, config, run, images) if ranks.is_main else {}
         if progress.images < config.images:
             _say(
                 [f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside."],
@@ -1100,8 +1101,10 @@ class _Clamped(nn.Module):
         return drawn.clamp(0, 255)
 
 
-def _publish(generator: Player, table: _Table, material: _Material, config: GANConfig, run: Run) -> dict[str, Any]:
-    """Write the generator as ONNX with its card: `model.onnx`, `card.json`.
+def _publish(
+    generator: Player, table: _Table, material: _Material, config: GANConfig, run: Run, images: int
+) -> dict[str, Any]:
+    """Write the generator, which saw so many images, as ONNX with its card: `model.onnx`, `card.json`.
 
     Returns:
         What is also written to `summary.json`.
@@ -1122,7 +1125,7 @@ def _publish(generator: Player, table: _Table, material: _Material, config: GANC
         losses.append(IMAGENET)
     summary = {
         **{name: value for name, value in looked.items() if math.isfinite(value)},
-        "images": run.saved_images,
+        "images": images,
         "parameters": count_parameters(generator),
         "parameters_discriminator": count_parameters(table.discriminator),
         "macs": count_macs(model, *(value[:1] for value in given.values())),
