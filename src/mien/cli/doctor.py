@@ -155,14 +155,20 @@ def _speed(card: Card) -> Check:
         session = make_session(zoo.path(card.name))
     except MienError as error:
         return Check(f"model {card.name}", "broken", "verified, but it does not run", str(error))
-    feed = session.get_inputs()[0]
     side = int(card.convention.get("side", _TRIAL_SIDE))
-    channels = feed.shape[1] if isinstance(feed.shape[1], int) else 3
-    picture = np.random.default_rng(0).uniform(0, 255, (1, channels, side, side)).astype(np.float32)
+    rng, feed = np.random.default_rng(0), {}
+    for put in session.get_inputs():
+        if put.type != "tensor(float)":  # a generator's label, or part of its prior
+            feed[put.name] = np.zeros(1, np.int64)
+        elif len(put.shape) == 2:  # its noise
+            feed[put.name] = rng.standard_normal((1, put.shape[1])).astype(np.float32)
+        else:
+            channels = put.shape[1] if isinstance(put.shape[1], int) else 3
+            feed[put.name] = rng.uniform(0, 255, (1, channels, side, side)).astype(np.float32)
     times = []
     for _ in range(_TRIALS + 1):
         start = time.perf_counter()
-        session.run(None, {feed.name: picture})
+        session.run(None, feed)
         times.append(time.perf_counter() - start)
     median = sorted(times[1:])[_TRIALS // 2]  # The first run allocates.
     return Check(f"model {card.name}", "ok", f"verified, {1e3 * median:.1f} ms at {side} x {side} px")
