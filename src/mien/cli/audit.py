@@ -103,10 +103,11 @@ def publish(run: Path, out: Path, name: str | None, figures: tuple[Path, ...]) -
     are NAME.onnx with NAME.json, for a VAE also NAME-encoder.onnx, the card NAME.md, and NAME.png.
     """
     from mien.evaluation.publish import published
+    from mien.zoo.catalogue import human_size
 
     result = published(run, make_folder(out), name=name, figures=figures)
     for file in result.files:
-        click.echo(f"{printable(file)}  {file.stat().st_size / 1e6:.2f} MB", err=name is not None)
+        click.echo(f"{printable(file)}  {human_size(file.stat().st_size)}", err=name is not None)
     if name is not None:
         click.echo(result.entry)
 
