@@ -323,6 +323,41 @@ def expression(result: dict[str, Any]) -> Iterator[Texts]:
         }
 
 
+def generation(result: dict[str, Any]) -> Iterator[Texts]:
+    """Of a shipped generator: that it draws faces, of all kinds, and what was asked for."""
+    name, n = result["model"].rsplit("-", 2)[0], result["n"]
+    found, real = result["face_found"], result["real_face_found"]
+    identity = result["spaces"]["dlib-resnet29"]
+    distance = f"{identity['generated']['frechet']['mean']:.3f}"
+    beside = f"{identity['real']['frechet']['mean']:.3f}"
+    asked, seen = result["asked_is_seen"], result["real_is_seen"]
+    yield {
+        "en": (
+            f"`{name}`: a face is found in what it draws; Frechet distance to {n:,} held-out faces, identity features",
+            f"{percent(found['share'])} {within(found['interval'])}; {distance}",
+            f"real faces: {percent(real['share'])}; {beside}",
+        ),
+        "zh": (
+            f"`{name}`：在所画图片中检测到人脸；与 {n:,} 张留出人脸的 Fréchet 距离（身份特征）",
+            f"{percent(found['share'])} {within(found['interval'])}；{distance}",
+            f"真实人脸：{percent(real['share'])}；{beside}",
+        ),
+    }
+    if asked is not None:
+        yield {
+            "en": (
+                f"`{name}`: the expression asked for is the one that an independent network sees",
+                f"{percent(asked['share'])} {within(asked['interval'])}",
+                f"on real faces: {percent(seen['share'])}",
+            ),
+            "zh": (
+                f"`{name}`：独立网络看到的正是所要求的表情",
+                f"{percent(asked['share'])} {within(asked['interval'])}",
+                f"真实人脸：{percent(seen['share'])}",
+            ),
+        }
+
+
 SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
     "speed": speed,
     "lfw": lfw,
@@ -334,6 +369,8 @@ SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
     "crash": crash,
     "bad_input": bad_input,
     "expression": expression,
+    "generation_face-vae-64": generation,
+    "generation_expression-vae-48": generation,
 }
 
 
