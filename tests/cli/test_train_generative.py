@@ -7,9 +7,13 @@ from mien.cli.train import train
 from mien.data.drawn import draw_samples
 from mien.errors import DataError, UsageError
 
-SMALL = [
+VAE = [
     "--side", "16", "--set", "net.widths=8,16", "--set", "net.latents=4", "--set", "batch_size=8",
     "--set", "keep_without_face=true", "--set", "components=1", "--images", "32", "--set", "report_every=32",
+]  # fmt: skip
+GAN = [
+    "--side", "16", "--grey", "--set", "batch_size=8", "--set", "keep_without_face=true", "--set", "health.pictures=16",
+    "--set", "generator.widths=8,6", "--images", "16", "--set", "report_every=16", "--template", "fer-48",
 ]  # fmt: skip
 
 
@@ -30,11 +34,11 @@ def data(tmp_path_factory):
 
 
 def run(*args):
-    return CliRunner().invoke(train, ["vae", *map(str, args)])
+    return CliRunner().invoke(train, [*map(str, args)])
 
 
-def test_a_folder_becomes_a_run_and_the_last_line_says_how_to_use_it(data, tmp_path):
-    result = run("--data", data, "--data", data, "--out", tmp_path / "run", "--grey", *SMALL)
+def test_a_folder_becomes_a_vae_and_the_last_line_says_how_to_use_it(data, tmp_path):
+    result = run("vae", "--data", data, "--data", data, "--out", tmp_path / "run", "--grey", *VAE)
     assert result.exit_code == 0, result.output
     assert "held out: ELBO" in result.output
     assert f"Use: mien generate --model {tmp_path / 'run'}" in result.output.splitlines()[-1]
@@ -42,13 +46,25 @@ def test_a_folder_becomes_a_run_and_the_last_line_says_how_to_use_it(data, tmp_p
     assert card["convention"]["order"] == "GRAY" and len(card["convention"]["labels"]) == 8
 
 
-def test_a_dry_run_needs_no_folder_and_writes_nothing(data, tmp_path):
-    result = run("--data", data, "--cache", tmp_path / "cache", "--dry-run", *SMALL)
+def test_a_folder_becomes_a_gan_and_the_last_line_says_how_to_use_it(data, tmp_path):
+    result = run("gan", "--data", data, "--out", tmp_path / "run", "--variant", "hinge", *GAN)
+    assert result.exit_code == 0, result.output
+    assert "times as widely as photographs" in result.output
+    assert f"Use: mien generate --model {tmp_path / 'run'}" in result.output.splitlines()[-1]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["game"] == "hinge" and config["generator"]["norm"] == "batch"
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["convention"]["kind"] == "gan"
+
+
+@pytest.mark.parametrize(("command", "settings"), [("vae", VAE), ("gan", GAN)])
+def test_a_dry_run_needs_no_folder_and_writes_nothing(command, settings, data, tmp_path):
+    result = run(command, "--data", data, "--cache", tmp_path / "cache", "--dry-run", *settings)
     assert result.exit_code == 0, result.output
     assert "labels: neutral, happiness" in result.output and "Nothing was written." in result.output
 
 
-def test_no_data_is_the_users_mistake(tmp_path):
-    assert isinstance(run("--out", tmp_path / "run").exception, UsageError)
-    result = run("--data", tmp_path / "nowhere", "--out", tmp_path / "run")
+@pytest.mark.parametrize("command", ["vae", "gan"])
+def test_no_data_is_the_users_mistake(command, tmp_path):
+    assert isinstance(run(command, "--out", tmp_path / "run").exception, UsageError)
+    result = run(command, "--data", tmp_path / "nowhere", "--out", tmp_path / "run")
     assert isinstance(result.exception, DataError) and "There is no" in str(result.exception)

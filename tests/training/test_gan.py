@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -23,6 +25,7 @@ from mien.networks import ExpressionNetConfig, VAENetConfig, expression_net
 from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
 from mien.training import gan as story
 from mien.training import vae as vae_story
+from mien.training.export import half_weights
 from mien.training.gan import GANConfig, Health, configured, dry_run, train
 from mien.training.guard import Guard
 from mien.training.ranks import Ranks
@@ -261,6 +264,16 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
     card = zoo.named(config.out)
     assert card.convention["components"] == zoo.named(vae).convention["components"]
     assert Generator(card).generate(3).shape == (3, 16, 16, 3)
+
+    halved = config.out.with_name("halved")
+    shutil.copytree(vae, halved)
+    network = onnx.load(vae / "model.onnx")
+    onnx.save(half_weights(network), halved / "model.onnx")
+    again = train(replace(config, out=config.out.with_name("from-halved"), init=halved))
+    for name in ("means", "factors"):  # as good as what is published
+        torch.testing.assert_close(
+            getattr(again.generator, name), getattr(trained.generator, name), rtol=2e-3, atol=1e-3
+        )
 
     far = []
     for anchor in (0.0, 20.0):

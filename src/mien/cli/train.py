@@ -26,6 +26,8 @@ SUBCOMMANDS = {
 }
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Config = TypeVar("Config")
+Outcome = TypeVar("Outcome")
 
 
 class _Group(click.Group):
@@ -110,6 +112,27 @@ def check_resume(resume: str, out: Path | None) -> None:
         raise UsageError(f"There is a run in '{out}' already. Name another folder, or leave --resume out.")
 
 
+def run_story(story: Callable[[Config], Outcome], config: Config) -> Outcome:
+    """Run a training; where Ctrl-C has stopped it, all is saved: say how to go on and end with status 130."""
+    from mien.training.stopping import Interrupted
+
+    try:
+        return story(config)
+    except Interrupted as stopped:
+        click.echo(f"mien: {stopped}", err=True)
+        raise click.exceptions.Exit(130) from None
+
+
+def duration(images_per_second: float, images: int) -> list[str]:
+    """Return the last lines of a dry run."""
+    hours = images / images_per_second / 3600
+    return [
+        f"{images_per_second:,.0f} images/s: {images:,} images take about "
+        + (f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(hours * 60)} minutes"),
+        "Nothing was written.",
+    ]
+
+
 @click.command()
 @training_options
 @click.option("--arch", metavar="NAME", help="residual (default), face-trunk or tutorial-cnn.")
@@ -131,7 +154,6 @@ def expression(
     with needs_torch():
         from mien.training import expression as story
         from mien.training.config import load_config
-        from mien.training.stopping import Interrupted
 
     if dry_run and settings["out"] is None:
         settings["out"] = Path("run")  # must have a name, and is never made
@@ -141,24 +163,17 @@ def expression(
             click.echo(line)
         return
     check_resume(resume, config.out)
-    try:
-        trained = story.train(config)
-    except Interrupted as stopped:
-        click.echo(f"mien: {stopped}", err=True)
-        raise click.exceptions.Exit(130) from None
+    trained = run_story(story.train, config)
     for line in _outcome(trained, config.out, config.data):
         click.echo(line)
 
 
 def _foreseen(dry: DryRun, images: int) -> list[str]:
-    hours = images / dry.images_per_second / 3600
     return [
         *(f"{name}: {', '.join(labels)}" for name, labels in dry.heads.items()),
         f"{counted(dry.train, 'picture')} to learn from, {dry.valid:,} to check with",
         f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a face",
-        f"{dry.images_per_second:,.0f} images/s: {images:,} images take about "
-        + (f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(hours * 60)} minutes"),
-        "Nothing was written.",
+        *duration(dry.images_per_second, images),
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mien.cli.common import counted, needs_torch
-from mien.cli.train import check_resume, training_options
+from mien.cli.train import check_resume, duration, run_story, training_options
 
 if TYPE_CHECKING:
     from mien.training.gan import DryRun as GANDryRun
@@ -61,7 +60,6 @@ def vae(
     with needs_torch():
         from mien.training import vae as story
         from mien.training.config import load_config
-        from mien.training.stopping import Interrupted
 
     if dry_run and settings["out"] is None:
         settings["out"] = Path("run")  # must have a name, and is never made
@@ -78,11 +76,7 @@ def vae(
             click.echo(line)
         return
     check_resume(resume, config.out)
-    try:
-        trained = story.train(config)
-    except Interrupted as stopped:
-        click.echo(f"mien: {stopped}", err=True)
-        raise click.exceptions.Exit(130) from None
+    trained = run_story(story.train, config)
     if not trained.summary:
         return  # only the main process measures
     facts = trained.summary
@@ -103,7 +97,7 @@ def _foreseen(dry: DryRun, images: int) -> list[str]:
         *told,
         f"{counted(dry.train, 'picture')} to learn from, {dry.valid:,} to check with",
         f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a picture",
-        *_duration(dry.images_per_second, images),
+        *duration(dry.images_per_second, images),
     ]
 
 
@@ -141,7 +135,6 @@ def gan(
     """
     with needs_torch():
         from mien.training import gan as story
-        from mien.training.stopping import Interrupted
 
     if dry_run and settings["out"] is None:
         settings["out"] = Path("run")  # must have a name, and is never made
@@ -152,11 +145,7 @@ def gan(
             click.echo(line)
         return
     check_resume(resume, config.out)
-    try:
-        trained = story.train(config)
-    except Interrupted as stopped:
-        click.echo(f"mien: {stopped}", err=True)
-        raise click.exceptions.Exit(130) from None
+    trained = run_story(story.train, config)
     if not trained.summary:
         return  # only the main process measures
     facts = trained.summary
@@ -175,14 +164,5 @@ def _drawn(dry: GANDryRun, images: int) -> list[str]:
         f"{counted(dry.pictures, 'picture')} to learn from",
         f"{generator / 1e6:.2f} million parameters draw, {discriminator / 1e6:.2f} million judge; "
         f"{dry.macs / 1e6:.0f} million multiplications a picture",
-        *_duration(dry.images_per_second, images),
-    ]
-
-
-def _duration(images_per_second: float, images: int) -> list[str]:
-    hours = images / images_per_second / 3600
-    return [
-        f"{images_per_second:,.0f} images/s: {images:,} images take about "
-        + (f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(hours * 60)} minutes"),
-        "Nothing was written.",
+        *duration(dry.images_per_second, images),
     ]

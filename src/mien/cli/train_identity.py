@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mien.cli.common import counted, needs_torch
-from mien.cli.train import check_resume, training_options
+from mien.cli.train import check_resume, run_story, training_options
 
 _CACHE = click.option(
     "--cache",
@@ -41,7 +41,6 @@ def embedder(file: Path | None, sets: tuple[str, ...], resume: str, dry_run: boo
     with needs_torch():
         from mien.training import embedder as story
         from mien.training.config import load_config
-        from mien.training.stopping import Interrupted
 
     if dry_run and settings["out"] is None:
         settings["out"] = Path("run")  # must have a name, and is never made
@@ -53,11 +52,7 @@ def embedder(file: Path | None, sets: tuple[str, ...], resume: str, dry_run: boo
         click.echo(f"{dry.images_per_second:,.0f} images/s, finding the faces aside. Nothing was written.")
         return
     check_resume(resume, config.out)
-    try:
-        verdict = story.train(config)
-    except Interrupted as stopped:
-        click.echo(f"mien: {stopped}", err=True)
-        raise click.exceptions.Exit(130) from None
+    verdict = run_story(story.train, config)
     for name, base in verdict.base.items():
         click.echo(f"{name:<18} {verdict.new[name]}  built on {base}  difference {verdict.difference[name]}")
     click.echo(verdict.sentence())

@@ -24,12 +24,11 @@ from torch.nn import functional
 from mien.analyzer import Analyzer
 from mien.data.samples import Samples
 from mien.errors import DataError, UsageError
-from mien.images import write_whole
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.intervals import Interval, bootstrap_rate
 from mien.metrics.verification import permissive_threshold
 from mien.training.faces import AnalyzerLike, acquire_faces, read_subjects
-from mien.training.run import Run
+from mien.training.run import Run, write_result
 from mien.vision.subjects import EMBEDDING, PROBABILITIES, SCORE
 
 __all__ = ["ClassifierConfig", "ClassifierReport", "train"]
@@ -340,7 +339,7 @@ def _export(
         [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
-    write_whole(out / "model.onnx", model.SerializeToString())
+    write_result(out / "model.onnx", model.SerializeToString())
     entry = {
         "name": out.resolve().name,
         "role": "classifier",
@@ -357,7 +356,7 @@ def _export(
         },
         "metrics": asdict(report),
     }
-    write_whole(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+    write_result(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
 
 
 def _percent(rate: float, interval: Interval | None) -> str:

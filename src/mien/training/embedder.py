@@ -27,7 +27,6 @@ from mien.data.samples import Samples
 from mien.data.splits import SPLITS, by_subject
 from mien.data.transforms import Augment, Variation
 from mien.errors import DataError, TrainingError, UsageError
-from mien.images import write_whole
 from mien.metrics.calibration import fit_logistic
 from mien.metrics.verification import fnmr_at_fmr
 from mien.networks.heads import Margin, MarginHead
@@ -40,7 +39,7 @@ from mien.training.faces import AnalyzerLike, Faces, acquire_faces, read_subject
 from mien.training.guard import Guard
 from mien.training.precision import autocast, choose_device
 from mien.training.reporter import Reporter
-from mien.training.run import Part, Progress, Run, load_checkpoint
+from mien.training.run import Part, Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
@@ -446,7 +445,7 @@ def _export(
         facts = {**convention("arcface-112-raw", "embedder").facts, "side": config.side}
         facts["kind"] = facts["kind"] if config.side == 112 else ""
         facts["dimension"] = config.dimension
-    write_whole(file, data)
+    write_result(file, data)
     measured = _measured(vectors, subjects, config)
     entry = {
         "name": out.resolve().name,
@@ -461,7 +460,7 @@ def _export(
         **measured,
         "metrics": {"base": base.id, "test": verdict.as_dict()},
     }
-    write_whole(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    write_result(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
     _check_parity(zoo.named(out), base, model)
     if not facts["kind"]:
         return f"no convention of `mien models add` says what it is fed; name the folder itself: --embedder {out}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from mien.data.samples import Samples, Target, read_samples
 from mien.data.splits import fill_valid
 from mien.data.transforms import Augment, Order, Variation, mixup
 from mien.errors import DataError, TrainingError, UsageError
-from mien.images import printable, write_whole
+from mien.images import printable
 from mien.losses import distillation, focal, logit_adjusted, soft_cross_entropy
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
@@ -49,7 +48,7 @@ from mien.training.guard import Guard
 from mien.training.precision import autocast, choose_device
 from mien.training.ranks import Ranks
 from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint
+from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 from mien.types import EXPRESSIONS
@@ -233,7 +232,7 @@ def train(config: ExpressionConfig) -> Trained:
     device = choose_device(config.device, local_rank=ranks.local)
     samples, notes = _samples(config)
     with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
-        _say(notes, ranks)
+        ranks.say(*notes)
         material = _material(samples, config, cache=config.cache or config.out / "crops", ranks=ranks)
 
         # Build. The published model is the average (EMA); the raw one only learns.
@@ -251,7 +250,7 @@ def train(config: ExpressionConfig) -> Trained:
             "stopping": stopping, "material": material,
         }  # fmt: skip
         if ranks.is_main:
-            _write(config.out / _NET, _described(config, material).encode())
+            write_result(config.out / _NET, _described(config, material).encode())
         run.load_state(**parts)
         budget = Budget(config.seconds)
 
@@ -291,7 +290,7 @@ def train(config: ExpressionConfig) -> Trained:
                         run.save_state(**parts)
                 if guard.broken:
                     guard.recover(run, **parts)
-                    _say([f"The loss is no number: back to {progress.images:,} images, at half the rate."], ranks)
+                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rate.")
                     continue
                 if ranks.any(stop.requested):
                     run.save_state(**parts)
@@ -304,10 +303,7 @@ def train(config: ExpressionConfig) -> Trained:
         ranks.broadcast(ema.model)
         summary = _publish(ema.model, material, config, run) if ranks.is_main else {}
         if progress.images < config.images and not stopping.exhausted:
-            _say(
-                [f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside."],
-                ranks,
-            )
+            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
     ranks.close()
     return Trained(ema.model, material.heads, summary)
 
@@ -320,7 +316,7 @@ def dry_run(config: ExpressionConfig, *, steps: int = 3) -> DryRun:
     """
     device = choose_device(config.device)
     samples, notes = _samples(config)
-    _say(notes, Ranks())
+    Ranks().say(*notes)
     counts = {split: int((samples.splits == split).sum()) for split in ("train", "valid")}
     few = [np.flatnonzero(samples.splits == split)[: max(config.batch_size, 2)] for split in counts]
     material = _material(samples.take(np.concatenate(few)), config, cache=None, ranks=Ranks())
@@ -395,7 +391,7 @@ def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
         for key, value in model.state_dict().items()
     }
     data = save(state, {_WEIGHTS: (run / _NET).read_text(encoding="utf-8")})
-    _write(out, data)
+    write_result(out, data)
     return len(data)
 
 
@@ -566,7 +562,7 @@ def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None,
         notes.append(
             f"In {lost:,} of {len(train) + len(valid):,} pictures no face was found; they are taken as a whole."
         )
-    _say(notes, ranks)
+    ranks.say(*notes)
     heads = _heads(samples, config)
     order = Order(
         samples.targets[next(iter(heads))].labels[train],
@@ -861,8 +857,8 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
         },
         "metrics": {"validation": {name: summary[name] for name in logits}},
     }
-    _write(config.out / "model.onnx", network)
-    _write(config.out / "card.json", json.dumps(card, indent=1).encode())
+    write_result(config.out / "model.onnx", network)
+    write_result(config.out / "card.json", json.dumps(card, indent=1).encode())
     run.finish(summary)
     return summary
 
@@ -933,16 +929,6 @@ def _operating_point(
     return 0.0 if last == len(order) - 1 else float(sure[order[last]])
 
 
-def _write(file: Path, data: bytes) -> None:
-    try:
-        write_whole(file, data)
-    except OSError as error:
-        raise TrainingError(
-            f"Cannot write '{printable(file)}': {error.strerror or error}. The checkpoints are whole; mend that, then "
-            f"run the same command."
-        ) from error
-
-
 def _described(config: ExpressionConfig, material: _Material) -> str:
     heads = {name: list(labels) for name, labels in material.heads.items()}
     return json.dumps({"net": as_dict(config.net), "heads": heads, "template": config.template}, indent=1) + "\n"
@@ -956,9 +942,3 @@ def _channels_first(pictures: UInt8[np.ndarray, "pictures side side *colour"]) -
 
 def _colour(colour: bool) -> str:
     return "colour" if colour else "grey"
-
-
-def _say(lines: Sequence[str], ranks: Ranks) -> None:
-    if ranks.is_main:
-        for line in lines:
-            sys.stderr.write(f"mien: {line}\n")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from torch.nn import functional
 from mien.alignment import TEMPLATES
 from mien.data.transforms import Order
 from mien.errors import DataError, TrainingError, UsageError
-from mien.images import printable, write_whole
+from mien.images import printable
 from mien.losses import perceptual_distance
 from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
 from mien.networks import count_macs, count_parameters
@@ -63,7 +62,7 @@ from mien.training.pictures import Pictures, read_pictures
 from mien.training.precision import autocast, choose_device
 from mien.training.ranks import Ranks
 from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint
+from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 from mien.training.vae import load_vae
@@ -345,7 +344,7 @@ def train(config: GANConfig) -> Trained:
             "rules": rules, "best": best, "material": material,
         }  # fmt: skip
         if ranks.is_main:
-            _write(config.out / _NET, _described(config, material))
+            write_result(config.out / _NET, _described(config, material))
         run.load_state(**parts)
         budget = Budget(config.seconds)
 
@@ -403,14 +402,14 @@ def train(config: GANConfig) -> Trained:
                         )  # fmt: skip
                         reporter.report(progress.images, **{name: figures[name] for name in _SAID})
                         run.picture(f"samples-{progress.images:09d}", table.sheet(ema.model))
-                        _say(rules.act(progress.images, figures, best.best), ranks)
+                        ranks.say(*rules.act(progress.images, figures, best.best))
                         run.save_state(**parts)
                         if rules.hopeless:
                             raise TrainingError(_farewell(config, figures, best))
                 if any(guard.broken for guard in guards):
                     guards[0].recover(run, **parts)
                     guards[1].broken = False
-                    _say([f"The loss is no number: back to {progress.images:,} images, at half the rates."], ranks)
+                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rates.")
                     continue
                 if ranks.any(stop.requested):
                     run.save_state(**parts)
@@ -424,10 +423,7 @@ def train(config: GANConfig) -> Trained:
         images = best.best_images
         summary = _publish(ema.model, table, material, config, run, images) if ranks.is_main else {}
         if progress.images < config.images:
-            _say(
-                [f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside."],
-                ranks,
-            )
+            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
     ranks.close()
     return Trained(ema.model, material.classes, summary)
 
@@ -543,7 +539,7 @@ def _material(config: GANConfig, *, cache: Path | None, ranks: Ranks, device: to
             f"A batch has {config.batch_size} pictures, and there are only {len(train)} to learn from. Add pictures, "
             f"or lower batch_size."
         )
-    _say(notes, ranks)
+    ranks.say(*notes)
     order = Order(labels[train], seed=config.seed, balance=config.balance if classes else 0.0)
     reference, held_out = (
         _even(part, labels, len(classes), config.health.pictures, config.seed) for part in (train, valid)
@@ -588,7 +584,7 @@ def _embeddings(
             cache_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"Cannot write '{cache_folder}': {error.strerror or error}.") from error
-        _write(file, packed.getvalue())
+        write_result(file, packed.getvalue())
     return found
 
 
@@ -662,7 +658,8 @@ def _start(folder: Path, config: GANConfig, material: _Material) -> _Start:
         graph = onnx.load_model(folder / "model.onnx").graph
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         parts = np.array(card["convention"]["components"], dtype=np.float64)
-        values = {item.name.split(".")[-1]: item for item in graph.initializer}
+        # Half-precision weights carry the suffix.
+        values = {item.name.removesuffix(".half").split(".")[-1]: item for item in graph.initializer}
         # The first one is what takes noise for latents.
         means, factors = (
             torch.from_numpy(np.array(numpy_helper.to_array(values[name]))).float()[1:] for name in ("means", "factors")
@@ -1157,8 +1154,8 @@ def _publish(
         "convention": convention,
         "metrics": {"training": summary},
     }
-    _write(config.out / "model.onnx", network)
-    _write(config.out / "card.json", json.dumps(card, indent=1).encode())
+    write_result(config.out / "model.onnx", network)
+    write_result(config.out / "card.json", json.dumps(card, indent=1).encode())
     run.finish(summary)
     return summary
 
@@ -1208,19 +1205,3 @@ def _described(config: GANConfig, material: _Material) -> bytes:
         "template": config.template,
     }
     return (json.dumps(facts, indent=1) + "\n").encode()
-
-
-def _write(file: Path, data: bytes) -> None:
-    try:
-        write_whole(file, data)
-    except OSError as error:
-        raise TrainingError(
-            f"Cannot write '{printable(file)}': {error.strerror or error}. The checkpoints are whole; mend that, then "
-            f"run the same command."
-        ) from error
-
-
-def _say(lines: Sequence[str], ranks: Ranks) -> None:
-    if ranks.is_main:
-        for line in lines:
-            sys.stderr.write(f"mien: {line}\n")

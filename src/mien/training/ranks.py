@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -59,6 +60,12 @@ class Ranks:
     def is_main(self) -> bool:
         """Whether this process logs and saves."""
         return self.rank == 0
+
+    def say(self, *lines: str) -> None:
+        """Tell the user, a line each, on stderr; of several processes only the main one speaks."""
+        if self.is_main:
+            for line in lines:
+                sys.stderr.write(f"mien: {line}\n")
 
     def shard(self, items: Items) -> Items:
         """Return this process's part of a batch: one of ``world`` equal, contiguous pieces.

@@ -34,14 +34,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mien.errors import TrainingError
-from mien.images import encode_image, write_whole
+from mien.images import encode_image, printable, write_whole
 from mien.training.config import as_dict
 from mien.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log"]
+__all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log", "write_result"]
 
 _FORMAT = 1
 _ALWAYS_MAY_CHANGE = ("out", "seconds", "device")  # where the folder lies, how long to stay, and on what to compute
@@ -366,6 +366,21 @@ class Run:
             with suppress(OSError):
                 self._board.close()
             self._board = None
+
+
+def write_result(file: Path, data: bytes) -> None:
+    """Write what a finished training publishes, whole or not at all.
+
+    Raises:
+        TrainingError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        write_whole(file, data)
+    except OSError as error:
+        raise TrainingError(
+            f"Cannot write '{printable(file)}': {error.strerror or error}. The checkpoints are whole; mend that, then "
+            f"run the same command."
+        ) from error
 
 
 def load_checkpoint(path: Path, **parts: Part) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from mien.alignment import TEMPLATES
 from mien.data.transforms import Order
 from mien.errors import DataError, TrainingError, UsageError
-from mien.images import printable, write_whole
+from mien.images import printable
 from mien.losses import (
     free_bits,
     gaussian_kl,
@@ -45,7 +44,7 @@ from mien.training.precision import autocast, choose_device
 from mien.training.prior import Prior, fit_prior
 from mien.training.ranks import Ranks
 from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint
+from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 from mien.types import EXPRESSIONS
@@ -225,7 +224,7 @@ def train(config: VAEConfig) -> Trained:
             "stopping": stopping, "health": health, "material": material, **team.critics,
         }  # fmt: skip
         if ranks.is_main:
-            _write(config.out / _NET, _described(config, material).encode())
+            write_result(config.out / _NET, _described(config, material).encode())
         run.load_state(**parts)
         budget = Budget(config.seconds)
 
@@ -253,9 +252,7 @@ def train(config: VAEConfig) -> Trained:
                     if not team.guard.broken:
                         used = ranks.mean(scores.get("valid_active_units", 0.0)) * ranks.world / config.net.latents
                         if progress.images >= config.warm_up * config.images and health.mend(used, config):
-                            _say(
-                                [f"{used:.0%} of the latents are used: {health.free:g} nats each cost nothing."], ranks
-                            )
+                            ranks.say(f"{used:.0%} of the latents are used: {health.free:g} nats each cost nothing.")
                         value = ranks.mean(scores.get("valid_elbo", 0.0)) * ranks.world
                         if stopping.update(progress.images if config.sharp else value, progress.images):
                             run.save_best(model=ema.model)
@@ -266,7 +263,7 @@ def train(config: VAEConfig) -> Trained:
                         run.save_state(**parts)
                 if team.guard.broken:
                     team.guard.recover(run, **parts)
-                    _say([f"The loss is no number: back to {progress.images:,} images, at half the rate."], ranks)
+                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rate.")
                     continue
                 if ranks.any(stop.requested):
                     run.save_state(**parts)
@@ -279,10 +276,7 @@ def train(config: VAEConfig) -> Trained:
         ranks.broadcast(ema.model)
         prior, summary = _publish(ema.model, material, config, run) if ranks.is_main else (None, {})
         if progress.images < config.images and not stopping.exhausted:
-            _say(
-                [f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside."],
-                ranks,
-            )
+            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
     ranks.close()
     return Trained(ema.model, prior, material.classes, summary)
 
@@ -433,7 +427,7 @@ def _material(config: VAEConfig, *, cache: Path | None, ranks: Ranks) -> _Materi
             "--condition out."
         )
     train, valid = pictures.split("train"), pictures.split("valid")
-    _say(notes, ranks)
+    ranks.say(*notes)
     if len(train) < config.batch_size or not len(valid):
         raise DataError(
             f"Training needs at least a batch of {config.batch_size} pictures to learn from and 1 to check with, got "
@@ -981,10 +975,10 @@ def _publish(model: VAE, material: _Material, config: VAEConfig, run: Run) -> tu
         },
         "metrics": {"validation": validation},
     }
-    _write(config.out / "model.onnx", drawing)
-    _write(config.out / "card.json", json.dumps(card, indent=1).encode())
-    _write(config.out / "encoder.onnx", reading)
-    _write(config.out / "encoder.json", json.dumps(eyes, indent=1).encode())
+    write_result(config.out / "model.onnx", drawing)
+    write_result(config.out / "card.json", json.dumps(card, indent=1).encode())
+    write_result(config.out / "encoder.onnx", reading)
+    write_result(config.out / "encoder.json", json.dumps(eyes, indent=1).encode())
     run.finish(summary)
     return prior, summary
 
@@ -1021,19 +1015,3 @@ def _described(config: VAEConfig, material: _Material) -> str:
         "template": config.template,
     }
     return json.dumps(facts, indent=1) + "\n"
-
-
-def _write(file: Path, data: bytes) -> None:
-    try:
-        write_whole(file, data)
-    except OSError as error:
-        raise TrainingError(
-            f"Cannot write '{printable(file)}': {error.strerror or error}. The checkpoints are whole; mend that, then "
-            f"run the same command."
-        ) from error
-
-
-def _say(lines: Sequence[str], ranks: Ranks) -> None:
-    if ranks.is_main:
-        for line in lines:
-            sys.stderr.write(f"mien: {line}\n")
