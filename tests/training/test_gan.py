@@ -287,6 +287,14 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
             far.append((drawn - begun.decode(noise, torch.eye(3)[label])).abs().mean())
     assert far[1] < far[0]
 
+    free, held = Generator(config.out.with_name("anchor0")), Generator(config.out.with_name("anchor20"))
+    assert held.has_encoder and not free.has_encoder
+    faces = held.generate(2, expression="surprise")
+    np.testing.assert_array_equal(held.encode(faces), Generator(vae).encode(faces))
+    # Its own way begins and ends at what the seeds draw: the latents that it draws from are the VAE's.
+    way = held.between(0, 1, steps=2, expression="happiness")
+    np.testing.assert_allclose(way[0], held.generate(1, seed=0, expression="happiness")[0], atol=2)
+
 
 def test_a_vae_of_other_pictures_or_classes_is_no_beginning(config, vae):
     with pytest.raises(TrainingError, match=r"has colour False, this training has True"):

@@ -261,10 +261,13 @@ class PriorGenerator(nn.Module):
             label: Class numbers, where the decoder has classes.
             component: Of the prior, from 1; 0, or None, takes the noise for the latents.
         """
-        if component is not None:
-            noise = self.means[component] + (self.factors[component] @ noise[:, :, None])[:, :, 0]
-        pixels: Tensor = self.decoder(noise, told(label if self.classes else None, self.classes, None))
+        latents = noise if component is None else self.latents_of(noise, component)
+        pixels: Tensor = self.decoder(latents, told(label if self.classes else None, self.classes, None))
         return pixels.float() * HALF_RANGE + HALF_RANGE
+
+    def latents_of(self, noise: Vectors, component: Labels) -> Vectors:
+        """Return what the noise stands for in components of the prior, from 1; 0 takes it as it is."""
+        return self.means[component] + (self.factors[component] @ noise[:, :, None])[:, :, 0]
 
 
 class Discriminator(nn.Module):

@@ -1087,15 +1087,18 @@ def _sharpness(images: UInt8[np.ndarray, "pictures channels side side"]) -> floa
 
 
 class _Clamped(nn.Module):
-    """A generator whose pictures stay within 0 to 255; its inputs by name, in order."""
+    """A generator whose pictures stay within 0 to 255, one of a VAE with its latents; its inputs by name, in order."""
 
     def __init__(self, generator: nn.Module, inputs: Sequence[str]) -> None:
         super().__init__()
         self.generator, self.inputs = generator, tuple(inputs)
 
-    def forward(self, *given: Tensor) -> Images:
-        drawn: Tensor = self.generator(**dict(zip(self.inputs, given, strict=True)))
-        return drawn.clamp(0, 255)
+    def forward(self, *given: Tensor) -> Images | tuple[Images, Tensor]:
+        named = dict(zip(self.inputs, given, strict=True))
+        drawn: Tensor = self.generator(**named)
+        if not isinstance(self.generator, PriorGenerator):
+            return drawn.clamp(0, 255)
+        return drawn.clamp(0, 255), self.generator.latents_of(named["noise"], named["component"])
 
 
 def _publish(
@@ -1115,7 +1118,8 @@ def _publish(
     sizes = table.sizes
     given = _example(table, material)
     model = _Clamped(generator, list(given))
-    network = onnx_bytes(model, *given.values(), inputs=list(given), outputs=["images"])
+    outputs = ["images"] if table.start is None else ["images", "latents"]
+    network = onnx_bytes(model, *given.values(), inputs=list(given), outputs=outputs)
     difference = _parity(model, network, given)
     losses = [RECOGNISER] if config.identity and config.identity_weight else []
     if config.discriminator.arch == "features" or (config.anchor and config.anchor_perceptual):
@@ -1145,6 +1149,8 @@ def _publish(
         convention["components"] = [
             [int(label), float(weight)] for label, weight in zip(table.start.of, table.start.weights, strict=True)
         ]
+    if config.anchor and _encoder_taken(config):
+        convention["encoder"] = "encoder.onnx"
     card = {
         "role": "generator",
         "version": "1",
@@ -1158,6 +1164,21 @@ def _publish(
     write_result(config.out / "card.json", json.dumps(card, indent=1).encode())
     run.finish(summary)
     return summary
+
+
+def _encoder_taken(config: GANConfig) -> bool:
+    """Copy the encoder of the VAE that a generator began as, and still draws from the latents of, if it has one."""
+    assert config.init is not None, "an anchored generator has one"
+    network, card = config.init / "encoder.onnx", config.init / "encoder.json"
+    try:
+        facts = json.loads(card.read_text(encoding="utf-8"))
+        weights = network.read_bytes()
+    except (OSError, ValueError):
+        return False
+    facts["name"] = f"{config.out.resolve().name}-encoder"
+    write_result(config.out / network.name, weights)
+    write_result(config.out / card.name, json.dumps(facts, indent=1).encode())
+    return True
 
 
 def _example(table: _Table, material: _Material) -> dict[str, Tensor]:
@@ -1177,8 +1198,9 @@ def _parity(model: nn.Module, network: bytes, given: Mapping[str, Tensor]) -> fl
     import onnxruntime
 
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
-    (drawn,) = session.run(None, {name: value.numpy() for name, value in given.items()})
-    difference = float(np.abs(drawn - model(*given.values()).numpy()).max())
+    (drawn,) = session.run(["images"], {name: value.numpy() for name, value in given.items()})
+    expected = model(*given.values())
+    difference = float(np.abs(drawn - (expected if isinstance(expected, Tensor) else expected[0]).numpy()).max())
     if not difference <= _PARITY:
         raise TrainingError(
             f"The exported generator draws otherwise than the trained one: {difference:g} grey levels apart. The "

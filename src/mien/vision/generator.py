@@ -202,9 +202,9 @@ class Generator:
         self._points = np.array(points) * (self.side / size)
 
     @property
-    def is_vae(self) -> bool:
-        """Whether it is the decoder of a VAE."""
-        return bool(self.card.convention["kind"] == "vae")
+    def draws_latents(self) -> bool:
+        """Whether it draws what a VAE's latents stand for: a VAE, or a GAN that began as one and kept its encoder."""
+        return self.has_encoder or bool(self.card.convention["kind"] == "vae")
 
     @property
     def takes_identity(self) -> bool:
@@ -290,7 +290,7 @@ class Generator:
     ) -> Faces:
         """Return the faces on the way from one to another, both included, shape (steps, side, side, 3).
 
-        The way is straight between latents of a VAE and along the sphere between a GAN's, on which its noise lies.
+        The way is straight between latents of a VAE and along the sphere on which other GANs' noise lies.
 
         Args:
             a: A seed, latents of shape (latents,), or a picture of a face (VAE).
@@ -306,7 +306,7 @@ class Generator:
             expression = self._first_label(request) if request else self.labels[0]
         (start, part), (end, other) = (self._end(end, expression, truncation) for end in (a, b))
         t = np.linspace(0, 1, steps)[:, None]
-        way = (_straight if self.is_vae else _along_sphere)(start, end, t)
+        way = (_straight if self.draws_latents else _along_sphere)(start, end, t)
         return _rounded(self._decoded(way, expression, component=part or other))
 
     # Faces in ---------------------------------------------------------------------------------------------------------
@@ -617,7 +617,7 @@ class Generator:
         if isinstance(end, int):
             request = Request(expression, seed=end, truncation=truncation)
             feed = self._drawn(self._plan(request), request, np.arange(_BATCH))
-            if self.is_vae:
+            if self.draws_latents:
                 return np.asarray(self._run(feed, "latents")[0]), 0
             return np.asarray(feed.noise[0]), int(feed.component[0])
         if isinstance(end, np.ndarray) and end.ndim == 1:

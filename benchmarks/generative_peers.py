@@ -1,0 +1,390 @@
+"""Our VAE and GAN beside pythae's, DCGAN and lightweight-gan: the same faces, one thread, equal wall time.
+
+    pip install --target peers --no-deps pythae lightweight-gan   # and what they import; see docs/generation.md
+    MIEN_DATA=... PYTHONPATH=peers python benchmarks/generative_peers.py --seconds 300 --seeds 3 --cache crops
+
+Each candidate trains in a process of its own for as many seconds, without reading data and loading modules, then draws
+as many faces as the test has twice. Ours anneal their rates over the images that fit into that time, measured first.
+
+- pythae: its own networks for 64 px pictures, its trainers and their settings, rates ten times their default, which
+  does better in so short a time. Those networks are too large for a CPU, so also around our encoder and decoder, with
+  its discriminator an eighth as wide. Drawn from N(0, I) and, the VAE, from its Gaussian mixture sampler too.
+- DCGAN: the original losses and layers, `mien train gan --variant dcgan`.
+- lightweight-gan: refuses to import without CUDA; here that check is passed over, and its networks and losses are
+  trained as its own trainer does, on the CPU.
+- From a VAE: half of the time goes to `mien train vae`, half to the GAN that begins as it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import data_folder, machine, write_result
+
+SIDE, TEMPLATE = 64, "face-64"
+OURS = {
+    "mien VAE": ("vae", []),
+    "mien VAE, no perceptual term": ("vae", ["perceptual=0"]),
+    "mien GAN": ("gan", []),
+    "mien GAN from a VAE": ("both", []),
+    "DCGAN": ("gan", ["variant=dcgan"]),
+}
+PEERS = (
+    "pythae VAE",
+    "pythae VAE, our networks",
+    "pythae VAE-GAN",
+    "pythae VAE-GAN, our networks",
+    "lightweight-gan",
+)
+ALONE = ("dlib-resnet29", "expression-resnet27")
+Draw = Callable[[int], np.ndarray]
+
+
+class TimeOverError(Exception):
+    """The time is over."""
+
+
+def faces(cache: Path, split: str) -> np.ndarray:
+    from mien.training.pictures import read_pictures
+
+    folder = data_folder()
+    sources = [folder / "celeba10k"] if split == "test" else [folder / "celeba10k", folder / "utkface128"]
+    return read_pictures(
+        sources, template=TEMPLATE, side=SIDE, colour=True, splits=(split,), cache=cache, quiet=True
+    ).images
+
+
+# Ours -----------------------------------------------------------------------------------------------------------------
+
+
+def ours(name: str, seed: int, seconds: float, cache: Path, out: Path) -> tuple[Draw, dict[str, Any]]:
+    from mien.training import gan, vae
+    from mien.training.config import load_config
+    from mien.vision.generator import Generator, Request
+
+    kind, sets = OURS[name]
+    recipe = Path(__file__).parent / "recipes" / "face-vae-64.toml"
+    folder = data_folder()
+    common = {
+        "data": (folder / "celeba10k", folder / "utkface128"), "template": TEMPLATE, "cache": cache, "seed": seed,
+        "precision": "bf16", "device": "cpu",
+    }  # fmt: skip
+    seen: dict[str, int] = {}
+
+    def learn(kind: str, seconds: float, sets: list[str], **more: Any) -> Path:
+        run = out / kind
+        variant = next((text.split("=")[1] for text in sets if text.startswith("variant=")), "default")
+        sets = [text for text in sets if not text.startswith("variant=")]
+        given = common | {"out": run} | more
+        if kind == "vae":
+
+            def make(images: int) -> Any:
+                last = {"images": images, "report_every": images, "ema_half_life": min(10_000, images / 10)}
+                return load_config(vae.VAEConfig, recipe, sets, given | last)
+
+            story: Any = vae
+        else:
+            sets = ["side=64", "colour=true", "conditional=false", "health.images=0", *sets]
+
+            def make(images: int) -> Any:
+                each = max(images // 4, 1)
+                return gan.configured(variant, None, [*sets, f"report_every={each}"], given | {"images": images})
+
+            story = gan
+        rate = story.dry_run(make(1_000_000), steps=8).images_per_second
+        images = max(int(rate * seconds), 512)
+        story.train(make(images))
+        seen[kind] = images
+        return run
+
+    began = time.perf_counter()
+    if kind == "both":
+        before = learn("vae", seconds / 2, [])
+        run = learn(
+            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=4",
+            "discriminator.widths=16,32,64,128"], init=before,
+        )  # fmt: skip
+    else:
+        run = learn(kind, seconds, sets)
+    spent = time.perf_counter() - began
+    generator = Generator(run)
+
+    def draw(count: int) -> np.ndarray:
+        return np.concatenate([batch.images for batch in generator.batches(count, Request(seed=seed))])
+
+    return draw, {"images": seen, "seconds": round(spent, 1)}
+
+
+# Peers ----------------------------------------------------------------------------------------------------------------
+
+
+def drawn(decode: Callable[[int], Any]) -> Draw:
+    def draw(count: int) -> np.ndarray:
+        parts = [decode(min(100, count - start)) for start in range(0, count, 100)]
+        pictures = np.concatenate([part.detach().clamp(0, 1).numpy() for part in parts])
+        return np.rint(pictures * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    return draw
+
+
+def pythae(name: str, seed: int, seconds: float, cache: Path, out: Path) -> tuple[dict[str, Draw], dict[str, Any]]:
+    import torch
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEGAN, VAEConfig, VAEGANConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.models.nn.benchmarks.celeba import (
+        Decoder_Conv_AE_CELEBA,
+        Discriminator_Conv_CELEBA,
+        Encoder_Conv_VAE_CELEBA,
+    )
+    from pythae.samplers import GaussianMixtureSampler, GaussianMixtureSamplerConfig
+    from pythae.trainers import (
+        BaseTrainer,
+        BaseTrainerConfig,
+        CoupledOptimizerAdversarialTrainer,
+        CoupledOptimizerAdversarialTrainerConfig,
+    )
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    from mien.networks import vae as networks
+
+    torch.manual_seed(seed)
+    pixels = torch.from_numpy(faces(cache, "train"))
+    steps = 0
+
+    class Pixels(BaseDataset):
+        """Photographs 0 to 1 as they are asked for: whole, they would take a gigabyte."""
+
+        def __init__(self) -> None:
+            super().__init__(data=pixels, labels=torch.zeros(len(pixels)))
+
+        def __getitem__(self, index: int) -> Any:
+            return {"data": self.data[index].float() / 255, "labels": self.labels[index]}
+
+    class Clock(TrainingCallback):
+        def on_train_step_end(self, training_config: Any, **_: Any) -> None:
+            nonlocal steps
+            steps += 1
+            if time.perf_counter() - began > seconds:
+                raise TimeOverError
+
+    class Encoder(BaseEncoder):
+        def __init__(self, net: networks.VAE) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Any) -> Any:
+            mean, log_variance = self.net.encode(x * 255)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self, net: networks.VAE) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, z: Any) -> Any:
+            return ModelOutput(reconstruction=self.net.decode(z) / 255)
+
+    folder = {"output_dir": str(out), "num_epochs": 1000}
+    small = name.endswith("our networks")
+    ready = networks.VAE(networks.VAENetConfig(side=SIDE, colour=True, latents=128)) if small else None
+
+    def halves(config: Any) -> tuple[Any, Any]:
+        if ready is not None:
+            return Encoder(ready), Decoder(ready)
+        return Encoder_Conv_VAE_CELEBA(config), Decoder_Conv_AE_CELEBA(config)
+
+    if name.startswith("pythae VAE-GAN"):
+        config = VAEGANConfig(input_dim=(3, SIDE, SIDE), latent_dim=128, reconstruction_layer=3)
+        config.discriminator_input_dim = (3, SIDE, SIDE)
+        critic = Discriminator_Conv_CELEBA(config)
+        if small:  # the same layers, an eighth as wide
+            critic.layers = torch.nn.ModuleList(
+                torch.nn.Sequential(torch.nn.Conv2d(a, b, 4, 2, 1), torch.nn.BatchNorm2d(b), torch.nn.ReLU())
+                for a, b in ((3, 16), (16, 32), (32, 64), (64, 128))
+            ).append(torch.nn.Sequential(torch.nn.Linear(128 * 4 * 4, 1), torch.nn.Sigmoid()))
+        model = VAEGAN(config, *halves(config), critic)
+        trainer = CoupledOptimizerAdversarialTrainer(
+            model, Pixels(), training_config=CoupledOptimizerAdversarialTrainerConfig(
+                **folder, encoder_learning_rate=1e-3, decoder_learning_rate=1e-3, discriminator_learning_rate=1e-3
+            ), callbacks=[Clock()],
+        )  # fmt: skip
+    else:
+        config = VAEConfig(input_dim=(3, SIDE, SIDE), latent_dim=128, reconstruction_loss="mse")
+        model = VAE(config, *halves(config))
+        trainer = BaseTrainer(
+            model, Pixels(), training_config=BaseTrainerConfig(**folder, learning_rate=1e-3), callbacks=[Clock()]
+        )
+    began = time.perf_counter()
+    with contextlib.suppress(TimeOverError):
+        trainer.train()
+    spent = time.perf_counter() - began
+    model.eval()
+
+    @torch.no_grad()
+    def normal(count: int) -> Any:
+        return model.decoder(torch.randn(count, 128))["reconstruction"]
+
+    draws = {"": drawn(normal)}
+    if not name.startswith("pythae VAE-GAN"):
+        sampler = GaussianMixtureSampler(model, GaussianMixtureSamplerConfig(n_components=10))
+        sampler.fit(pixels[:10_000].float() / 255)
+        draws[", mixture sampler"] = drawn(lambda count: sampler.sample(count, batch_size=count, return_gen=True))
+    return draws, {"images": {"steps of 64": steps}, "seconds": round(spent, 1)}
+
+
+def lightweight(seed: int, seconds: float, cache: Path) -> tuple[Draw, dict[str, Any]]:
+    import torch
+
+    # It imports torchvision for reading files only, and asks for CUDA as it is imported and built.
+    vision = types.ModuleType("torchvision")
+    vision.transforms = types.ModuleType("torchvision.transforms")  # type: ignore[attr-defined]
+    sys.modules |= {"torchvision": vision, "torchvision.transforms": vision.transforms}  # type: ignore[attr-defined]
+    has, move = torch.cuda.is_available, torch.nn.Module.cuda
+    torch.cuda.is_available = lambda: True
+    torch.nn.Module.cuda = lambda self, *_: self  # type: ignore[assignment, method-assign]
+    from lightweight_gan.lightweight_gan import LightweightGAN, gen_hinge_loss, hinge_loss
+
+    torch.manual_seed(seed)
+    gan = LightweightGAN(latent_dim=256, image_size=SIDE)
+    torch.cuda.is_available, torch.nn.Module.cuda = has, move  # type: ignore[method-assign]
+    pixels = torch.from_numpy(faces(cache, "train"))
+    variation = {"prob": min(0.5, (1e5 - len(pixels)) * 3e-6), "types": ["translation", "cutout"]}
+    batch, steps, began = 4, 0, time.perf_counter()  # its default
+    while time.perf_counter() - began < seconds:
+        gan.D_opt.zero_grad()
+        real = pixels[torch.randint(len(pixels), (batch,))].float() / 255
+        with torch.no_grad():
+            fake = gan.G(torch.randn(batch, 256))
+        steep = steps % 4 == 0
+        real.requires_grad_(steep)
+        fake, (fake_score, fake_small, _) = gan.D_aug(
+            fake, detach=True, input_requires_grad=steep, return_discr_input=True, **variation
+        )
+        real_score, real_small, rebuilt = gan.D_aug(real, calc_aux_loss=True, **variation)
+        loss = hinge_loss(real_score, fake_score) + hinge_loss(real_small, fake_small) + rebuilt
+        if steep:
+            slopes = [
+                torch.autograd.grad(scores, x, [torch.ones_like(s) for s in scores], create_graph=True)[0]
+                for scores, x in (([real_score, real_small], real), ([fake_score, fake_small], fake))
+            ]
+            loss = loss + 10 * (torch.cat(slopes).flatten(1).norm(2, dim=1) ** 2).mean()
+        loss.backward()
+        gan.D_opt.step()
+        gan.G_opt.zero_grad()
+        score, small, _ = gan.D_aug(gan.G(torch.randn(batch, 256)), **variation)
+        (gen_hinge_loss(score, None) + gen_hinge_loss(small, None)).backward()
+        gan.G_opt.step()
+        steps += 1
+    spent = time.perf_counter() - began
+    gan.eval()
+
+    @torch.no_grad()
+    def decode(count: int) -> Any:
+        return gan.G(torch.randn(count, 256))  # its average is a copy of these weights before 20,000 steps
+
+    return drawn(decode), {"images": {"steps of 4": steps}, "seconds": round(spent, 1)}
+
+
+# Side by side ---------------------------------------------------------------------------------------------------------
+
+
+def one(name: str, seed: int, seconds: float, cache: Path, out: Path, count: int) -> None:
+    """Train a candidate and leave its faces as `faces*.npy` in a folder."""
+    import torch
+
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    if name in OURS:
+        draw, told = ours(name, seed, seconds, cache, out)
+        draws = {"": draw}
+    elif name == "lightweight-gan":
+        draw, told = lightweight(seed, seconds, cache)
+        draws = {"": draw}
+    else:
+        draws, told = pythae(name, seed, seconds, cache, out)
+    for sampler, draw in draws.items():
+        np.save(out / f"faces{sampler}.npy", draw(count))
+    (out / "told.json").write_text(json.dumps(told))
+
+
+def measured(out: Path, real: np.ndarray, sampler: str) -> dict[str, Any]:
+    from mien import zoo
+    from mien.evaluation.generation import Faces, evaluate_generation, feature_space, picked_from
+    from mien.vision.finding import patient_detector
+
+    images = np.load(out / f"faces{sampler}.npy")
+    report = evaluate_generation(
+        picked_from(Faces(images, np.full(len(images), -1))),
+        Faces(real, np.full(len(real), -1)),
+        [feature_space(zoo.card(name), TEMPLATE) for name in ALONE],
+        template=TEMPLATE,
+        detector=patient_detector(),
+        seeds=3,
+        timed=False,
+    ).to_json()
+    return {
+        "frechet": {name: space["generated"]["frechet"]["mean"] for name, space in report["spaces"].items()},
+        "frechet_of_real": {name: space["real"]["frechet"]["mean"] for name, space in report["spaces"].items()},
+        "spread": {name: space["generated"]["spread"]["mean"] for name, space in report["spaces"].items()},
+        "sharpness": report["sharpness"]["mean"],
+        "face_found": report["face_found"]["share"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=300, help="To train each.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", default=[*OURS, *PEERS])
+    parser.add_argument("--cache", type=Path, required=True, help="Where cut faces are kept.")
+    parser.add_argument("--work", type=Path, required=True, help="Where runs are kept; what is there is not repeated.")
+    parser.add_argument("--jobs", type=int, default=1, help="Trainings at once, one thread each.")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        name, seed = args.one.split("@")
+        one(name, int(seed), args.seconds, args.cache, args.work, 2000)
+        return
+    waiting = [(name, seed) for seed in args.seeds for name in args.only]
+    running: list[subprocess.Popen[bytes]] = []
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MIEN_THREADS": "1"}
+    for name, seed in waiting:
+        out = args.work / f"{name}@{seed}"
+        if (out / "told.json").exists():
+            continue
+        while len([job for job in running if job.poll() is None]) >= args.jobs:
+            time.sleep(1)
+        command = [sys.executable, __file__, "--one", f"{name}@{seed}", "--seconds", str(args.seconds)]
+        command += ["--cache", str(args.cache), "--work", str(out)]
+        running.append(subprocess.Popen(command, env=environment))
+    if any(job.wait() for job in running):
+        print("Not every training came to its end; those that did are compared.", file=sys.stderr)
+    real = np.ascontiguousarray(faces(args.cache, "test").transpose(0, 2, 3, 1))
+    rows = []
+    for name, seed in waiting:
+        out = args.work / f"{name}@{seed}"
+        if not (out / "told.json").exists():
+            continue
+        for file in sorted(out.glob("faces*.npy")):
+            sampler = file.stem.removeprefix("faces")
+            told = json.loads((out / "told.json").read_text())
+            rows.append({"name": name + sampler, "seed": seed, **told, **measured(out, real, sampler)})
+            print(json.dumps(rows[-1]))
+    write_result("generative_peers", {"machine": machine(), "seconds": args.seconds, "threads": 1, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
