@@ -1,13 +1,15 @@
 """Our VAE and GAN beside pythae's, DCGAN and lightweight-gan: the same faces, one thread, equal wall time.
 
-    pip install --target peers --no-deps pythae lightweight-gan   # and what they import; see docs/generation.md
-    MIEN_DATA=... PYTHONPATH=peers python benchmarks/generative_peers.py --seconds 300 --seeds 3 --cache crops
+    pip install --target peers --no-deps pythae lightweight-gan cloudpickle imageio scikit-learn joblib threadpoolctl \\
+        pydantic pydantic-core annotated-types typing-inspection kornia kornia-rs einops retry decorator py \\
+        adabelief-pytorch colorama tabulate tqdm  # without their torch, which would be another one
+    MIEN_DATA=... PYTHONPATH=peers python benchmarks/generative_peers.py --seeds 0 1 2 --cache crops --work runs
 
 Each candidate trains in a process of its own for as many seconds, without reading data and loading modules, then draws
 as many faces as the test split has. Ours anneal their rates over the images that fit into that time, measured first.
 
 - pythae: its own networks for 64 px pictures, its trainers and their settings, rates ten times their default, which
-  does better in so short a time. Those networks are too large for a CPU, so also around our encoder and decoder, with
+  is meant for days. Those networks are too large for a CPU, so also around our encoder and decoder, with
   its discriminator an eighth as wide. Drawn from N(0, I) and, the VAE, from its Gaussian mixture sampler too.
 - DCGAN: the original losses and layers, `mien train gan --variant dcgan`.
 - lightweight-gan: refuses to import without CUDA; here that check is passed over, and its networks and losses are
@@ -354,7 +356,7 @@ class Measure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=300, help="To train each.")
+    parser.add_argument("--seconds", type=float, default=240, help="To train each.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[*OURS, *PEERS])
     parser.add_argument("--cache", type=Path, required=True, help="Where cut faces are kept.")

@@ -308,17 +308,17 @@ def expression(result: dict[str, Any]) -> Iterator[Texts]:
     times, small = result["speed"], result["int8"]
     if small is not None:
         ours = f"{times['network_ms']:.1f} ms; {times['int8_network_ms']:.1f} ms"
-        lost = 100 * small["lost"]
+        gained = -100 * small["lost"]
         yield {
             "en": (
                 "Expression network, one face, one thread; in 8 bits",
                 ours,
-                f"8 bits lose {lost:.2f} points on {small['n']:,} validation pictures",
+                f"accuracy in 8 bits: {gained:+.2f} points on {small['n']:,} validation pictures",
             ),
             "zh": (
                 "表情网络，一张人脸，单线程；8 位",
                 ours,
-                f"8 位在 {small['n']:,} 张验证图片上损失 {lost:.2f} 个百分点",
+                f"8 位的准确率：在 {small['n']:,} 张验证图片上 {gained:+.2f} 个百分点",
             ),
         }
 
@@ -331,16 +331,18 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
     distance = f"{identity['generated']['frechet']['mean']:.3f}"
     beside = f"{identity['real']['frechet']['mean']:.3f}"
     asked, seen = result["asked_is_seen"], result["real_is_seen"]
+    sharp = f"{result['sharpness']['mean']:.2f}"
     yield {
         "en": (
-            f"`{name}`: a face is found in what it draws; Frechet distance to {n:,} held-out faces, identity features",
-            f"{percent(found['share'])} {within(found['interval'])}; {distance}",
-            f"real faces: {percent(real['share'])}; {beside}",
+            f"`{name}`: a face is found in what it draws; Frechet distance to {n:,} held-out faces, identity features; "
+            "sharpness",
+            f"{percent(found['share'])} {within(found['interval'])}; {distance}; {sharp}",
+            f"real faces: {percent(real['share'])}; {beside}; 1",
         ),
         "zh": (
-            f"`{name}`：在所画图片中检测到人脸；与 {n:,} 张留出人脸的 Fréchet 距离（身份特征）",
-            f"{percent(found['share'])} {within(found['interval'])}；{distance}",
-            f"真实人脸：{percent(real['share'])}；{beside}",
+            f"`{name}`：在所画图片中检测到人脸；与 {n:,} 张留出人脸的 Fréchet 距离（身份特征）；清晰度",
+            f"{percent(found['share'])} {within(found['interval'])}；{distance}；{sharp}",
+            f"真实人脸：{percent(real['share'])}；{beside}；1",
         ),
     }
     if asked is not None:
@@ -358,6 +360,71 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
         }
 
 
+def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
+    """Frechet distances after equal wall time, mean of the seeds; the lowest of each side's."""
+    by_name: dict[str, list[float]] = {}
+    for row in result["rows"]:
+        by_name.setdefault(row["name"], []).append(row["frechet"]["dlib-resnet29"])
+    means = {name: sum(values) / len(values) for name, values in by_name.items()}
+    minutes = f"{result['seconds'] / 60:.0f}"
+    for ours, peers, what, zh in (
+        ("mien VAE", ("pythae",), "a VAE", "VAE"),
+        ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight-gan"), "a GAN, begun as a VAE", "由 VAE 开始的 GAN"),
+    ):
+        others = {name: mean for name, mean in means.items() if name.startswith(peers) and name != ours}
+        if ours not in means or not others:
+            continue
+        told = ", ".join(f"{name} {mean:.3f}" for name, mean in sorted(others.items(), key=lambda item: item[1]))
+        seeds = f"{(n := len(by_name[ours]))} seed{'' if n == 1 else 's'}"
+        yield {
+            "en": (
+                f"{minutes} minutes of one thread for {what}, 64 px, {seeds}: Frechet distance, identity",
+                f"{means[ours]:.3f}",
+                told,
+            ),
+            "zh": (
+                f"{zh}，64 像素，单线程 {minutes} 分钟，{n} 个种子：Fréchet 距离（身份特征）",
+                f"{means[ours]:.3f}",
+                told,
+            ),
+        }
+
+
+def likeness(result: dict[str, Any]) -> Iterator[Texts]:
+    for name, figures in result["models"].items():
+        like, limit = figures["like"], f"{percent(figures['like']['above_threshold_of_card'], 0)}"
+        yield {
+            "en": (
+                f"`{name}`, `--like`: above the threshold that one pair of strangers in a hundred reaches",
+                f"{percent(like['above'], 0)} {within(like['interval'], 0)}",
+                f"by the threshold of the embedder's card: {limit}",
+            ),
+            "zh": (
+                f"`{name}`，`--like`：超过每百对陌生人中有一对达到的阈值",
+                f"{percent(like['above'], 0)} {within(like['interval'], 0)}",
+                f"按特征网络卡片上的阈值：{limit}",
+            ),
+        }
+
+
+def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
+    for name, figures in result["models"].items():
+        accuracy, real = (sum(figures[key]) / len(figures[key]) for key in ("accuracy", "real_accuracy"))
+        ratio = f"{figures['ratio']:.2f} [{figures['ratio_interval'][0]:.2f}, {figures['ratio_interval'][1]:.2f}]"
+        yield {
+            "en": (
+                f"A small network taught by `{name}` alone: accuracy on real faces over that of one taught by real",
+                f"{ratio}; {percent(accuracy)}",
+                f"taught by real faces: {percent(real)}",
+            ),
+            "zh": (
+                f"只用 `{name}` 的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
+                f"{ratio}；{percent(accuracy)}",
+                f"用真实人脸训练：{percent(real)}",
+            ),
+        }
+
+
 SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
     "speed": speed,
     "lfw": lfw,
@@ -370,7 +437,12 @@ SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
     "bad_input": bad_input,
     "expression": expression,
     "generation_face-vae-64": generation,
+    "generation_face-gan-64": generation,
     "generation_expression-vae-48": generation,
+    "generation_expression-gan-48": generation,
+    "generative_peers": generative_peers,
+    "likeness": likeness,
+    "synthetic_training": synthetic_training,
 }
 
 
