@@ -48,7 +48,8 @@ def main() -> None:
     given = unit(faces)
     table = (data_folder() / "celeba10k" / "attributes.csv").read_text().splitlines()
     who = {row["file"]: row["identity"] for row in csv.DictReader(table)}
-    subjects = np.array([who[Path(name).name] for name in pictures.names[: args.most]])
+    files = [Path(name).name for name in pictures.names[: args.most]]
+    subjects = np.array([who[file] for file in files])
     others = (given @ given.T)[np.triu(subjects[:, None] != subjects, 1)]
     threshold = permissive_threshold(others, rate=RATE)
     card_threshold = next(point.threshold for point in embedder.operating_points if point.fmr >= RATE / 2)
@@ -57,7 +58,10 @@ def main() -> None:
         generator = Generator(name)
         drawn = {
             "like": np.concatenate(
-                [generator.generate(1, like=face, seed=number) for number, face in enumerate(faces)]
+                [
+                    generator.generate(1, like=data_folder() / "celeba10k" / "img" / file, seed=number)
+                    for number, file in enumerate(files)
+                ]
             ),
             "reconstruction": generator.decode(generator.encode(faces)),
         }

@@ -361,7 +361,7 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
-    """Frechet distances after equal wall time, mean of the seeds; the lowest of each side's."""
+    """Frechet distances after equal time, mean of the seeds; the lowest of each side's."""
     by_name: dict[str, list[float]] = {}
     for row in result["rows"]:
         by_name.setdefault(row["name"], []).append(row["frechet"]["dlib-resnet29"])
