@@ -1149,7 +1149,7 @@ def _publish(
         convention["components"] = [
             [int(label), float(weight)] for label, weight in zip(table.start.of, table.start.weights, strict=True)
         ]
-    if config.anchor and _encoder_taken(config):
+    if config.anchor and _copy_encoder(config):
         convention["encoder"] = "encoder.onnx"
     card = {
         "role": "generator",
@@ -1166,8 +1166,8 @@ def _publish(
     return summary
 
 
-def _encoder_taken(config: GANConfig) -> bool:
-    """Copy the encoder of the VAE that a generator began as, and still draws from the latents of, if it has one."""
+def _copy_encoder(config: GANConfig) -> bool:
+    """Copy the encoder of the VAE that a generator began as and whose latents it draws; return whether it has one."""
     assert config.init is not None, "an anchored generator has one"
     network, card = config.init / "encoder.onnx", config.init / "encoder.json"
     try:
