@@ -361,31 +361,35 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
-    """Frechet distances after equal time, mean of the seeds; the lowest of each side's."""
-    by_name: dict[str, list[float]] = {}
+    """After equal time: Frechet distances in two spaces, and faces found."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for row in result["rows"]:
-        by_name.setdefault(row["name"], []).append(row["frechet"]["dlib-resnet29"])
-    means = {name: sum(values) / len(values) for name, values in by_name.items()}
+        by_name.setdefault(row["name"], []).append(row)
+
+    def told(name: str) -> str:
+        rows = by_name[name]
+        identity, expression = (
+            sum(row["frechet"][space] for row in rows) / len(rows) for space in ("dlib-resnet29", "expression-resnet27")
+        )
+        return f"{identity:.3f}, {expression:.1f}, {percent(sum(row['face_found'] for row in rows) / len(rows), 0)}"
+
     minutes = f"{result['seconds'] / 60:.0f}"
-    for ours, peers, what, zh in (
-        ("mien VAE", ("pythae",), "a VAE", "VAE"),
-        ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight-gan"), "a GAN, begun as a VAE", "由 VAE 开始的 GAN"),
-    ):
-        others = {name: mean for name, mean in means.items() if name.startswith(peers) and name != ours}
-        if ours not in means or not others:
+    for ours, peers in (("mien VAE", ("pythae",)), ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight-gan"))):
+        others = [name for name in by_name if name.startswith(peers) and name != ours]
+        if ours not in by_name or not others:
             continue
-        told = ", ".join(f"{name} {mean:.3f}" for name, mean in sorted(others.items(), key=lambda item: item[1]))
-        seeds = f"{(n := len(by_name[ours]))} seed{'' if n == 1 else 's'}"
+        n, beside = len(by_name[ours]), "; ".join(f"{name}: {told(name)}" for name in others)
         yield {
             "en": (
-                f"{minutes} minutes of one thread for {what}, 64 px, {seeds}: Frechet distance, identity",
-                f"{means[ours]:.3f}",
-                told,
+                f"{ours} after {minutes} minutes of one thread, 64 px, {n} seed{'' if n == 1 else 's'}: Frechet "
+                "distance, identity and expression features; faces found",
+                told(ours),
+                beside,
             ),
             "zh": (
-                f"{zh}，64 像素，单线程 {minutes} 分钟，{n} 个种子：Fréchet 距离（身份特征）",
-                f"{means[ours]:.3f}",
-                told,
+                f"{ours}，单线程 {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；检测到人脸",
+                told(ours),
+                beside,
             ),
         }
 
