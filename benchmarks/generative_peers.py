@@ -10,7 +10,7 @@ nothing else to do), then draws as many faces as the test split has. Ours anneal
 into that time, measured first; their cpu_seconds count that measurement, reading data and publishing too.
 
 - pythae: its own networks for 64 px pictures, its trainers and their settings, rates ten times their default, which
-  is meant for days. Those networks are too large for a CPU, so also around our encoder and decoder, with
+  is meant for long trainings. Those networks are too large for a CPU, so also around our encoder and decoder, with
   its discriminator an eighth as wide. Drawn from N(0, I) and, the VAE, from its Gaussian mixture sampler too.
 - DCGAN: the original losses and layers, `mien train gan --variant dcgan`.
 - lightweight-gan: refuses to import without CUDA; here that check is passed over, and its networks and losses are

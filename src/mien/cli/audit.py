@@ -100,7 +100,7 @@ def publish(run: Path, out: Path, name: str | None, figures: tuple[Path, ...]) -
     """Write the model of RUN with its card and a sheet of samples, to be given away.
 
     Only a model whose audit was passed, with exactly these weights, is published: mien audit RUN comes first. Written
-    are NAME.onnx with NAME.json, for a VAE also NAME-encoder.onnx, the card NAME.md, and NAME.png.
+    are NAME.onnx with NAME.json, with an encoder also NAME-encoder.onnx, the card NAME.md, and NAME.png.
     """
     from mien.evaluation.publish import published
     from mien.zoo.catalogue import human_size

@@ -1087,18 +1087,18 @@ def _sharpness(images: UInt8[np.ndarray, "pictures channels side side"]) -> floa
 
 
 class _Clamped(nn.Module):
-    """A generator whose pictures stay within 0 to 255, one of a VAE with its latents; its inputs by name, in order."""
+    """What is published: pictures within 0 to 255, of a generator begun as a VAE its latents too; inputs in order."""
 
     def __init__(self, generator: nn.Module, inputs: Sequence[str]) -> None:
         super().__init__()
         self.generator, self.inputs = generator, tuple(inputs)
 
-    def forward(self, *given: Tensor) -> Images | tuple[Images, Tensor]:
+    def forward(self, *given: Tensor) -> tuple[Images, *tuple[Tensor, ...]]:
         named = dict(zip(self.inputs, given, strict=True))
-        drawn: Tensor = self.generator(**named)
         if not isinstance(self.generator, PriorGenerator):
-            return drawn.clamp(0, 255)
-        return drawn.clamp(0, 255), self.generator.latents_of(named["noise"], named["component"])
+            return (self.generator(**named).clamp(0, 255),)
+        latents = self.generator.latents_of(named["noise"], named["component"])
+        return self.generator(latents, named.get("label")).clamp(0, 255), latents
 
 
 def _publish(
@@ -1199,8 +1199,7 @@ def _parity(model: nn.Module, network: bytes, given: Mapping[str, Tensor]) -> fl
 
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     (drawn,) = session.run(["images"], {name: value.numpy() for name, value in given.items()})
-    expected = model(*given.values())
-    difference = float(np.abs(drawn - (expected if isinstance(expected, Tensor) else expected[0]).numpy()).max())
+    difference = float(np.abs(drawn - model(*given.values())[0].numpy()).max())
     if not difference <= _PARITY:
         raise TrainingError(
             f"The exported generator draws otherwise than the trained one: {difference:g} grey levels apart. The "
