@@ -110,6 +110,17 @@ def test_faults_show_where_they_should(real):
     assert mean(collapsed.generated, "recall") < 0.2 < mean(good.generated, "recall")
 
 
+def test_reconstructions_are_as_near_as_their_error_says(real):
+    def five_levels_off(faces):
+        return np.where(faces.images < 128, faces.images + 5, faces.images - 5).astype(np.uint8)
+
+    rebuilt = evaluate(generator(), real, reconstruct=five_levels_off).to_json()["reconstruction"]
+
+    assert rebuilt["psnr"] == pytest.approx(20 * np.log10(255 / 5))
+    assert rebuilt["n"] == 400
+    assert evaluate(generator(), real).to_json()["reconstruction"] is None
+
+
 def test_all_sets_are_of_one_size_and_the_reference_is_halved(real):
     report = evaluate(generator(), real)
     few = evaluate(generator(), real, n=60)

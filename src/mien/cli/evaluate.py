@@ -313,6 +313,7 @@ def generation(
         evaluate_generation,
         feature_space,
         picked_from,
+        rebuilt_by,
     )
     from mien.training.pictures import read_pictures
     from mien.vision.expression import ExpressionReader
@@ -378,6 +379,7 @@ def generation(
             classes=classes,
             losses=losses,
             reader=reader,
+            reconstruct=rebuilt_by(generator, classes) if generator is not None and generator.has_encoder else None,
             n=count,
             seeds=seeds,
             timed=generator is not None,
@@ -461,6 +463,11 @@ def _generation_rows(report: GenerationReport) -> list[Row]:
     for (found, of), word in ((report.found, "a face is found"), (report.real_found, "the same, real faces")):
         rows.append((word, _percent(found / of), _interval(wilson(found, of))))
     rows.append(("sharpness over real", f"{fmean(report.sharpness):.2f}", ""))
+    if report.reconstruction is not None:
+        psnr = report.reconstruction.psnr
+        told = f"{fmean(psnr):.2f} dB, sharpness {report.reconstruction.sharpness:.2f}"
+        low, high = mean_interval(psnr)
+        rows.append((f"{len(psnr):,} real faces reconstructed", told, f"{low:.2f} to {high:.2f}"))
     if report.taught is not None:
         taught = report.taught
         told = f"{_percent(fmean(taught.accuracy))} (real {_percent(fmean(taught.real_accuracy))})"

@@ -223,6 +223,19 @@ class Taught:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What encoder and decoder keep of faces.
+
+    Attributes:
+        psnr: Of each face, dB.
+        sharpness: Of all, over that of the faces themselves.
+    """
+
+    psnr: tuple[float, ...]
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationReport:
     """How good generated faces are.
 
@@ -246,6 +259,7 @@ class GenerationReport:
         samples_per_s: Faces drawn a second; None for pictures from a folder.
         notes: What should be known, a line each.
         taught: What a classifier learns from generated faces; None where nobody tried.
+        reconstruction: Of real faces, where the generator has an encoder.
     """
 
     model: str
@@ -267,6 +281,7 @@ class GenerationReport:
     samples_per_s: float | None
     notes: tuple[str, ...] = ()
     taught: Taught | None = None
+    reconstruction: Reconstruction | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON can hold it; docs/json.md describes it."""
@@ -299,6 +314,7 @@ class GenerationReport:
             "face_found": _share(*self.found),
             "real_face_found": _share(*self.real_found),
             "sharpness": _over_seeds(self.sharpness),
+            "reconstruction": _rebuilt(self.reconstruction),
             "samples_per_s": self.samples_per_s,
             "train_on_synthetic": None if self.taught is None else asdict(self.taught) | {"ratio": self.taught.ratio},
             "notes": list(self.notes),
@@ -320,6 +336,7 @@ def evaluate_generation(
     classes: Sequence[str] = (),
     losses: Sequence[str] = (),
     reader: Reader | None = None,
+    reconstruct: Callable[[Faces], Images] | None = None,
     n: int | None = None,
     seeds: int = 3,
     timed: bool = True,
@@ -343,6 +360,7 @@ def evaluate_generation(
         classes: What labels mean; empty where nobody looks at labels.
         losses: Names of the networks that stood in the generator's loss.
         reader: Reads expressions; it should not be one of these.
+        reconstruct: Encodes and decodes faces, where the generator can.
         n: Faces of each kind; default, and at most, half of the real ones.
         seeds: Draws.
         timed: Whether drawing is generating, so that its speed is worth telling.
@@ -390,6 +408,13 @@ def evaluate_generation(
                 rounds[space.name].setdefault(name, []).append(measured)
                 advance()
     assert first is not None
+    rebuilt = None
+    if reconstruct is not None:
+        whole = real.take(np.random.default_rng(0).permutation(len(real))[:_SEARCHED])
+        back = reconstruct(whole)
+        errors = ((back.astype(np.float32) - whole.images) ** 2).mean(axis=(1, 2, 3))
+        psnr = 10 * np.log10(255**2 / np.maximum(errors, 1e-6))
+        rebuilt = Reconstruction(tuple(psnr.tolist()), sharpness(back) / max(sharpness(whole.images), 1e-12))
     found, real_found = (_found(faces.images[:_SEARCHED], detector, advance) for faces in first)
     return GenerationReport(
         model=model,
@@ -421,6 +446,7 @@ def evaluate_generation(
         sharpness=tuple(sharp),
         samples_per_s=n * seeds / taken if timed and taken > 0 else None,
         notes=tuple(notes),
+        reconstruction=rebuilt,
     )
 
 
@@ -443,6 +469,16 @@ def drawn_by(generator: Generator, classes: Sequence[str]) -> Draw:
         return Faces(np.concatenate([batch.images for batch in batches]), numbers)
 
     return draw
+
+
+def rebuilt_by(generator: Generator, classes: Sequence[str]) -> Callable[[Faces], Images]:
+    """Return what encodes and decodes faces, told their labels where the generator knows any."""
+
+    def rebuild(faces: Faces) -> Images:
+        shown = [classes[label] for label in faces.labels] if classes and generator.labels else None
+        return generator.decode(generator.encode(faces.images), expression=shown)
+
+    return rebuild
 
 
 def picked_from(faces: Faces) -> Draw:
@@ -649,6 +685,18 @@ def _agreement(agreement: Agreement | None) -> dict[str, Any] | None:
     by_class = {name: {"n": n, "share": agreement.right[name] / n} for name, n in sorted(agreement.of.items())}
     whole = {"share": agreement.share, "interval": agreement.interval, "balanced": agreement.balanced}
     return {**whole, "n": sum(agreement.of.values()), "per_class": by_class}
+
+
+def _rebuilt(reconstruction: Reconstruction | None) -> dict[str, Any] | None:
+    if reconstruction is None:
+        return None
+    psnr = reconstruction.psnr
+    return {
+        "psnr": float(np.mean(psnr)),
+        "psnr_interval": mean_interval(psnr),
+        "sharpness": reconstruction.sharpness,
+        "n": len(psnr),
+    }
 
 
 def _share(found: int, of: int) -> dict[str, Any]:

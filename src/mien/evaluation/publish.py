@@ -276,6 +276,12 @@ def _generation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
             other = f", of real faces {_percent(figures[beside]['share'])}" if figures.get(beside) else ""
             yield f"- {words}: {told}{other}"
     yield f"- sharpness over that of real faces: {figures['sharpness']['mean']:.2f}"
+    if rebuilt := figures.get("reconstruction"):
+        low, high = rebuilt["psnr_interval"]
+        yield (
+            f"- {rebuilt['n']:,} held-out faces encoded and decoded: PSNR {rebuilt['psnr']:.1f} dB "
+            f"[{low:.1f}, {high:.1f}], sharpness {rebuilt['sharpness']:.2f} of their own"
+        )
 
 
 def _range(interval: Sequence[float]) -> str:
