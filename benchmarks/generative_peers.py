@@ -118,8 +118,8 @@ def ours(name: str, seed: int, seconds: float, cache: Path, out: Path) -> tuple[
     if kind == "both":
         before = learn("vae", seconds / 2, [])
         run = learn(
-            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=4",
-            "discriminator.widths=16,32,64,128"], init=before,
+            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=2",
+            "mapping=256", "gamma=0.3", "gamma_end=0.05", "discriminator.widths=16,32,64,128"], init=before,
         )  # fmt: skip
     else:
         run = learn(kind, seconds, sets)
@@ -323,7 +323,7 @@ def one(name: str, seed: int, seconds: float, cache: Path, out: Path, count: int
         draws, told = pythae(name, seed, seconds, cache, out)
     for sampler, draw in draws.items():
         np.save(out / f"faces{sampler}.npy", draw(count))
-    (out / "told.json").write_text(json.dumps(told))
+    (out / "told.json").write_text(json.dumps({"seconds": seconds, **told}))
 
 
 class Measure:
@@ -363,7 +363,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[*OURS, *PEERS])
     parser.add_argument("--cache", type=Path, required=True, help="Where cut faces are kept.")
-    parser.add_argument("--work", type=Path, required=True, help="Where runs are kept; what is there is not repeated.")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="Where runs are kept, not to be repeated; all are compared."
+    )
     parser.add_argument("--jobs", type=int, default=1, help="Trainings at once, one thread each.")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -375,7 +377,7 @@ def main() -> None:
     running: list[subprocess.Popen[bytes]] = []
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MIEN_THREADS": "1"}
     for name, seed in waiting:
-        out = args.work / f"{name}@{seed}"
+        out = args.work / f"{name}@{seed}@{args.seconds:g}"
         if (out / "told.json").exists():
             continue
         while len([job for job in running if job.poll() is None]) >= args.jobs:
@@ -387,18 +389,16 @@ def main() -> None:
         print("Not every training came to its end; those that did are compared.", file=sys.stderr)
     measure = Measure(args.cache)
     rows = []
-    for name, seed in waiting:
-        out = args.work / f"{name}@{seed}"
-        if not (out / "told.json").exists():
-            continue
-        for file in sorted(out.glob("faces*.npy")):
-            sampler = file.stem.removeprefix("faces")
-            told = json.loads((out / "told.json").read_text())
-            rows.append({"name": name + sampler, "seed": seed, **told, **measure.of(np.load(file))})
+    for file in sorted(args.work.glob("*@*@*/told.json")):
+        name, seed, _ = file.parent.name.split("@")
+        told = json.loads(file.read_text())
+        for drawn in sorted(file.parent.glob("faces*.npy")):
+            sampler = drawn.stem.removeprefix("faces")
+            rows.append({"name": name + sampler, "seed": int(seed), **told, **measure.of(np.load(drawn))})
             print(json.dumps(rows[-1]))
     write_result(
         "generative_peers",
-        {"machine": machine(), "seconds": args.seconds, "threads": 1, "faces": len(measure.real), "rows": rows},
+        {"machine": machine(), "threads": 1, "faces": len(measure.real), "rows": rows},
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -361,37 +361,38 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
-    """After equal time: Frechet distances in two spaces, and faces found."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for row in result["rows"]:
-        by_name.setdefault(row["name"], []).append(row)
+    """After equal time: Frechet distances in two spaces, and faces found, means over seeds."""
+    for seconds in sorted({row["seconds"] for row in result["rows"]}):
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for row in result["rows"]:
+            if row["seconds"] == seconds:
+                by_name.setdefault(row["name"], []).append(row)
+        minutes = f"{seconds / 60:.0f}"
+        for ours, peers in (("mien VAE", ("pythae",)), ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight"))):
+            others = [name for name in by_name if name.startswith(peers) and name != ours]
+            if ours not in by_name or not others:
+                continue
+            n, beside = len(by_name[ours]), "; ".join(f"{name}: {_at_peers(by_name[name])}" for name in others)
+            yield {
+                "en": (
+                    f"{ours} after {minutes} minutes of one thread, 64 px, {n} seed{'' if n == 1 else 's'}: Frechet "
+                    "distance, identity and expression features; faces found",
+                    _at_peers(by_name[ours]),
+                    beside,
+                ),
+                "zh": (
+                    f"{ours}，单线程 {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；检测到人脸",
+                    _at_peers(by_name[ours]),
+                    beside,
+                ),
+            }
 
-    def told(name: str) -> str:
-        rows = by_name[name]
-        identity, expression = (
-            sum(row["frechet"][space] for row in rows) / len(rows) for space in ("dlib-resnet29", "expression-resnet27")
-        )
-        return f"{identity:.3f}, {expression:.1f}, {percent(sum(row['face_found'] for row in rows) / len(rows), 0)}"
 
-    minutes = f"{result['seconds'] / 60:.0f}"
-    for ours, peers in (("mien VAE", ("pythae",)), ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight-gan"))):
-        others = [name for name in by_name if name.startswith(peers) and name != ours]
-        if ours not in by_name or not others:
-            continue
-        n, beside = len(by_name[ours]), "; ".join(f"{name}: {told(name)}" for name in others)
-        yield {
-            "en": (
-                f"{ours} after {minutes} minutes of one thread, 64 px, {n} seed{'' if n == 1 else 's'}: Frechet "
-                "distance, identity and expression features; faces found",
-                told(ours),
-                beside,
-            ),
-            "zh": (
-                f"{ours}，单线程 {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；检测到人脸",
-                told(ours),
-                beside,
-            ),
-        }
+def _at_peers(rows: Sequence[dict[str, Any]]) -> str:
+    identity, expression = (
+        sum(row["frechet"][space] for row in rows) / len(rows) for space in ("dlib-resnet29", "expression-resnet27")
+    )
+    return f"{identity:.3f}, {expression:.1f}, {percent(sum(row['face_found'] for row in rows) / len(rows), 0)}"
 
 
 def likeness(result: dict[str, Any]) -> Iterator[Texts]:

@@ -148,16 +148,6 @@ def test_a_generator_begun_as_a_vae_decodes_as_it_does_and_draws_from_its_prior(
         torch.testing.assert_close(drawn, vae.decode(latents, told))
 
 
-def test_a_mapping_begins_as_the_identity_and_leaves_given_latents_alone():
-    vae = VAE(VAENetConfig(side=16, colour=False, latents=4, widths=(8, 8))).eval()
-    generator = PriorGenerator(vae, 0, torch.ones(1, 4), torch.eye(4)[None], mapping=8)
-    noise, component = torch.randn(2, 4), torch.tensor([0, 1])
-
-    torch.testing.assert_close(generator.latents_of(noise, component), torch.stack([noise[0], noise[1] + 1]))
-    torch.nn.init.ones_(generator.mapping[-1].bias)
-    torch.testing.assert_close(generator.latents_of(noise, component), torch.stack([noise[0], noise[1] + 1.1]))
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [

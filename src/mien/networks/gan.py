@@ -35,9 +35,6 @@ HALF_RANGE = 127.5
 """Grey levels from the middle to either end: networks count in units of it, from -1 to 1."""
 
 _SLOPE = 0.2  # of the leaky rectifier below zero
-_GENTLE = (
-    0.1  # how fast a mapping learns beside the rest: a raw discriminator soon draws it towards a few typical faces
-)
 _GROUP = 4  # pictures whose spread a discriminator is told of
 
 Images = Float[Tensor, "batch channels side side"]
@@ -233,8 +230,6 @@ class PriorGenerator(nn.Module):
         classes: Labels that the decoder is told.
         means: Of the prior's components.
         factors: Lower triangular: latents are a component's mean plus its factor times noise.
-        mapping: Hidden units of a perceptron that learns to move drawn latents to where faces are; 0 for none. It
-            begins as the identity.
 
     Attributes:
         latents: Length of the noise, and of the latents.
@@ -249,7 +244,6 @@ class PriorGenerator(nn.Module):
         classes: int,
         means: Float[Tensor, "components latents"],
         factors: Float[Tensor, "components latents latents"],
-        mapping: int = 0,
     ) -> None:
         super().__init__()
         assert vae.condition == classes, "attributes have no place here"
@@ -258,12 +252,6 @@ class PriorGenerator(nn.Module):
         # Component 0 takes the noise for the latents.
         self.register_buffer("means", torch.cat([torch.zeros_like(means[:1]), means]))
         self.register_buffer("factors", torch.cat([torch.eye(self.latents)[None], factors]))
-        self.mapping: nn.Sequential | None = None
-        if mapping:
-            last = nn.Linear(mapping, self.latents)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.mapping = nn.Sequential(nn.Linear(self.latents, mapping), nn.LeakyReLU(_SLOPE), last)
 
     def forward(self, noise: Vectors, label: Labels | None = None, component: Labels | None = None) -> Images:
         """Return pictures, about 0 to 255.
@@ -279,10 +267,7 @@ class PriorGenerator(nn.Module):
 
     def latents_of(self, noise: Vectors, component: Labels) -> Vectors:
         """Return what the noise stands for in components of the prior, from 1; 0 takes it as it is."""
-        latents = self.means[component] + (self.factors[component] @ noise[:, :, None])[:, :, 0]
-        if self.mapping is not None:
-            latents = latents + _GENTLE * (component > 0)[:, None] * self.mapping(latents)
-        return latents
+        return self.means[component] + (self.factors[component] @ noise[:, :, None])[:, :, 0]
 
 
 class Discriminator(nn.Module):

@@ -150,11 +150,9 @@ class GANConfig(TrainingConfig):
         target: Part of photographs scored as such, over those not (sign, -1 to 1), that it adapts to.
         ramp: Shares of the run between which the discriminator starts to heed what was asked for.
         init: A finished VAE run: its decoder becomes the generator, its fitted prior the noise.
-        networks: A run of a GAN whose networks are as large: this one begins with its best generator and its last
-            discriminator.
-        mapping: Hidden units of a perceptron between the two, which learns to move latents to where faces are; 0: none.
         anchor: Weight of the reconstruction of photographs through that VAE's encoder; keeps what it covers.
-        anchor_share: Part of a batch that is such reconstructions, which are judged as what is drawn from noise is.
+        blend: Share that what was learned has in the published weights; the VAE's, which they began as, have the rest.
+            Below 1 pictures are softer, with fewer artefacts. May change when a run is finished: same command.
         anchor_perceptual: Within it, weight of what the ImageNet network sees, beside the absolute error of pixels.
         health: When to act on a run that goes wrong.
     """
@@ -196,11 +194,9 @@ class GANConfig(TrainingConfig):
     target: float = 0.6
     ramp: tuple[float, float] = (0.1, 0.25)
     init: Path | None = None
-    networks: Path | None = None
-    mapping: int = 0
     anchor: float = 0.0
-    anchor_share: float = 0.5
     anchor_perceptual: float = 0.25
+    blend: float = 1.0
     health: Health = field(default_factory=Health)
     batch_size: int = 64
     images: int = 1_000_000
@@ -212,7 +208,7 @@ class GANConfig(TrainingConfig):
             raise UsageError("Setting 'data' names at least one folder, zip or list.")
         if self.template not in TEMPLATES:
             raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
-        for name in ("identity_share", "anchor_share", "balance", "probability", "probability_most", "rate_end"):
+        for name in ("identity_share", "balance", "blend", "probability", "probability_most", "rate_end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Setting '{name}' lies in [0, 1], got {getattr(self, name):g}.")
         for name in ("rate_generator", "rate_discriminator", "sigma", "ema_ramp"):
@@ -225,7 +221,6 @@ class GANConfig(TrainingConfig):
             "warmup",
             "ema_half_life",
             "adapt_images",
-            "mapping",
             "anchor",
             "anchor_perceptual",
         ):
@@ -239,9 +234,10 @@ class GANConfig(TrainingConfig):
             )
         if not 0 <= self.beta2 < 1:
             raise UsageError(f"Setting 'beta2' lies in [0, 1), got {self.beta2:g}.")
-        for name in ("anchor", "mapping"):
-            if getattr(self, name) and self.init is None:
-                raise UsageError(f"Setting '{name}' needs 'init': a VAE run that the generator begins as.")
+        if self.anchor and self.init is None:
+            raise UsageError("Setting 'anchor' needs 'init': a VAE run whose reconstructions are kept.")
+        if self.blend < 1 and self.init is None:
+            raise UsageError("Setting 'blend' needs 'init': a VAE run whose weights what was learned is blended with.")
         if self.init is not None and self.identity:
             raise UsageError("A generator that begins as a VAE knows no identities: leave 'init' or 'identity' out.")
 
@@ -332,7 +328,7 @@ def train(config: GANConfig) -> Trained:
     """
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
-    with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
+    with Run(config.out, config, may_change=("cache", "blend"), ranks=ranks) as run:
         material = _material(config, cache=config.cache or config.out / "crops", ranks=ranks, device=device)
 
         # Build. The published generator is the average (EMA); the raw one only learns.
@@ -428,6 +424,8 @@ def train(config: GANConfig) -> Trained:
 
         if ranks.is_main:
             load_checkpoint(run.best, generator=ema.model)
+            if table.start is not None:
+                _blend(ema.model, table.start.generator(), config.blend)
         ranks.broadcast(ema.model)
         images = best.best_images
         summary = _publish(ema.model, table, material, config, run, images) if ranks.is_main else {}
@@ -633,9 +631,9 @@ class _Start:
     of: Int[np.ndarray, " components"]
     weights: Float[np.ndarray, " components"]
 
-    def generator(self, mapping: int) -> PriorGenerator:
+    def generator(self) -> PriorGenerator:
         """Return the generator, as it begins."""
-        return PriorGenerator(self.vae, self.classes, self.means, self.factors, mapping)
+        return PriorGenerator(self.vae, self.classes, self.means, self.factors)
 
     def components(self, labels: Int[np.ndarray, " batch"], chance: torch.Generator) -> Int[Tensor, " batch"]:
         """Draw a component of the prior for each label, numbered from 1."""
@@ -678,21 +676,6 @@ def _start(folder: Path, config: GANConfig, material: _Material) -> _Start:
             f"'{printable(folder)}' holds no fitted prior ({error}). Finish that training first: same command."
         ) from error
     return _Start(vae, len(material.classes), means, factors, parts[:, 0].astype(np.int64), parts[:, 1])
-
-
-def _take_over(folder: Path, generator: Player, discriminator: Critic) -> None:
-    """Give both networks the weights of another run's; a mapping that it did not have stays as it begins.
-
-    Raises:
-        MienError: It is no run of a GAN, or its networks are of other sizes.
-    """
-    fresh = None
-    if isinstance(generator, PriorGenerator) and not load_config(GANConfig, folder / "config.json").mapping:
-        fresh, generator.mapping = generator.mapping, None
-    load_checkpoint(folder / "best.safetensors", generator=generator)
-    load_checkpoint(folder / "last.safetensors", discriminator=discriminator)
-    if fresh is not None:
-        generator.mapping = fresh
 
 
 class _Meter:
@@ -750,15 +733,13 @@ class _Table:
         self.sizes = _sizes(config, material)
         self.recogniser = FaceRecogniser(config.template, config.side).to(device) if config.identity else None
         self.start = None if config.init is None else _start(config.init, config, material)
-        built = Generator(config.generator, self.sizes) if self.start is None else self.start.generator(config.mapping)
+        built = Generator(config.generator, self.sizes) if self.start is None else self.start.generator()
         self.generator: Player = _placed(built, device)
         self._teacher, self._eye = None, None
         if self.start is not None and config.anchor:
             self._teacher = _placed(self.start.vae, device).requires_grad_(False)
             self._eye = ImageFeatures().to(device) if config.anchor_perceptual else None
         self.discriminator: Critic = _placed(_discriminator(config, self.sizes), device)
-        if config.networks is not None:
-            _take_over(config.networks, self.generator, self.discriminator)
         judge, self._heads = load_expression_net(Path(_JUDGE))
         self.judge = _placed(judge, device).requires_grad_(False)
         self._looked_at: Float32[np.ndarray, "reference feature"] | None = None
@@ -804,8 +785,7 @@ class _Table:
             apart = 1 - (found * batch.identity[:some]).sum(1).mean()
             loss = loss + config.identity_weight * self.conditioning * apart
         if self._teacher is not None:
-            some = self._reconstructed(batch)
-            loss = loss + config.anchor * self._apart(drawn[:some], batch.real[:some])
+            loss = loss + config.anchor * self._anchored(self._teacher, batch)
         return loss
 
     def figures(self, ranks: Ranks) -> dict[str, float]:
@@ -902,32 +882,27 @@ class _Table:
             asked["component"] = self.start.components(labels, chance)
         return {name: value.to(self.device) for name, value in asked.items()}
 
-    def _reconstructed(self, batch: _Batch) -> int:
-        """Return how many of the pictures drawn for a batch are reconstructions of its first photographs."""
-        return 0 if self._teacher is None else max(round(self.config.anchor_share * len(batch.real)), 1)
-
-    def _apart(self, back: Images, real: Images) -> Float[Tensor, ""]:
+    def _anchored(self, teacher: VAE, batch: _Batch) -> Float[Tensor, ""]:
         """Return how far photographs are from what the generator makes of their latents."""
-        apart = functional.l1_loss(back, real) / HALF_RANGE
+        assert isinstance(self.generator, PriorGenerator)
+        with autocast(self.device, self.config.precision):
+            with torch.no_grad():
+                latents = teacher.encode(batch.real)[0]
+            back = self.generator(latents, batch.label)
+        apart = functional.l1_loss(back, batch.real) / HALF_RANGE
         if self._eye is not None:
             with autocast(self.device, self.config.precision):
                 seen = self._eye(back)
                 with torch.no_grad():
-                    right = self._eye(real)
+                    right = self._eye(batch.real)
             apart = apart + self.config.anchor_perceptual * perceptual_distance(seen, right).mean()
         return apart
 
     def _drawn(self, batch: _Batch) -> Images:
-        """Draw as many pictures as a batch has photographs; the first ones reconstruct those, where they are kept."""
-        noise, told = torch.randn(len(batch.real), self.generator.latents).to(self.device), batch.told()
+        noise = torch.randn(len(batch.real), self.generator.latents).to(self.device)
         with autocast(self.device, self.config.precision):
-            if self._teacher is not None and isinstance(self.generator, PriorGenerator):
-                with torch.no_grad():
-                    seen = self._teacher.encode(batch.real[: self._reconstructed(batch)])[0]
-                drawn = self.generator.latents_of(noise[len(seen) :], told.pop("component")[len(seen) :])
-                noise = torch.cat([seen, drawn])
-            pictures: Tensor = self.generator(noise, **told)
-        return pictures
+            drawn: Tensor = self.generator(noise, **batch.told())
+        return drawn
 
     def _varied(self, pixels: Images) -> Images:
         return diff_augment(pixels, self.config.augment, self.probability)
@@ -1196,6 +1171,16 @@ def _publish(
     write_result(config.out / "card.json", json.dumps(card, indent=1).encode())
     run.finish(summary)
     return summary
+
+
+@torch.no_grad()
+def _blend(learned: nn.Module, begun: nn.Module, share: float) -> None:
+    """Move learned weights towards those that they began as.
+
+    Source: X. Wang et al., "ESRGAN", ECCV workshops 2018, section 3.4 (network interpolation).
+    """
+    for weight, before in zip(learned.parameters(), begun.parameters(), strict=True):
+        weight.lerp_(before.to(weight.device), 1 - share)
 
 
 def _copy_encoder(config: GANConfig) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,7 @@ __all__ = ["DryRun", "Trained", "VAEConfig", "dry_run", "encode", "load_vae", "t
 _NET = "network.json"
 _PARITY = 0.05  # grey levels, and standard deviations of a latent: largest difference that passes as rounding
 _FEWEST = 8  # pictures of a class: a prior of fewer is a list of them
+_PART = 256  # pictures that are encoded or decoded at once
 _REPORTED = 2048  # pictures that a report looks at; the last one looks at all
 _NORMS = 101  # gradients whose median is a usual length
 _COLUMNS = 10  # pictures a row of the sheets
@@ -338,7 +339,7 @@ def load_vae(run: Path) -> tuple[VAE, dict[str, Any]]:
 
 @torch.no_grad()
 def encode(
-    model: VAE, images: Faces, *, precision: Literal["fp32", "bf16"] = "fp32", batch_size: int = 256
+    model: VAE, images: Faces, *, precision: Literal["fp32", "bf16"] = "fp32", batch_size: int = _PART
 ) -> tuple[Float32[np.ndarray, "pictures latents"], Float32[np.ndarray, "pictures latents"]]:
     """Return means and log variances of pictures, uint8 (pictures, channels, side, side)."""
     device = next(model.parameters()).device
@@ -716,11 +717,20 @@ def _decoded(
 ) -> Float32[np.ndarray, "n channels side side"]:
     device = next(model.parameters()).device
     parts = []
-    for start in range(0, len(latents), 256):
-        told = None if condition is None else condition[start : start + 256].to(device)
+    for start in range(0, len(latents), _PART):
+        told = None if condition is None else condition[start : start + _PART].to(device)
         with autocast(device, config.precision):
-            parts.append(model.decode(torch.from_numpy(latents[start : start + 256]).to(device), told).cpu())
+            parts.append(model.decode(torch.from_numpy(latents[start : start + _PART]).to(device), told).cpu())
     return torch.cat(parts).numpy()
+
+
+def _redrawn(
+    model: VAE, latents: Float32[np.ndarray, "n latents"], material: _Material, pictures: Pictures, config: VAEConfig
+) -> Iterator[tuple[Float32[np.ndarray, "part channels side side"], Faces]]:
+    """Decode latents of pictures, and yield them beside these, a part at a time: all would take gigabytes."""
+    for start in range(0, len(latents), _PART):
+        rows = slice(start, start + _PART)
+        yield _decoded(model, latents[rows], material.told(pictures, rows), config), pictures.images[rows]
 
 
 def _squares(
@@ -729,8 +739,12 @@ def _squares(
     """Return squared errors of reconstructions from one draw of each posterior, in half ranges, and the KL."""
     mean, log_variance = encode(model, pictures.images, precision=config.precision)
     noise = np.random.default_rng(0).standard_normal(mean.shape, dtype=np.float32)
-    drawn = _decoded(model, mean + noise * np.exp(0.5 * log_variance), material.told(pictures, slice(None)), config)
-    squares = np.square((drawn - pictures.images) / np.float32(_GREY)).reshape(len(drawn), -1).sum(1)
+    squares = np.concatenate(
+        [
+            np.square((drawn - real) / np.float32(_GREY)).reshape(len(real), -1).sum(1)
+            for drawn, real in _redrawn(model, mean + noise * np.exp(0.5 * log_variance), material, pictures, config)
+        ]
+    )
     return torch.from_numpy(squares), gaussian_kl(torch.from_numpy(mean), torch.from_numpy(log_variance))
 
 
@@ -750,14 +764,16 @@ def _validate(model: VAE, material: _Material, config: VAEConfig, *, most: int =
     squares, divergence = _squares(model, material, valid, config)
     fit = gaussian_log_likelihood(squares, pixels, sigma) - pixels * math.log(_GREY)
     mean, log_variance = encode(model, valid.images, precision=config.precision)
-    drawn = _decoded(model, mean, material.told(valid, slice(None)), config).clip(0, 255)
-    errors = np.square(drawn - valid.images).reshape(len(drawn), -1).mean(axis=1)
+    errors, sharp = list[np.ndarray](), np.zeros(2)
+    for drawn, real in _redrawn(model, mean, material, valid, config):
+        errors.append(np.square(drawn.clip(0, 255) - real).reshape(len(real), -1).mean(axis=1))
+        sharp += len(real) * np.array([_sharpness(drawn.clip(0, 255)), _sharpness(real)])
     return {
         "valid_elbo": float((fit - divergence.sum(1)).mean()),
         "valid_kl": float(divergence.sum(1).mean()),
         "valid_active_units": float((mean.var(axis=0) > 0.01).sum()),
-        "valid_psnr": float((10 * np.log10(255**2 / np.maximum(errors, 1e-6))).mean()),
-        "valid_sharpness": _sharpness(drawn) / max(_sharpness(valid.images), 1e-9),
+        "valid_psnr": float((10 * np.log10(255**2 / np.maximum(np.concatenate(errors), 1e-6))).mean()),
+        "valid_sharpness": float(sharp[0] / max(sharp[1], 1e-9)),
         "sigma": sigma * _GREY,
         # Of a perfect match of aggregate posterior and N(0, 1) the two sum to one.
         "valid_mean_square": float(np.square(mean).mean()),
