@@ -118,8 +118,8 @@ def ours(name: str, seed: int, seconds: float, cache: Path, out: Path) -> tuple[
     if kind == "both":
         before = learn("vae", seconds / 2, [])
         run = learn(
-            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=2",
-            "mapping=256", "gamma=0.3", "gamma_end=0.05", "discriminator.widths=16,32,64,128"], init=before,
+            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=4",
+            "discriminator.widths=16,32,64,128"], init=before,
         )  # fmt: skip
     else:
         run = learn(kind, seconds, sets)
