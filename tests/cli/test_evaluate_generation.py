@@ -64,6 +64,26 @@ def run(place, *arguments, model="run", seeds=1):
     return result
 
 
+def test_fid_is_computed_with_the_network_that_the_user_brings(place, tmp_path):
+    nets.embedder(299, dimension=2048).save(tmp_path / "pool.onnx")
+    nets.embedder(299, dimension=8).save(tmp_path / "short.onnx")
+    nets.embedder(64, dimension=2048).save(tmp_path / "small.onnx")
+
+    result = run(place, "--inception", tmp_path / "pool.onnx", "--json", tmp_path / "g.json", seeds=2)
+
+    record = json.loads((tmp_path / "g.json").read_text())
+    assert record["spaces"]["inception"]["dimension"] == 2048
+    assert record["fid"] == record["spaces"]["inception"]["generated"]["frechet"]
+    assert len(record["fid"]["seeds"]) == 2
+    assert any(line.startswith("inception: FID ") for line in result.stdout.splitlines())
+    run(place, "--json", tmp_path / "without.json")
+    assert json.loads((tmp_path / "without.json").read_text())["fid"] is None
+    with pytest.raises(EvaluationError, match=r"2048 features a picture; 'short\.onnx' answers \(8,\)"):
+        run(place, "--inception", tmp_path / "short.onnx")
+    with pytest.raises(EvaluationError, match=r"'small\.onnx' takes no RGB pictures of 299 px"):
+        run(place, "--inception", tmp_path / "small.onnx")
+
+
 def test_a_generator_is_measured_and_written_down(place, tmp_path):
     options = ("--json", tmp_path / "g.json", "--plots", tmp_path / "plots", "--train-on-synthetic", 128)
     result = run(place, *options, seeds=2)

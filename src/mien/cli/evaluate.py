@@ -264,6 +264,12 @@ def expression(
 @click.option(
     "--space", "names", multiple=True, metavar="MODEL", help="Network whose features are compared; may be repeated."
 )
+@click.option(
+    "--inception",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="ONNX",
+    help="FID's network, to compute FID too: (n, 3, 299, 299), RGB 0 to 255, to (n, 2048).",
+)
 @click.option("--template", help="How faces of a folder are cut.  [default: face-64]")
 @click.option("--side", type=int, help="Their side in px.  [default: the template's]")
 @click.option("--grey", is_flag=True, help="Compare in grey.")
@@ -288,6 +294,7 @@ def generation(
     count: int | None,
     seeds: int,
     names: tuple[str, ...],
+    inception: Path | None,
     template: str | None,
     side: int | None,
     grey: bool,
@@ -312,6 +319,7 @@ def generation(
         drawn_by,
         evaluate_generation,
         feature_space,
+        inception_space,
         picked_from,
         rebuilt_by,
     )
@@ -365,6 +373,7 @@ def generation(
     free = [name for name in READERS if name not in losses]
     reader = ExpressionReader(zoo.card((free or READERS)[0])) if classes else None
     spaces = [feature_space(zoo.named(name), template) for name in names or JUDGES]
+    spaces += [inception_space(inception)] if inception is not None else []
     shown = min(count or len(real), len(real) // 2, 1000)
     with progress((2 + 4 * len(spaces)) * seeds + 2 * shown) as advance:
         report = evaluate_generation(
@@ -439,6 +448,7 @@ def _aligned(folder: Path, classes: Sequence[str], side: int) -> Faces:
 def _generation_rows(report: GenerationReport) -> list[Row]:
     from statistics import fmean
 
+    from mien.evaluation.generation import INCEPTION
     from mien.metrics.intervals import mean_interval, wilson
 
     rows: list[Row] = []
@@ -448,7 +458,8 @@ def _generation_rows(report: GenerationReport) -> list[Row]:
         def mean(rounds: Sequence[Distances], figure: str) -> float:
             return fmean(getattr(each, figure) for each in rounds)
 
-        for figure, word in (("frechet", "Frechet distance"), ("kernel", "kernel distance")):
+        first = "FID" if space.name == INCEPTION else "Frechet distance"
+        for figure, word in (("frechet", first), ("kernel", "kernel distance")):
             low, high = mean_interval([getattr(each, figure) for each in space.generated])
             others = ", ".join(f"{key} {mean(rounds, figure):.3g}" for key, rounds in space.yardsticks.items())
             told = f"{mean(space.generated, figure):.3g} (real {mean(space.floor, figure):.3g}, {others})"

@@ -7,10 +7,12 @@ does not judge.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import cv2
@@ -63,6 +65,9 @@ SCHEMA = "mien/evaluation-generation/1"
 JUDGES = ("dlib-resnet29", "expression-resnet27", "mini-xception", "mobilenetv2-imagenet")
 """Networks of the zoo whose features are compared unless others are named."""
 
+INCEPTION = "inception"
+"""Name of the space whose Frechet distance is FID; its network is nobody's to ship, so that users bring the file."""
+
 READERS = ("expression-resnet27", "mini-xception")
 """Networks of the zoo that may read what was asked for; the first that did not stand in a generator's loss does."""
 
@@ -74,6 +79,7 @@ _LEAST = 50  # faces of each kind below which no distance is worth its name
 _SEARCHED = 1000  # faces that the detector is shown
 _SIDE = 128  # px at which a network that takes any size is shown a face
 _BATCH = 64
+_INCEPTION_SIDE, _INCEPTION_DIMENSION = 299, 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,6 +312,7 @@ class GenerationReport:
                 }
                 for space in self.spaces
             },
+            "fid": next((_by_figure(s.generated)["frechet"] for s in self.spaces if s.name == INCEPTION), None),
             "yardsticks": dict(YARDSTICKS),
             "classifier": self.classifier,
             "classifier_judges": self.classifier_judges,
@@ -529,6 +536,46 @@ def feature_space(card: Card, template: str, *, threads: int | None = None) -> F
                 "network."
             )
     return FeatureSpace(card.name, card.id, features)
+
+
+def inception_space(file: Path, *, threads: int | None = None) -> FeatureSpace:
+    """Return the space in which the Frechet distance is called FID.
+
+    Args:
+        file: FID's Inception network as ONNX: RGB pictures, 0 to 255, float32, shape (n, 3, 299, 299), to its 2,048
+            pooled features, shape (n, 2048). Scaling the pixels is the network's part.
+        threads: Of the session.
+
+    Raises:
+        ModelError: The file is not a model that ONNX Runtime can run.
+        EvaluationError: It takes or answers something else.
+
+    Source: M. Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium",
+    NeurIPS 2017.
+    """
+    from mien.zoo.adding import runtime_errors
+
+    session = make_session(file, options=session_options(threads=threads))
+    name, side = session.get_inputs()[0].name, _INCEPTION_SIDE
+
+    def features(images: Images) -> Float[np.ndarray, "faces dimension"]:
+        parts = []
+        for batch in _batches(images):
+            # Bilinear, pixels' centres kept, nothing rounded: as the network's own first step does it.
+            large = [cv2.resize(image.astype(np.float32), (side, side)) for image in batch]
+            parts.append(session.run(None, {name: np.stack(large).transpose(0, 3, 1, 2)})[0])
+        return np.concatenate(parts).astype(np.float64)
+
+    wrong: tuple[type[Exception], ...] = (*runtime_errors(), ValueError)
+    try:
+        answered = tuple(features(np.zeros((1, side, side, 3), np.uint8)).shape)
+    except wrong as error:
+        raise EvaluationError(f"'{file.name}' takes no RGB pictures of {side} px: {str(error)[:200]}") from error
+    if answered != (1, _INCEPTION_DIMENSION):
+        raise EvaluationError(
+            f"FID's network answers {_INCEPTION_DIMENSION} features a picture; '{file.name}' answers {answered[1:]}."
+        )
+    return FeatureSpace(INCEPTION, f"{INCEPTION}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}", features)
 
 
 def _embedded(embedder: Embedder, template: str) -> Callable[[Images], Float[np.ndarray, "faces dimension"]]:
