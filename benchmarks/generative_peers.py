@@ -357,6 +357,23 @@ class Measure:
         }
 
 
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean and interval over seeds of what was measured after the same time."""
+    from mien.metrics.intervals import mean_interval
+
+    told = []
+    for seconds, name in sorted({(row["seconds"], row["name"]) for row in rows}):
+        same = [row for row in rows if (row["seconds"], row["name"]) == (seconds, name)]
+        figures = {space: [row["frechet"][space] for row in same] for space in ALONE}
+        figures |= {key: [row[key] for row in same] for key in ("sharpness", "face_found")}
+        over_seeds = {
+            key: {"mean": float(np.mean(values)), "interval": mean_interval(values) if len(values) > 1 else None}
+            for key, values in figures.items()
+        }
+        told.append({"name": name, "seconds": seconds, "seeds": len(same), **over_seeds})
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=240, help="To train each.")
@@ -398,7 +415,14 @@ def main() -> None:
             print(json.dumps(rows[-1]))
     write_result(
         "generative_peers",
-        {"machine": machine(), "threads": 1, "faces": len(measure.real), "rows": rows},
+        {
+            "machine": machine(),
+            "threads": 1,
+            "faces": len(measure.real),
+            "summary": summary(rows),
+            "intervals": "95 %, Student's t over seeds",
+            "rows": rows,
+        },
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -362,17 +362,14 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
     """After equal time: Frechet distances in two spaces, and faces found, means over seeds."""
-    for seconds in sorted({row["seconds"] for row in result["rows"]}):
-        by_name: dict[str, list[dict[str, Any]]] = {}
-        for row in result["rows"]:
-            if row["seconds"] == seconds:
-                by_name.setdefault(row["name"], []).append(row)
+    for seconds in sorted({row["seconds"] for row in result["summary"]}):
+        by_name = {row["name"]: row for row in result["summary"] if row["seconds"] == seconds}
         minutes = f"{seconds / 60:.0f}"
         for ours, peers in (("mien VAE", ("pythae",)), ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight"))):
             others = [name for name in by_name if name.startswith(peers) and name != ours]
             if ours not in by_name or not others:
                 continue
-            n, beside = len(by_name[ours]), "; ".join(f"{name}: {_at_peers(by_name[name])}" for name in others)
+            n, beside = by_name[ours]["seeds"], "; ".join(f"{name}: {_at_peers(by_name[name])}" for name in others)
             yield {
                 "en": (
                     f"{ours} after {minutes} minutes of one thread, 64 px, {n} seed{'' if n == 1 else 's'}: Frechet "
@@ -388,11 +385,10 @@ def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
             }
 
 
-def _at_peers(rows: Sequence[dict[str, Any]]) -> str:
-    identity, expression = (
-        sum(row["frechet"][space] for row in rows) / len(rows) for space in ("dlib-resnet29", "expression-resnet27")
-    )
-    return f"{identity:.3f}, {expression:.1f}, {percent(sum(row['face_found'] for row in rows) / len(rows), 0)}"
+def _at_peers(row: dict[str, Any]) -> str:
+    identity, expression = row["dlib-resnet29"], row["expression-resnet27"]["mean"]
+    limits = "" if identity["interval"] is None else " [{:.3f}, {:.3f}]".format(*identity["interval"])
+    return f"{identity['mean']:.3f}{limits}, {expression:.1f}, {percent(row['face_found']['mean'], 0)}"
 
 
 def likeness(result: dict[str, Any]) -> Iterator[Texts]:

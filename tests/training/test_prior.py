@@ -59,6 +59,16 @@ def test_a_class_of_two_points_borrows_the_spread_of_all(rng):
     assert np.allclose(np.diag(factor @ factor.T), 1, atol=0.3)
 
 
+def test_a_point_far_from_all_others_makes_no_component_of_its_own(rng):
+    lonely = np.array([[60.0, -60.0]])
+    prior = fit_prior(np.concatenate([rng.normal(size=(600, 2)), lonely]), components=5)
+    assert len(prior) > 1 and prior.weights.min() * 601 >= 8
+    assert np.square(prior.means - lonely).sum(axis=1).min() > 40**2
+
+    target = np.diag([1.0, 2.0])
+    assert np.array_equal(shrunk(np.zeros((1, 2)), np.zeros((2, 2)), target), target)
+
+
 def test_few_points_are_shrunk_much_and_many_hardly(rng):
     truth = np.diag([4.0, 1.0, 1.0, 1.0])
     errors = {}

@@ -19,6 +19,7 @@ Points = Float64[np.ndarray, "points latents"]
 Matrix = Float64[np.ndarray, "latents latents"]
 
 _PER_COMPONENT = 4  # latents times this: fewer points than that make no component of their own
+_LEAST_POINTS = 8  # that a component stands for: one of a single point would draw just that picture again and again
 _MOST_POINTS = 10_000  # of a class; more change little and take longer
 _ROUNDS, _STILL = 30, 0.02  # of EM at most; it ends when the mean log density gains less (nats a point)
 _FLOOR = 1e-4  # least variance in any direction
@@ -86,7 +87,7 @@ def fit_prior(
         weights.append(found[0] * share)
         means.append(found[1])
         factors.append(found[2])
-        of.append(np.full(count, label, dtype=np.int64))
+        of.append(np.full(len(found[0]), label, dtype=np.int64))
     return Prior(np.concatenate(weights), np.concatenate(means), np.concatenate(factors), np.concatenate(of))
 
 
@@ -112,9 +113,11 @@ def shrunk(
     size = float(np.square(covariance).sum())
     spread = float(weights @ np.square(np.square(points).sum(axis=1)) / total) - size
     gaussian = float(np.trace(covariance)) ** 2 + size
-    noise = max(spread, gaussian) / max(total**2 / np.square(weights).sum() - 1, 1e-9)
+    others = float(total**2 / np.square(weights).sum()) - 1
+    noise = max(spread, gaussian) / max(others, 1e-9)
     distance = float(np.square(covariance - target).sum())
-    share = min(noise / distance, 1.0) if distance > 0 else 1.0
+    # A single point tells nothing of a spread.
+    share = min(noise / distance, 1.0) if distance > 0 and others > 1e-9 else 1.0
     return (1 - share) * covariance + share * target
 
 
@@ -127,6 +130,10 @@ def _mixture(
     shares = np.eye(count)[distances.argmin(axis=1)]
     before = -np.inf
     for _ in range(_ROUNDS):
+        crowded = shares.sum(axis=0) >= _LEAST_POINTS
+        if not crowded.any():
+            crowded[shares.sum(axis=0).argmax()] = True
+        shares, count = shares[:, crowded], int(crowded.sum())
         weights = np.maximum(shares.sum(axis=0), 1e-9) / len(points)
         means = shares.T @ points / np.maximum(shares.sum(axis=0), 1e-9)[:, None]
         factors = np.stack([_factor(points - means[k], shares[:, k], target) for k in range(count)])
@@ -142,11 +149,8 @@ def _mixture(
 
 def _factor(around: Points, shares: Float64[np.ndarray, " points"], target: Matrix) -> Matrix:
     """Return the Cholesky factor of a component's shrunk covariance."""
-    if shares.sum() < 1:
-        covariance = target
-    else:
-        own = (around * shares[:, None]).T @ around / shares.sum()
-        covariance = shrunk(around, own, target, shares)
+    own = (around * shares[:, None]).T @ around / shares.sum()
+    covariance = shrunk(around, own, target, shares)
     return np.asarray(np.linalg.cholesky(covariance + _FLOOR * np.eye(len(covariance))))
 
 
