@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -294,6 +295,22 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
     # Its own way begins and ends at what the seeds draw: the latents that it draws from are the VAE's.
     way = held.between(0, 1, steps=2, expression="happiness")
     np.testing.assert_allclose(way[0], held.generate(1, seed=0, expression="happiness")[0], atol=2)
+
+
+def test_a_generator_begins_as_a_vae_that_is_shipped(config):
+    config = replace(
+        config, images=BATCH, report_every=BATCH, init=Path("face-vae-64"), template="face-64", side=64, colour=True,
+        conditional=False, anchor=1.0, anchor_perceptual=0.0, rate_generator=1e-9,
+        discriminator=DiscriminatorConfig(widths=(4, 4, 4, 4)),
+    )  # fmt: skip
+    train(config)
+    begun, learned = Generator("face-vae-64"), Generator(config.out)
+
+    latents = np.random.default_rng(0).normal(size=(2, begun.latents)).astype(np.float32)
+    np.testing.assert_allclose(learned.decode(latents), begun.decode(latents), atol=2)
+    np.testing.assert_allclose(learned.generate(2, seed=1), begun.generate(2, seed=1), atol=2)
+    faces = begun.generate(2)
+    np.testing.assert_array_equal(learned.encode(faces), begun.encode(faces))
 
 
 def test_what_is_published_lies_between_what_was_learned_and_the_vae(config, vae):

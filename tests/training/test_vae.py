@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +19,9 @@ from mien.networks import VAENetConfig
 from mien.networks.gan import DiscriminatorConfig
 from mien.training import vae as story
 from mien.training.run import read_log
-from mien.training.vae import VAEConfig, dry_run, encode, load_vae, train
+from mien.training.vae import SHIPPED, VAEConfig, dry_run, encode, load_vae, save_weights, train
 from mien.vision.embedder import Embedder
+from mien.vision.generator import Generator
 
 NET = VAENetConfig(side=16, latents=8, widths=(16, 32), last_width=8)
 CRITIC = DiscriminatorConfig(widths=(8, 16, 16))
@@ -99,6 +101,32 @@ def finished(data, tmp_path_factory):
         patch.setattr("mien.data.crops._run_time_detector", Blind)
         config = settings(data, tmp_path_factory.mktemp("finished") / "run", images=100 * STEP, report_every=25 * STEP)
         return train(config), config
+
+
+def test_a_file_of_weights_is_the_network_of_its_run(finished, tmp_path):
+    trained, config = finished
+    file = tmp_path / "weights.safetensors"
+    size = save_weights(config.out, file, half=True)
+    model, facts = load_vae(file)
+    latents = torch.randn(4, NET.latents, generator=torch.Generator().manual_seed(0))
+    told = torch.eye(3)[[0, 1, 2, 0]]
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode(latents, told), trained.model.decode(latents, told), rtol=0, atol=1.0)
+    assert size == file.stat().st_size < 0.6 * (config.out / "best.safetensors").stat().st_size
+    assert tuple(facts["labels"]) == CLASSES
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_those_of_the_shipped_networks(name):
+    model, facts = load_vae(Path(name))
+    generator = Generator(name)
+    latents = np.random.default_rng(0).normal(size=(2, generator.latents)).astype(np.float32)
+    told = torch.eye(len(facts["labels"]))[:2] if facts["labels"] else None
+    with torch.no_grad():
+        ours = model.decode(torch.from_numpy(latents), told).clamp(0, 255).numpy().transpose(0, 2, 3, 1)
+    drawn = generator.decode(latents, expression=facts["labels"][:2] or None)
+    assert tuple(facts["labels"]) == generator.labels
+    assert np.abs(ours - drawn).max() < 3
 
 
 def test_drawn_faces_are_learned(finished):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,13 @@ from mien.images import printable
 
 SCHEMA = "mien/export/1"
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _is_vae(run: Path) -> bool:
+    try:
+        return bool(json.loads((run / "network.json").read_text(encoding="utf-8")).get("story") == "vae")
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever reads it says what is wrong
 
 
 @click.command()
@@ -38,16 +46,18 @@ def export(
     """Write the network of RUN as ONNX and measure, on its validation pictures, what that costs.
 
     Scales of 8-bit networks come from training pictures. The file works wherever a model is named, as in
-    mien analyze --expression FILE. A .safetensors file is for mien train expression --set init=FILE.
+    mien analyze --expression FILE. A .safetensors file is for mien train expression --set init=FILE; of a VAE's run
+    nothing else is written here.
     """
     with needs_torch():
+        from mien.training import expression, vae
         from mien.training.export import export as write
-        from mien.training.expression import save_weights
 
     if out is not None and out.suffix == ".safetensors":
         if quantize == "int8":
             raise UsageError("Weights to train on from are not stored in 8 bits. Take --quantize fp16, or none.")
-        size = save_weights(run, out, half=quantize == "fp16")
+        save = vae.save_weights if _is_vae(run) else expression.save_weights
+        size = save(run, out, half=quantize == "fp16")
         click.echo(f"{printable(out)}\n  {'size':<22}{size / 1e6:.2f} MB")
         return
     report = write(run, out, quantize=quantize, data=data)

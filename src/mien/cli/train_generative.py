@@ -111,7 +111,12 @@ def _foreseen(dry: DryRun, images: int) -> list[str]:
     help="hinge has spectral normalisation, dcgan is the original.",
 )
 @click.option("--identity/--no-identity", default=None, help="Draw a given face, from its embedding.")
-@click.option("--init", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="Begin as this VAE.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="VAE",
+    help="Begin as this VAE: a run folder, or one that mien ships.",
+)
 @_TEMPLATE
 @_SIDE
 @_GREY

@@ -11,15 +11,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from mien.alignment import TEMPLATES
@@ -51,6 +48,7 @@ from mien.training.reporter import Reporter
 from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.weights import DESCRIPTION, UNREADABLE, fill, read_network, write_network
 from mien.types import EXPRESSIONS
 
 __all__ = [
@@ -70,7 +68,6 @@ __all__ = [
 Net = ExpressionNet | FaceTrunk | TutorialCNN
 Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
 
-_NET = "network.json"
 _WEIGHTS = "mien-expression"  # key of the header of a file of weights
 _PARITY = 1e-3  # largest difference of a logit that passes as rounding
 _SHOWN = 5  # names in a warning
@@ -250,7 +247,7 @@ def train(config: ExpressionConfig) -> Trained:
             "stopping": stopping, "material": material,
         }  # fmt: skip
         if ranks.is_main:
-            write_result(config.out / _NET, _described(config, material).encode())
+            write_result(config.out / DESCRIPTION, _described(config, material).encode())
         run.load_state(**parts)
         budget = Budget(config.seconds)
 
@@ -350,27 +347,17 @@ def load_expression_net(source: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
     Raises:
         TrainingError: There is no expression network, or its weights are missing or do not fit.
     """
-    shipped = Path(str(resources.files("mien"))) / "weights" / f"{source}.safetensors"
-    file = shipped if not source.exists() and len(source.parts) == 1 and shipped.is_file() else source
     try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as weights:
-                facts = json.loads((weights.metadata() or {})[_WEIGHTS])
-                state = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118 (no mapping)
-        else:
-            facts = json.loads((file / _NET).read_text(encoding="utf-8"))
+        facts, state = read_network(source, _WEIGHTS)
         heads = {str(name): tuple(str(label) for label in labels) for name, labels in facts["heads"].items()}
         config = load_config(ExpressionNetConfig, given=facts["net"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise TrainingError(
             f"'{printable(source)}' is no expression network ({error}). Expected a run folder, or weights written by "
             f"`mien export RUN -o NAME.safetensors`."
         ) from error
     model = expression_net(config, {name: len(labels) for name, labels in heads.items()}).eval()
-    if file.suffix == ".safetensors":
-        model.load_state_dict(state)
-    else:
-        load_checkpoint(file / "best.safetensors", model=model)
+    fill(model, source, state)
     return model, heads
 
 
@@ -386,13 +373,7 @@ def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
         TrainingError: The run is not finished, or the file cannot be written.
     """
     model, _ = load_expression_net(run)
-    state = {
-        key: (value.half() if half and value.is_floating_point() else value).contiguous()
-        for key, value in model.state_dict().items()
-    }
-    data = save(state, {_WEIGHTS: (run / _NET).read_text(encoding="utf-8")})
-    write_result(out, data)
-    return len(data)
+    return write_network(model, (run / DESCRIPTION).read_text(encoding="utf-8"), out, kind=_WEIGHTS, half=half)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,9 +24,10 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mien import zoo
 from mien.alignment import TEMPLATES
 from mien.data.transforms import Order
-from mien.errors import DataError, TrainingError, UsageError
+from mien.errors import DataError, ModelError, TrainingError, UsageError
 from mien.images import printable
 from mien.losses import perceptual_distance
 from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
@@ -149,7 +150,8 @@ class GANConfig(TrainingConfig):
         adapt_images: Images in which it could go from 0 to 1; 0 keeps it.
         target: Part of photographs scored as such, over those not (sign, -1 to 1), that it adapts to.
         ramp: Shares of the run between which the discriminator starts to heed what was asked for.
-        init: A finished VAE run: its decoder becomes the generator, its fitted prior the noise.
+        init: A finished VAE run, or the name of a VAE that mien ships: its decoder becomes the generator, its fitted
+            prior the noise.
         anchor: Weight of the reconstruction of photographs through that VAE's encoder; keeps what it covers.
         blend: Share that what was learned has in the published weights; the VAE's, which they began as, have the rest.
             Below 1 pictures are softer, with fewer artefacts. May change when a run is finished: same command.
@@ -644,7 +646,7 @@ class _Start:
 
 
 def _start(folder: Path, config: GANConfig, material: _Material) -> _Start:
-    """Read the VAE run that a generator begins as.
+    """Read the VAE that a generator begins as, of a run or shipped.
 
     Raises:
         TrainingError: It is no finished run of a VAE, or draws other pictures or classes.
@@ -662,16 +664,16 @@ def _start(folder: Path, config: GANConfig, material: _Material) -> _Start:
                 f"change the settings, or train another VAE."
             )
     try:
-        graph = onnx.load_model(folder / "model.onnx").graph
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        parts = np.array(card["convention"]["components"], dtype=np.float64)
+        card = zoo.named(folder)
+        graph = onnx.load_model(zoo.path(card)).graph
+        parts = np.array(card.convention["components"], dtype=np.float64)
         # Half-precision weights carry the suffix.
         values = {item.name.removesuffix(".half").split(".")[-1]: item for item in graph.initializer}
         # The first one is what takes noise for latents.
         means, factors = (
             torch.from_numpy(np.array(numpy_helper.to_array(values[name]))).float()[1:] for name in ("means", "factors")
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (ModelError, OSError, ValueError, KeyError) as error:
         raise TrainingError(
             f"'{printable(folder)}' holds no fitted prior ({error}). Finish that training first: same command."
         ) from error
@@ -1186,15 +1188,25 @@ def _blend(learned: nn.Module, begun: nn.Module, share: float) -> None:
 def _copy_encoder(config: GANConfig) -> bool:
     """Copy the encoder of the VAE that a generator began as and whose latents it draws; return whether it has one."""
     assert config.init is not None, "an anchored generator has one"
-    network, card = config.init / "encoder.onnx", config.init / "encoder.json"
     try:
-        facts = json.loads(card.read_text(encoding="utf-8"))
-        weights = network.read_bytes()
-    except (OSError, ValueError):
+        vae = zoo.named(config.init)
+        name = str(vae.convention["encoder"])
+        encoder = zoo.named(Path(vae.source.member).with_name(name) if vae.source.kind == "run" else name)
+        weights = zoo.path(encoder).read_bytes()
+    except (ModelError, OSError, KeyError):
         return False
-    facts["name"] = f"{config.out.resolve().name}-encoder"
-    write_result(config.out / network.name, weights)
-    write_result(config.out / card.name, json.dumps(facts, indent=1).encode())
+    facts = {
+        "role": encoder.role,
+        "name": f"{config.out.resolve().name}-encoder",
+        "version": encoder.version,
+        "licence": encoder.licence,
+        "training_data": encoder.training_data,
+        "summary": encoder.summary,
+        "convention": dict(encoder.convention),
+        "metrics": dict(encoder.metrics),
+    }
+    write_result(config.out / "encoder.onnx", weights)
+    write_result(config.out / "encoder.json", json.dumps(facts, indent=1).encode())
     return True
 
 

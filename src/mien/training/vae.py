@@ -47,11 +47,16 @@ from mien.training.reporter import Reporter
 from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.weights import DESCRIPTION, UNREADABLE, fill, read_network, write_network
 from mien.types import EXPRESSIONS
 
-__all__ = ["DryRun", "Trained", "VAEConfig", "dry_run", "encode", "load_vae", "train"]
+__all__ = ["SHIPPED", "DryRun", "Trained", "VAEConfig", "dry_run", "encode", "load_vae", "save_weights", "train"]
 
-_NET = "network.json"
+SHIPPED = ("face-vae-64", "expression-vae-48")
+"""VAEs that mien ships with weights to train on from."""
+
+
+_WEIGHTS = "mien-vae"  # key of the header of a file of weights
 _PARITY = 0.05  # grey levels, and standard deviations of a latent: largest difference that passes as rounding
 _FEWEST = 8  # pictures of a class: a prior of fewer is a list of them
 _PART = 256  # pictures that are encoded or decoded at once
@@ -225,7 +230,7 @@ def train(config: VAEConfig) -> Trained:
             "stopping": stopping, "health": health, "material": material, **team.critics,
         }  # fmt: skip
         if ranks.is_main:
-            write_result(config.out / _NET, _described(config, material).encode())
+            write_result(config.out / DESCRIPTION, _described(config, material).encode())
         run.load_state(**parts)
         budget = Budget(config.seconds)
 
@@ -317,24 +322,43 @@ def dry_run(config: VAEConfig, *, steps: int = 3) -> DryRun:
     )
 
 
-def load_vae(run: Path) -> tuple[VAE, dict[str, Any]]:
+def load_vae(source: Path) -> tuple[VAE, dict[str, Any]]:
     """Return the network that a run would publish, in evaluation mode, and what `network.json` says of it.
 
+    Args:
+        source: The run folder, a file of `save_weights`, or the name of one that mien ships.
+
     Raises:
-        TrainingError: It is no run of a VAE, or its weights are missing or do not fit.
+        TrainingError: It is no VAE, or its weights are missing or do not fit.
     """
     try:
-        facts: dict[str, Any] = json.loads((run / _NET).read_text(encoding="utf-8"))
+        facts, state = read_network(source, _WEIGHTS)
         if facts.get("story") != "vae":
-            raise TrainingError(f"'{printable(run)}' is a run of another kind. Expected one of `mien train vae`.")
+            raise TrainingError(f"'{printable(source)}' is a run of another kind. Expected one of `mien train vae`.")
         config, condition = load_config(VAENetConfig, given=facts["net"]), len(facts["labels"] + facts["attributes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise TrainingError(
-            f"'{printable(run)}' is no run of a VAE ({error}). Expected a folder that `mien train vae` wrote."
+            f"'{printable(source)}' is no VAE ({error}). Expected a folder that `mien train vae` wrote, or the name of "
+            f"a VAE that mien ships: {', '.join(SHIPPED)}."
         ) from error
     model = VAE(config, condition=condition).eval()
-    load_checkpoint(run / "best.safetensors", model=model)
+    fill(model, source, state)
     return model, facts
+
+
+def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
+    """Write a run's network as one file that training can go on from, and return its size in bytes.
+
+    Args:
+        run: Folder of a finished VAE training.
+        out: The file, `.safetensors`.
+        half: Store weights in half precision.
+
+    Raises:
+        TrainingError: The run is not finished, or the file cannot be written.
+    """
+    model, _ = load_vae(run)
+    return write_network(model, (run / DESCRIPTION).read_text(encoding="utf-8"), out, kind=_WEIGHTS, half=half)
 
 
 @torch.no_grad()

@@ -1,0 +1,78 @@
+"""A network in one file that a training can begin with: safetensors, with what `network.json` says in its header."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mien.training.run import load_checkpoint, write_result
+
+__all__ = ["DESCRIPTION", "UNREADABLE", "fill", "read_network", "write_network"]
+
+DESCRIPTION = "network.json"
+"""File of a run that says how its network is built."""
+
+UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError)
+"""What `read_network`, and making sense of its answer, may raise."""
+
+
+def read_network(source: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """Return how a network is built, and its weights; None where they are a run's checkpoint.
+
+    Args:
+        source: A run folder, a file of `write_network`, or the name of one that mien ships.
+        kind: Of network, as the header of the file has it: mien-expression or mien-vae.
+
+    Raises:
+        One of `UNREADABLE`: there is no such network.
+    """
+    shipped = Path(str(resources.files("mien"))) / "weights" / f"{source}.safetensors"
+    file = shipped if not source.exists() and len(source.parts) == 1 and shipped.is_file() else source
+    if file.suffix != ".safetensors":
+        facts: dict[str, Any] = json.loads((file / DESCRIPTION).read_text(encoding="utf-8"))
+        return facts, None
+    with safe_open(file, framework="pt") as weights:
+        facts = json.loads((weights.metadata() or {})[kind])
+        # Stored in half precision or not, it is learned on in single.
+        return facts, {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118 (no mapping)
+
+
+def fill(model: nn.Module, source: Path, state: dict[str, Tensor] | None) -> None:
+    """Give a network the weights that `read_network` found.
+
+    Raises:
+        TrainingError: Those of a run are missing or do not fit.
+    """
+    if state is None:
+        load_checkpoint(source / "best.safetensors", model=model)
+    else:
+        model.load_state_dict(state)
+
+
+def write_network(model: nn.Module, facts: str, out: Path, *, kind: str, half: bool = False) -> int:
+    """Write a network and return the size of the file in bytes.
+
+    Args:
+        model: The network.
+        facts: What `network.json` says of it.
+        out: The file, `.safetensors`.
+        kind: As for `read_network`.
+        half: Store weights in half precision.
+
+    Raises:
+        TrainingError: The file cannot be written.
+    """
+    state = {
+        key: (value.to(torch.float16) if half and value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    data = save(state, {kind: facts})
+    write_result(out, data)
+    return len(data)
