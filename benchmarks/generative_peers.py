@@ -411,7 +411,10 @@ def main() -> None:
         told = json.loads(file.read_text())
         for drawn in sorted(file.parent.glob("faces*.npy")):
             sampler = drawn.stem.removeprefix("faces")
-            rows.append({"name": name + sampler, "seed": int(seed), **told, **measure.of(np.load(drawn))})
+            kept = drawn.with_suffix(".json")
+            if not kept.exists():
+                kept.write_text(json.dumps(measure.of(np.load(drawn))))
+            rows.append({"name": name + sampler, "seed": int(seed), **told, **json.loads(kept.read_text())})
             print(json.dumps(rows[-1]))
     write_result(
         "generative_peers",
