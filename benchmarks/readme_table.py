@@ -391,6 +391,23 @@ def _at_peers(row: dict[str, Any]) -> str:
     return f"{identity['mean']:.3f}{limits}, {expression:.1f}, {percent(row['face_found']['mean'], 0)}"
 
 
+def generative_training(result: dict[str, Any]) -> Iterator[Texts]:
+    def told(name: str) -> str:
+        return f"{result['rows'][name]['peak_gb']:.2f} GB, {result['rows'][name]['images_per_second']:.0f}"
+
+    names = {
+        "VAE": "VAE",
+        "VAE, perceptual and adversarial terms": "VAE, perceptual + adversarial",
+        "GAN from a VAE": "GAN",
+    }
+    ours = "; ".join(f"{short}: {told(name)}" for name, short in names.items() if name in result["rows"])
+    side, batch = result["side"], result["batch_size"]
+    yield {
+        "en": (f"Training at {side} px, batches of {batch}, two cores: peak memory, images a second", ours, ""),
+        "zh": (f"{side} 像素训练，每批 {batch} 张，两个核：内存峰值，每秒图片数", ours, ""),
+    }
+
+
 def likeness(result: dict[str, Any]) -> Iterator[Texts]:
     for name, figures in result["models"].items():
         like, limit = figures["like"], f"{percent(figures['like']['above_threshold_of_card'], 0)}"
@@ -442,6 +459,7 @@ SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
     "generation_expression-vae-48": generation,
     "generation_expression-gan-48": generation,
     "generative_peers": generative_peers,
+    "generative_training": generative_training,
     "likeness": likeness,
     "synthetic_training": synthetic_training,
 }
