@@ -67,6 +67,7 @@ from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
 from mien.training.vae import load_vae
+from mien.training.weights import DESCRIPTION
 
 __all__ = ["VARIANTS", "DryRun", "GANConfig", "Health", "Trained", "configured", "dry_run", "train"]
 
@@ -74,7 +75,6 @@ Player = Generator | PriorGenerator
 Critic = Discriminator | FeatureDiscriminator
 Images = Float[Tensor, "batch channels side side"]
 
-_NET = "network.json"
 _FEWEST = 4  # pictures of a class: fewer would be learned by heart
 _ADAPT_EVERY = 1024  # images between two looks at the adaptive variation
 _COLUMNS, _MOST_ROWS = 10, 10  # of a sheet of samples
@@ -351,7 +351,7 @@ def train(config: GANConfig) -> Trained:
             "rules": rules, "best": best, "material": material,
         }  # fmt: skip
         if ranks.is_main:
-            write_result(config.out / _NET, _described(config, material))
+            write_result(config.out / DESCRIPTION, _described(config, material))
         run.load_state(**parts)
         budget = Budget(config.seconds)
 

@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mien.errors import TrainingError
+from mien.images import printable
 from mien.training.run import load_checkpoint, write_result
 
 __all__ = ["DESCRIPTION", "UNREADABLE", "fill", "read_network", "write_network"]
@@ -48,12 +50,18 @@ def fill(model: nn.Module, source: Path, state: dict[str, Tensor] | None) -> Non
     """Give a network the weights that `read_network` found.
 
     Raises:
-        TrainingError: Those of a run are missing or do not fit.
+        TrainingError: They are missing or do not fit.
     """
     if state is None:
         load_checkpoint(source / "best.safetensors", model=model)
-    else:
+        return
+    try:
         model.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"The weights of '{printable(source)}' do not fit the network that their header describes. "
+            f"Write them anew: mien export RUN -o NAME.safetensors."
+        ) from error
 
 
 def write_network(model: nn.Module, facts: str, out: Path, *, kind: str, half: bool = False) -> int:
