@@ -57,8 +57,9 @@ def published(run: Path, blend: float, folder: Path) -> Generator:
 
 
 def measured(run: Path, shares: list[float], sheets: Path | None) -> dict[str, Any]:
-    real, classes = photographs(load_config(gan.GANConfig, run / "config.json"))
-    spaces = {name: feature_space(zoo.card(name), "face-64" if not classes else "fer-48").features for name in JUDGES}
+    config = load_config(gan.GANConfig, run / "config.json")
+    real, classes = photographs(config)
+    spaces = {name: feature_space(zoo.card(name), config.template).features for name in JUDGES}
     base = {name: features(real.images) for name, features in spaces.items()}
     detector, rows = patient_detector(), {}
     for share in shares:

@@ -21,13 +21,13 @@ from mien.errors import DataError, MienError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import ExpressionNetConfig
 from mien.training import expression as story
+from mien.training.export import save_weights
 from mien.training.expression import (
     ExpressionConfig,
     dry_run,
     learned_faces,
     load_expression_net,
     predict,
-    save_weights,
     train,
 )
 from mien.training.guard import Guard

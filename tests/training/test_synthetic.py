@@ -43,6 +43,19 @@ def test_the_same_seed_teaches_the_same():
     assert first == second
 
 
+def test_faces_without_a_label_are_left_out():
+    bare = Faces(np.zeros((20, SIDE, SIDE, 3), np.uint8), np.full(20, -1))
+    mixed = Faces(
+        *(np.concatenate(parts) for parts in ((faces(0).images, bare.images), (faces(0).labels, bare.labels)))
+    )
+
+    taught, without = (
+        train_on_synthetic(some, faces(1), faces(2), classes=2, images=128) for some in (mixed, faces(0))
+    )
+
+    assert taught.accuracy == without.accuracy
+
+
 def test_a_class_that_is_hardly_there_is_refused():
     with pytest.raises(EvaluationError, match=r"needs 2 generated faces of every class, got \[30, 30, 0\]"):
         train_on_synthetic(faces(0), faces(1), faces(2), classes=3)

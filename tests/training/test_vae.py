@@ -18,8 +18,9 @@ from mien.images import save_image
 from mien.networks import VAENetConfig
 from mien.networks.gan import DiscriminatorConfig
 from mien.training import vae as story
+from mien.training.export import save_weights
 from mien.training.run import read_log
-from mien.training.vae import SHIPPED, VAEConfig, dry_run, encode, load_vae, save_weights, train
+from mien.training.vae import SHIPPED, VAEConfig, dry_run, encode, load_vae, train
 from mien.vision.embedder import Embedder
 from mien.vision.generator import Generator
 

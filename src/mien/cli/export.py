@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -15,13 +14,6 @@ from mien.images import printable
 
 SCHEMA = "mien/export/1"
 FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-def _is_vae(run: Path) -> bool:
-    try:
-        return bool(json.loads((run / "network.json").read_text(encoding="utf-8")).get("story") == "vae")
-    except (OSError, ValueError, AttributeError):
-        return False  # whoever reads it says what is wrong
 
 
 @click.command()
@@ -50,14 +42,13 @@ def export(
     nothing else is written here.
     """
     with needs_torch():
-        from mien.training import expression, vae
         from mien.training.export import export as write
+        from mien.training.export import save_weights
 
     if out is not None and out.suffix == ".safetensors":
         if quantize == "int8":
             raise UsageError("Weights to train on from are not stored in 8 bits. Take --quantize fp16, or none.")
-        save = vae.save_weights if _is_vae(run) else expression.save_weights
-        size = save(run, out, half=quantize == "fp16")
+        size = save_weights(run, out, half=quantize == "fp16")
         click.echo(f"{printable(out)}\n  {'size':<22}{size / 1e6:.2f} MB")
         return
     report = write(run, out, quantize=quantize, data=data)

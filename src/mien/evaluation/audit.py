@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,7 +40,6 @@ __all__ = [
     "audit",
     "audit_generator",
     "compare",
-    "encoder_of",
     "membership",
     "nearest",
     "network_space",
@@ -404,18 +402,12 @@ def audit_generator(
 
 def weights_of(card: Card) -> dict[str, str]:
     """Return the SHA-256 of each network of a generator, by role: what an audit speaks about."""
-    found = {"generator": card.source.sha256}
-    if "encoder" in card.convention:
-        found["encoder"] = encoder_of(card).source.sha256
-    return found
-
-
-def encoder_of(card: Card) -> Card:
-    """Return the card of a VAE's encoder: beside its generator in a run, an entry of its own in the catalogue."""
     from mien import zoo
 
-    name = str(card.convention["encoder"])
-    return zoo.named(Path(card.source.member).with_name(name) if card.source.kind == "run" else name)
+    found = {"generator": card.source.sha256}
+    if "encoder" in card.convention:
+        found["encoder"] = zoo.encoder_of(card).source.sha256
+    return found
 
 
 def _reconstructed(generator: Generator, faces: Faces) -> Faces:

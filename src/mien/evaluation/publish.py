@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from mien import zoo
 from mien.errors import EvaluationError, UsageError
-from mien.evaluation.audit import SCHEMA, AuditReport, encoder_of, weights_of
+from mien.evaluation.audit import SCHEMA, AuditReport, weights_of
 from mien.evaluation.generation import SCHEMA as GENERATION
 from mien.evaluation.plots import plot_audit
 from mien.images import encode_image, printable, write_whole
@@ -129,7 +129,7 @@ def published(run: Path, out: Path, *, name: str | None = None, figures: Sequenc
     measured = [_figures(file, card) for file in figures]
     networks: list[tuple[str, Card]] = [(name, card)]
     if generator.has_encoder:
-        networks.append((f"{name}-encoder", encoder_of(card)))
+        networks.append((f"{name}-encoder", zoo.encoder_of(card)))
     files, entries = [], []
     for own, one in networks:
         onnx, facts = out / f"{own}.onnx", out / f"{own}.json"

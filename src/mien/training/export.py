@@ -27,13 +27,15 @@ from mien.images import printable, write_whole
 from mien.networks.tracing import onnx_bytes
 from mien.training.config import load_config
 from mien.training.expression import ExpressionConfig, learned_faces, load_expression_net, predict
+from mien.training.vae import load_vae
+from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, VAE, write_network
 from mien.vision.expression import ExpressionReader
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-__all__ = ["ExportReport", "export", "half_weights", "quantised"]
+__all__ = ["ExportReport", "export", "half_weights", "quantised", "save_weights"]
 
 INPUT = "image"
 _SMALL = 1024  # values: a weight below this stays as it is, for it is no size and may matter
@@ -86,6 +88,33 @@ class ExportReport:
     def speedup(self) -> float:
         """How many times as fast as float32."""
         return self.ms_float / self.ms
+
+
+def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
+    """Write a run's network as one file that training can go on from (`init`), and return its size in bytes.
+
+    Args:
+        run: Folder of a finished training of an expression network or a VAE.
+        out: The file, `.safetensors`.
+        half: Store weights in half precision.
+
+    Raises:
+        TrainingError: The run is another or not finished, or the file cannot be written.
+    """
+    model: torch.nn.Module
+    try:
+        facts = (run / DESCRIPTION).read_text(encoding="utf-8")
+        is_vae = json.loads(facts).get("story") == "vae"
+    except UNREADABLE as error:
+        raise TrainingError(
+            f"'{printable(run)}' is no run of an expression network or a VAE ({error}). Expected a folder of "
+            f"`mien train`."
+        ) from error
+    if is_vae:
+        model, kind = load_vae(run)[0], VAE
+    else:
+        model, kind = load_expression_net(run)[0], EXPRESSION
+    return write_network(model, facts, out, kind=kind, half=half)
 
 
 def export(

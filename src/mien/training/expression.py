@@ -48,7 +48,7 @@ from mien.training.reporter import Reporter
 from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
-from mien.training.weights import DESCRIPTION, UNREADABLE, fill, read_network, write_network
+from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, fill, read_network
 from mien.types import EXPRESSIONS
 
 __all__ = [
@@ -61,14 +61,12 @@ __all__ = [
     "load_expression_net",
     "parity",
     "predict",
-    "save_weights",
     "train",
 ]
 
 Net = ExpressionNet | FaceTrunk | TutorialCNN
 Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
 
-_WEIGHTS = "mien-expression"  # key of the header of a file of weights
 _PARITY = 1e-3  # largest difference of a logit that passes as rounding
 _SHOWN = 5  # names in a warning
 
@@ -342,13 +340,14 @@ def load_expression_net(source: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
     """Return the network that a run would publish, in evaluation mode, and its classes by head.
 
     Args:
-        source: The run folder, a `.safetensors` file that `save_weights` wrote, or the name of one that mien ships.
+        source: The run folder, a `.safetensors` file that `mien.training.export.save_weights` wrote, or the name of
+            one that mien ships.
 
     Raises:
         TrainingError: There is no expression network, or its weights are missing or do not fit.
     """
     try:
-        facts, state = read_network(source, _WEIGHTS)
+        facts, state = read_network(source, EXPRESSION)
         heads = {str(name): tuple(str(label) for label in labels) for name, labels in facts["heads"].items()}
         config = load_config(ExpressionNetConfig, given=facts["net"])
     except UNREADABLE as error:
@@ -359,21 +358,6 @@ def load_expression_net(source: Path) -> tuple[Net, dict[str, tuple[str, ...]]]:
     model = expression_net(config, {name: len(labels) for name, labels in heads.items()}).eval()
     fill(model, source, state)
     return model, heads
-
-
-def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
-    """Write a run's network as one file that training can go on from (`init`), and return its size in bytes.
-
-    Args:
-        run: Folder of a finished expression training.
-        out: The file, `.safetensors`.
-        half: Store weights in half precision.
-
-    Raises:
-        TrainingError: The run is not finished, or the file cannot be written.
-    """
-    model, _ = load_expression_net(run)
-    return write_network(model, (run / DESCRIPTION).read_text(encoding="utf-8"), out, kind=_WEIGHTS, half=half)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1189,9 +1189,7 @@ def _copy_encoder(config: GANConfig) -> bool:
     """Copy the encoder of the VAE that a generator began as and whose latents it draws; return whether it has one."""
     assert config.init is not None, "an anchored generator has one"
     try:
-        vae = zoo.named(config.init)
-        name = str(vae.convention["encoder"])
-        encoder = zoo.named(Path(vae.source.member).with_name(name) if vae.source.kind == "run" else name)
+        encoder = zoo.encoder_of(zoo.named(config.init))
         weights = zoo.path(encoder).read_bytes()
     except (ModelError, OSError, KeyError):
         return False

@@ -50,7 +50,8 @@ def train_on_synthetic(
         raise EvaluationError("Training on synthetic faces is tested on real ones with labels; these have none.")
 
     def taught_by(faces: Faces) -> list[tuple[float, float]]:
-        networks = (_trained(faces, classes, images, seed, grey) for seed in range(seeds))
+        labelled = faces.take(faces.labels >= 0)
+        networks = (_trained(labelled, classes, images, seed, grey) for seed in range(seeds))
         return [_figures(_answers(network, shown, grey), shown.labels, classes) for network in networks]
 
     (accuracies, f1), (real_accuracies, real_f1) = (zip(*taught_by(faces), strict=True) for faces in (fake, real))

@@ -35,6 +35,7 @@ from mien.networks.gan import Discriminator, DiscriminatorConfig, Sizes
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import told
 from mien.reporting.pictures import contact_sheet
+from mien.training import weights
 from mien.training.adversarial import approximate_penalty, discriminator_loss, generator_loss
 from mien.training.config import TrainingConfig, as_dict, load_config
 from mien.training.ema import EMA
@@ -47,16 +48,15 @@ from mien.training.reporter import Reporter
 from mien.training.run import Progress, Run, load_checkpoint, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
-from mien.training.weights import DESCRIPTION, UNREADABLE, fill, read_network, write_network
+from mien.training.weights import DESCRIPTION, UNREADABLE, fill, read_network
 from mien.types import EXPRESSIONS
 
-__all__ = ["SHIPPED", "DryRun", "Trained", "VAEConfig", "dry_run", "encode", "load_vae", "save_weights", "train"]
+__all__ = ["SHIPPED", "DryRun", "Trained", "VAEConfig", "dry_run", "encode", "load_vae", "train"]
 
 SHIPPED = ("face-vae-64", "expression-vae-48")
 """VAEs that mien ships with weights to train on from."""
 
 
-_WEIGHTS = "mien-vae"  # key of the header of a file of weights
 _PARITY = 0.05  # grey levels, and standard deviations of a latent: largest difference that passes as rounding
 _FEWEST = 8  # pictures of a class: a prior of fewer is a list of them
 _PART = 256  # pictures that are encoded or decoded at once
@@ -326,13 +326,13 @@ def load_vae(source: Path) -> tuple[VAE, dict[str, Any]]:
     """Return the network that a run would publish, in evaluation mode, and what `network.json` says of it.
 
     Args:
-        source: The run folder, a file of `save_weights`, or the name of one that mien ships.
+        source: The run folder, a file of `mien.training.export.save_weights`, or the name of one that mien ships.
 
     Raises:
         TrainingError: It is no VAE, or its weights are missing or do not fit.
     """
     try:
-        facts, state = read_network(source, _WEIGHTS)
+        facts, state = read_network(source, weights.VAE)
         if facts.get("story") != "vae":
             raise TrainingError(f"'{printable(source)}' is a run of another kind. Expected one of `mien train vae`.")
         config, condition = load_config(VAENetConfig, given=facts["net"]), len(facts["labels"] + facts["attributes"])
@@ -344,21 +344,6 @@ def load_vae(source: Path) -> tuple[VAE, dict[str, Any]]:
     model = VAE(config, condition=condition).eval()
     fill(model, source, state)
     return model, facts
-
-
-def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
-    """Write a run's network as one file that training can go on from, and return its size in bytes.
-
-    Args:
-        run: Folder of a finished VAE training.
-        out: The file, `.safetensors`.
-        half: Store weights in half precision.
-
-    Raises:
-        TrainingError: The run is not finished, or the file cannot be written.
-    """
-    model, _ = load_vae(run)
-    return write_network(model, (run / DESCRIPTION).read_text(encoding="utf-8"), out, kind=_WEIGHTS, half=half)
 
 
 @torch.no_grad()

@@ -16,10 +16,13 @@ from mien.errors import TrainingError
 from mien.images import printable
 from mien.training.run import load_checkpoint, write_result
 
-__all__ = ["DESCRIPTION", "UNREADABLE", "fill", "read_network", "write_network"]
+__all__ = ["DESCRIPTION", "EXPRESSION", "UNREADABLE", "VAE", "fill", "read_network", "write_network"]
 
 DESCRIPTION = "network.json"
 """File of a run that says how its network is built."""
+
+EXPRESSION, VAE = "mien-expression", "mien-vae"
+"""Kinds of networks: keys of the header of a file."""
 
 UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError)
 """What `read_network`, and making sense of its answer, may raise."""
@@ -30,7 +33,7 @@ def read_network(source: Path, kind: str) -> tuple[dict[str, Any], dict[str, Ten
 
     Args:
         source: A run folder, a file of `write_network`, or the name of one that mien ships.
-        kind: Of network, as the header of the file has it: mien-expression or mien-vae.
+        kind: Of network, as the header of the file has it: `EXPRESSION` or `VAE`.
 
     Raises:
         One of `UNREADABLE`: there is no such network.

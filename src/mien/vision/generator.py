@@ -39,8 +39,8 @@ PRIORS = ("fitted", "normal")
 
 _BATCH = 8  # pictures in one run, always: what a picture looks like must not hang on how many were asked for
 _ENCODED = 64  # faces in one run of an encoder
-# Standard deviation of a VAE's latents around those of the face that they should be like. On validation faces 0.3 lost
-# one person in ten more: 62 % stood above the threshold of one stranger in a hundred, not 72.
+# Standard deviation of a VAE's latents around those of the face that they should be like, chosen on validation faces:
+# with more of it fewer are the same person, with less of it all are the same picture.
 _LIKENESS = 0.2
 _FEATHER = 0.2  # of a face's side, at each border: how far an edit fades into its photograph
 
@@ -655,10 +655,7 @@ class Generator:
         if not self.has_encoder:
             others = self._others(lambda convention: "encoder" in convention)
             raise ModelError(f"'{self.card.name}' has no encoder. {others or 'A VAE has: mien train vae.'}")
-        name = str(self.card.convention["encoder"])
-        # A run keeps its encoder beside the generator; of the catalogue's it is an entry of its own.
-        source = self.card.source
-        card = zoo.named(Path(source.member).with_name(name) if source.kind == "run" else name)
+        card = zoo.encoder_of(self.card)
         session = make_session(zoo.path(card), options=session_options(threads=self._threads))
         if "mean" not in {item.name for item in session.get_outputs()}:
             raise ModelError(f"The encoder '{card.name}' answers no 'mean'. Export the run again.")

@@ -11,7 +11,7 @@ from mien.errors import ModelError
 from mien.zoo import catalogue
 from mien.zoo.catalogue import Card
 
-__all__ = ["named"]
+__all__ = ["encoder_of", "named"]
 
 MODEL, CARD = "model.onnx", "card.json"
 
@@ -37,6 +37,17 @@ def named(model: str | Path) -> Card:
     if path.suffix == ".onnx" or len(path.parts) > 1:
         raise ModelError(f"There is no run folder or ONNX file '{model}'. Check the path.")
     return catalogue.card(str(model))  # Says which names there are.
+
+
+def encoder_of(generator: Card) -> Card:
+    """Return the card of a generator's encoder: beside it in a run, an entry of its own in the catalogue.
+
+    Raises:
+        KeyError: The generator has none.
+        ModelError: It is not there.
+    """
+    name, source = str(generator.convention["encoder"]), generator.source
+    return named(Path(source.member).with_name(name) if source.kind == "run" else name)
 
 
 def _from_files(network: Path, card: Path) -> Card:
