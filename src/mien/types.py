@@ -185,6 +185,27 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRate:
+    """How often strangers of one group match each other, at the threshold that is stated for everybody.
+
+    Attributes:
+        target_fmr: Rate that the threshold was chosen for.
+        group: Its name, for instance ``asian female``.
+        fmr: Rate within the group.
+        fmr_interval: 95 %, resampling people.
+        people: In the group.
+        dataset: Where it was measured.
+    """
+
+    target_fmr: float
+    group: str
+    fmr: float
+    fmr_interval: tuple[float, float]
+    people: int
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """A threshold with the rates that were measured at it.
 

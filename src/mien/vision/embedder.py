@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import as_unit
+from mien.vision.cohort import cohort_of
 from mien.vision.feed import Feed
 from mien.vision.session import make_session, session_options
 
@@ -31,15 +32,16 @@ class Embedder:
     """Turn aligned crops into embeddings with one ONNX network.
 
     Args:
-        card: The model's card; its convention names template, side, colour order, mean, scale, and whether the
-            vectors of a crop and of its mirror image are added (``flip``); ``batch``, where it is there, is the most
-            pictures that the network takes at once.
+        card: The model's card; its convention names template, side, colour order, mean, scale, whether the vectors of a
+            crop and of its mirror image are added (``flip``), and the ``cohort`` that makes scores mean the same for
+            everybody; ``batch``, where it is there, is the most pictures that the network takes at once.
         threads: ONNX Runtime threads; default the CPU quota.
 
     Attributes:
         card: As given.
         model: The id that its embeddings carry.
         side: Side of a crop in px.
+        cohort: What normalises its embeddings; None where it has none.
     """
 
     def __init__(self, card: Card, *, threads: int | None = None) -> None:
@@ -57,6 +59,7 @@ class Embedder:
         self._flip = bool(convention.get("flip", False))
         self._along = mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
         self._most = int(convention.get("batch", 0))
+        self.cohort = cohort_of(convention)
         self._threads = threads
 
     @cached_property
@@ -73,11 +76,18 @@ class Embedder:
         return align(image, landmarks, points=self._points, side=self.side, weights=self._weights)
 
     def embed(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
-        """Return the unit vectors of aligned crops, RGB uint8, shape (faces, side, side, 3).
+        """Return the embeddings of aligned crops, RGB uint8, shape (faces, side, side, 3): unit vectors to compare.
+
+        With a cohort they are one value longer than what `describe` returns; see `mien.vision.cohort`.
 
         Raises:
             ModelError: The crops are not of the side that the network takes.
         """
+        plain = self.describe(crops)
+        return plain if self.cohort is None else self.cohort.normalise(plain)
+
+    def describe(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
+        """Return what the network alone sees in aligned crops, as unit vectors: for everything but comparing people."""
         if crops.ndim != 4 or crops.shape[1:] != (self.side, self.side, 3) or crops.dtype != np.uint8:
             raise ModelError(
                 f"'{self.card.name}' embeds uint8 crops of shape (n, {self.side}, {self.side}, 3), "

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mien.errors import ModelError
-from mien.types import OperatingPoint
+from mien.types import GroupRate, OperatingPoint
 
 __all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "home", "human_size", "make_card"]
 
@@ -86,6 +86,7 @@ class Card:
         operating_points: Thresholds with their measured rates, most permissive first.
         probability: (slope, intercept) of the log-odds that two faces are one subject, in the score.
         metrics: Measured figures by name.
+        groups: Error rates by group of people, largest first; empty where none were measured.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Card:
     operating_points: tuple[OperatingPoint, ...] = ()
     probability: tuple[float, float] | None = None
     metrics: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    groups: tuple[GroupRate, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.role in ROLES, f"a role is one of {', '.join(ROLES)}"
@@ -139,6 +141,7 @@ class Card:
             "operating_points": [asdict(point) for point in self.operating_points],
             "probability": self.probability,
             "metrics": dict(self.metrics),
+            "groups": [asdict(rate) for rate in self.groups],
         }
 
     def text(self) -> str:
@@ -165,6 +168,12 @@ class Card:
         if self.probability:
             slope, intercept = self.probability
             lines += ["", f"Log-odds of one subject at even prior odds: {slope:.4g} * score {intercept:+.4g}."]
+        if self.groups:
+            lines += ["", "## Strangers who match, by group", "", f"Measured on {self.groups[0].dataset}.", ""]
+            lines += ["| target FMR | group | FMR within it (95 %) | people |", "| --- | --- | --- | --- |"]
+            lines += [_group_row(rate) for rate in self.groups]
+        elif self.role == "embedder" and self.operating_points:
+            lines += ["", "How the rates differ between groups of people was not measured."]
         if self.metrics:
             lines += ["", "## Measured", ""]
             lines += [f"- {key}: {_plain(value)}" for key, value in self.metrics.items()]
@@ -254,6 +263,7 @@ def make_card(name: str, entry: Mapping[str, Any], *, measured: Mapping[str, Any
             operating_points=tuple(_point(facts) for facts in measured.get("operating_points", ())),
             probability=tuple(measured["probability"]) if measured.get("probability") else None,
             metrics=MappingProxyType(measured.get("metrics", {})),
+            groups=_groups(measured.get("groups", {})),
         )
     except (KeyError, TypeError, AssertionError) as error:
         raise ModelError(
@@ -285,6 +295,18 @@ def _point_row(point: OperatingPoint) -> str:
     fnmr = f"{point.fnmr:.2g} ({point.fnmr_interval[0]:.2g} to {point.fnmr_interval[1]:.2g})"
     counts = f"{point.num_genuine:,} mated, {point.num_impostor:,} non-mated"
     return f"| {point.target_fmr:g} | {point.threshold:.4f} | {fmr} | {fnmr} | {counts} | {point.dataset} |"
+
+
+def _group_row(rate: GroupRate) -> str:
+    low, high = rate.fmr_interval
+    return f"| {rate.target_fmr:g} | {rate.group} | {rate.fmr:.2g} ({low:.2g} to {high:.2g}) | {rate.people} |"
+
+
+def _groups(facts: Mapping[str, Any]) -> tuple[GroupRate, ...]:
+    return tuple(
+        GroupRate(**{**row, "fmr_interval": tuple(row["fmr_interval"])}, dataset=facts["dataset"])
+        for row in facts.get("rows", ())
+    )
 
 
 def _plain(value: object) -> str:

@@ -340,6 +340,12 @@ def _mini_xception(data: bytes) -> bytes:
     return mini_xception(data)
 
 
+def _sface(data: bytes) -> bytes:
+    from mien.zoo.foreign.sface import sface
+
+    return sface(data)
+
+
 CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
     "dynamic-size": dynamic_size,
     "dlib-resnet": dlib_resnet,
@@ -347,4 +353,5 @@ CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
     "blazeface": _blazeface,
     "mobilenet": mobilenet,
     "mini-xception": _mini_xception,
+    "sface": _sface,
 }
