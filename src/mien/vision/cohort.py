@@ -9,7 +9,7 @@ That is a cosine again: a unit vector ``x`` becomes ``(x, t) / sqrt(1 + t^2)`` w
 faces in equally crowded places the new cosine is ``1 - (1 - s) * floor / d``. So templates stay unit vectors, one
 value longer, and whatever compares, searches or groups them needs to know nothing of this.
 
-Source: L. Zelnik-Manor, P. Perona, "Self-tuning spectral clustering", NIPS 2004 (distances in units of the local scale);
+Source: L. Zelnik-Manor, P. Perona, "Self-tuning spectral clustering", NIPS 17, 2004 (distances in local units);
 D. Schnitzer et al., "Local and global scaling reduce hubs in space", JMLR 13, 2012.
 """
 
@@ -34,7 +34,7 @@ NEIGHBOURS = 20
 FEWEST = 100
 """People that a cohort of one's own needs: the nearest of fewer are nobody's neighbours."""
 _MOST = 500  # centres: more were no better (benchmarks/results/score_normalisation.json)
-_PEOPLE = 10  # of whom a centre is the mean
+_PEOPLE, _LEAST = 10, 3  # of whom a centre is the mean: usually, at least
 _ROUNDS = 12
 _FLOOR = 0.4  # of the usual distance: places that are more crowded still are rare, and treated alike
 
@@ -113,7 +113,11 @@ def make_cohort(vectors: Float32[np.ndarray, "people dimension"], *, seed: int =
         raise UsageError(
             f"A cohort needs at least {FEWEST} different people, got {len(vectors)}. Name a folder with more of them."
         )
+    if not np.isfinite(vectors).all():
+        raise UsageError("A cohort is made of finite embeddings, and some of these are not.")
     centres = _cluster(as_unit(vectors), min(_MOST, max(len(vectors) // _PEOPLE, NEIGHBOURS + 5)), seed)
+    if len(centres) < FEWEST // _PEOPLE:
+        raise UsageError(f"Of {len(vectors)} people hardly two look different. Name pictures of different people.")
     loose = Cohort(centres, neighbours=min(NEIGHBOURS, len(centres) - 1), floor=1.0)
     floor = round(float(np.median(loose.distance(as_unit(vectors)))) * _FLOOR, 4)
     return Cohort(centres, neighbours=loose.neighbours, floor=max(floor, 1e-4))
@@ -143,13 +147,13 @@ def _shipped(name: str, neighbours: int, floor: float) -> Cohort:
 def _cluster(
     vectors: Float32[np.ndarray, "people dimension"], count: int, seed: int
 ) -> Float32[np.ndarray, "centres dimension"]:
-    """Return the means of like faces: k-means on the sphere, empty clusters left out."""
+    """Return the means of like faces: k-means on the sphere, without clusters of hardly anybody."""
     rng = np.random.default_rng(seed)
     centres = vectors[rng.choice(len(vectors), count, replace=False)]
-    for _ in range(_ROUNDS):
+    for round_number in range(_ROUNDS):
         owner: Int[np.ndarray, " people"] = np.argmax(vectors @ centres.T, axis=1)
         sums = np.zeros((len(centres), vectors.shape[1]), np.float64)
         np.add.at(sums, owner, vectors)
-        filled = np.bincount(owner, minlength=len(centres)) > 0
-        centres = as_unit(sums[filled])
+        least = _LEAST if round_number == _ROUNDS - 1 else 1
+        centres = as_unit(sums[np.bincount(owner, minlength=len(centres)) >= least])
     return centres
