@@ -16,7 +16,7 @@ from mien.training import embedder as story
 from mien.training.config import load_config
 from mien.training.embedder import EmbedderConfig, SmallResNetConfig, dry_run, train
 from mien.training.run import read_log
-from mien.training.stopping import Interrupted
+from mien.training.stopping import Interrupted, Stop
 from mien.vision.embedder import Embedder
 from mien.zoo.adding import add
 from training.people import BlocksAnalyzer, base_card, write_people
@@ -76,7 +76,7 @@ def test_the_file_can_be_added_to_the_zoo(config, analyzer, tmp_path, monkeypatc
 def stopped_at(monkeypatch, images):
     """Ctrl-C arrives in the step that ends at so many images."""
 
-    class Now(story.Stop):
+    class Now(Stop):
         @property
         def requested(self):
             self.asked = getattr(self, "asked", 0) + 1
@@ -86,7 +86,7 @@ def stopped_at(monkeypatch, images):
         def requested(self, value):
             pass
 
-    monkeypatch.setattr(story, "Stop", Now)
+    monkeypatch.setattr("mien.training.course.Stop", Now)
 
 
 def test_a_stopped_run_that_goes_on_equals_an_unbroken_one_to_the_last_bit(config, analyzer, tmp_path, monkeypatch):

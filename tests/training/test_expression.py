@@ -311,7 +311,7 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
 
     assert str(4 * STEP) in str(error.value)
     assert sorted(set(rates), reverse=True) == [1, 0.5, 0.25, 0.125]
-    assert capfd.readouterr().err.count("at half the rate") == 3
+    assert capfd.readouterr().err.count("at half the learning rate") == 3
     # What was good is still there.
     assert load_file(config.out / "last.safetensors") and [r["images"] for r in read_log(config.out)] == [32, 64]
 

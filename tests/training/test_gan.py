@@ -444,7 +444,7 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
     config = replace(config, report_every=4 * BATCH)
     with pytest.raises(TrainingError, match="no number, even at 1/8 of the learning rate; 3 times"):
         train(config)
-    assert capfd.readouterr().err.count("at half the rates") == 3
+    assert capfd.readouterr().err.count("at half the learning rate") == 3
     assert [row["images"] for row in read_log(config.out)] == [4 * BATCH] and (config.out / "best.safetensors").exists()
 
 

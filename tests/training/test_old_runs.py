@@ -29,7 +29,7 @@ class Blind:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the old runs and what they learned from, as the working directory: paths in a config are relative."""
+    """The old runs and what they learned from, in the working directory: the paths of their configs are relative."""
     shutil.copytree(FIXTURES, tmp_path / "old")
     (tmp_path / "old" / "drawn").rename(tmp_path / "old" / "data")
     monkeypatch.chdir(tmp_path / "old")

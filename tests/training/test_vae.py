@@ -223,7 +223,7 @@ def test_a_resumed_run_equals_an_unbroken_one_to_the_last_bit(config, tmp_path, 
     more = {"adversarial": 0.5, "adversarial_from": 0.2, "critic": CRITIC} if sharp else {"precision": "bf16"}
     whole, broken = (replace(config, out=tmp_path / name, **more) for name in ("whole", "broken"))
     train(whole)
-    monkeypatch.setattr(story, "Budget", Once)
+    monkeypatch.setattr("mien.training.course.Budget", Once)
     train(broken)
     assert figures(broken.out)[-1]["images"] < whole.images
     monkeypatch.undo()

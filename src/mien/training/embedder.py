@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -34,14 +34,14 @@ from mien.networks.identity import Projection, SmallResNet
 from mien.networks.tracing import onnx_bytes
 from mien.training.composition import compose, corrected_convention
 from mien.training.config import TrainingConfig
+from mien.training.course import Course
 from mien.training.ema import EMA
 from mien.training.faces import AnalyzerLike, Faces, acquire_faces, read_subjects
 from mien.training.guard import Guard
 from mien.training.precision import autocast, choose_device
-from mien.training.reporter import Reporter
-from mien.training.run import Part, Progress, Run, load_checkpoint, write_result
+from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
-from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.stopping import EarlyStopping
 from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
 from mien.types import as_unit
 from mien.vision.embedder import Embedder
@@ -177,93 +177,100 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
         learner = nn.ModuleDict({"model": model, "head": head})
         decay = config.weight_decay if isinstance(config, SmallResNetConfig) else 0.0
         optimizer = torch.optim.AdamW(learner.parameters(), lr=config.lr, weight_decay=decay)
-        guard, progress = Guard(clip=5.0), Progress()
-        stopping = EarlyStopping(config.patience, higher_is_better=False)
-        parts: dict[str, Part] = {
-            "learner": learner, "ema": ema, "optimizer": optimizer,
-            "guard": guard, "progress": progress, "stopping": stopping,
-        }  # fmt: skip
-        budget = Budget(config.seconds)
+        guard, stopping = Guard(clip=5.0), EarlyStopping(config.patience, higher_is_better=False)
+        course = Course(
+            run, config, guards={"train_loss": guard}, best=stopping, published={"model": ema.model},
+            parts={"learner": learner, "ema": ema, "optimizer": optimizer, "guard": guard, "stopping": stopping},
+        )  # fmt: skip
 
-        def valid_cost() -> float:
+        def valid_cost() -> dict[str, float]:
             vectors = _embedded(ema.model, material, np.flatnonzero(inside["valid"]), device)
-            return calibrated_cost(vectors, valid)
+            return {"valid_cost": calibrated_cost(vectors, valid)}
 
-        if not run.load_state(**parts):
+        if not course.begin():
             # A correction starts as no correction: one that never helps on valid ends as none.
-            stopping.update(valid_cost() if isinstance(model, Projection) else float("inf"), 0)
+            stopping.update(valid_cost()["valid_cost"] if isinstance(model, Projection) else float("inf"), 0)
             run.save_best(model=ema.model)
-        with Reporter(config.images, done=progress.images) as reporter, Stop() as stop:
-            while progress.images < config.images and not stopping.exhausted:
+            course.save()
+        with course:
+            for images in course.steps():
                 # Learn from one batch, drawn by its position.
-                generator = torch.Generator().manual_seed(run.seed_position(progress.images))
-                drawn = torch.randint(len(learn), (config.batch_size,), generator=generator)
-                optimizer.param_groups[0]["lr"] = guard.scale * warmup_cosine(
-                    progress.images, config.images, 4 * config.batch_size, config.lr
+                chance = torch.Generator().manual_seed(run.seed_position(images))
+                drawn = torch.randint(len(learn), (config.batch_size,), generator=chance)
+                optimizer.param_groups[0]["lr"] = course.scale * warmup_cosine(
+                    images, config.images, 4 * config.batch_size, config.lr
                 )
                 optimizer.zero_grad(set_to_none=True)
-                loss = torch.zeros((), device=device)
-                for part in drawn.chunk(config.accumulate):
-                    with autocast(device, config.precision):
-                        vectors = model(material.varied(learn[part.numpy()], generator).to(device))
-                    right = labels[part].to(device)
-                    share = functional.cross_entropy(head(vectors, right), right)
-                    if isinstance(model, Projection):
-                        share = share + config.pull * model.distance_from_identity()
-                    (share / config.accumulate).backward()  # type: ignore[no-untyped-call]
-                    loss += share.detach() / config.accumulate
+                loss = _learn(learner, material, learn, labels, drawn, chance, config)
                 guard.step(optimizer, learner, loss)
                 ema.update(model, batch_size=config.batch_size)
-                progress.images += config.batch_size
-                reporter.advance(progress.images)
 
                 # Now and then, say how it goes and make the run safe to stop.
-                done = progress.images >= config.images or budget.spent
-                if done or progress.images % config.report_every < config.batch_size:
-                    train_loss = guard.mean_loss()
-                    if not guard.broken:
-                        cost = valid_cost()
-                        if stopping.update(cost, progress.images):
-                            run.save_best(model=ema.model)
-                        run.log(images=progress.images, train_loss=train_loss, valid_cost=cost)
-                        reporter.report(progress.images, train_loss=train_loss, valid_cost=cost)
-                        run.save_state(**parts)
-                if guard.broken:
-                    guard.recover(run, **parts)
-                    continue
-                if stop.requested:
-                    run.save_state(**parts)
-                    raise Interrupted(config.out, progress.images)
-                if budget.spent:
-                    break
+                if course.advance() and (figures := course.measure(valid_cost, decides="valid_cost")):
+                    course.report(figures, score=figures["valid_cost"])
 
         # Publish the best state, and judge it on subjects that had no say so far.
-        load_checkpoint(run.best, model=ema.model)
+        course.restore_best()
         best: nn.Module = ema.model.to("cpu").eval()
-        held_out = np.flatnonzero(inside["test"])
-        new = _embedded(best, material, held_out, torch.device("cpu"))
-        verdict = judge(
-            faces.vectors[held_out], new, faces.subjects[held_out], built_on=analyzer.card.name, fmr=config.fmr
-        )
-        how = _export(run.out, config, best, analyzer, new, faces.subjects[held_out], verdict)
-        run.finish(
-            {
-                "outcome": verdict.sentence(),
-                "faces lost": faces.lost,
-                "best valid cost (bits)": stopping.best,
-                "best at (images)": stopping.best_images,
-                "on the test subjects": {
-                    name: {
-                        "new": str(new),
-                        "base": str(verdict.base[name]),
-                        "difference": str(verdict.difference[name]),
-                    }
-                    for name, new in verdict.new.items()
-                },
-                "how to add it": how,
-            }
-        )
+        verdict = course.publish(lambda: _publish(run, config, best, analyzer, faces, material, stopping))
+        assert verdict is not None, "one process trains an embedder"
         return verdict
+
+
+def _learn(
+    learner: nn.ModuleDict,
+    material: _Material,
+    learn: Int[np.ndarray, " learned"],
+    labels: Int[Tensor, " learned"],
+    drawn: Int[Tensor, " batch"],
+    chance: torch.Generator,
+    config: EmbedderConfig,
+) -> Float[Tensor, ""]:
+    """Add the gradient of a batch's mean loss, part by part, and return the loss."""
+    model, head = learner["model"], learner["head"]
+    device = next(model.parameters()).device
+    loss = torch.zeros((), device=device)
+    for part in drawn.chunk(config.accumulate):
+        with autocast(device, config.precision):
+            vectors = model(material.varied(learn[part.numpy()], chance).to(device))
+        right = labels[part].to(device)
+        share = functional.cross_entropy(head(vectors, right), right)
+        if isinstance(model, Projection):
+            share = share + config.pull * model.distance_from_identity()
+        (share / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        loss += share.detach() / config.accumulate
+    return loss
+
+
+def _publish(
+    run: Run,
+    config: EmbedderConfig,
+    model: nn.Module,
+    analyzer: AnalyzerLike,
+    faces: Faces,
+    material: _Material,
+    stopping: EarlyStopping,
+) -> Verdict:
+    """Judge a network beside its base on the held-out subjects, and write it with its card."""
+    held_out = np.flatnonzero(faces.splits == "test")
+    vectors, subjects = _embedded(model, material, held_out, torch.device("cpu")), faces.subjects[held_out]
+    verdict = judge(faces.vectors[held_out], vectors, subjects, built_on=analyzer.card.name, fmr=config.fmr)
+    how = _export(run.out, config, model, analyzer, vectors, subjects, verdict)
+    tested = {
+        name: {"new": str(new), "base": str(verdict.base[name]), "difference": str(verdict.difference[name])}
+        for name, new in verdict.new.items()
+    }
+    run.finish(
+        {
+            "outcome": verdict.sentence(),
+            "faces lost": faces.lost,
+            "best valid cost (bits)": stopping.best,
+            "best at (images)": stopping.best_images,
+            "on the test subjects": tested,
+            "how to add it": how,
+        }
+    )
+    return verdict
 
 
 @dataclass(frozen=True, slots=True)

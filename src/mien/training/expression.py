@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,14 +39,15 @@ from mien.networks import (
 )
 from mien.networks.tracing import onnx_bytes
 from mien.training.config import TrainingConfig, as_dict, load_config
+from mien.training.course import Course
 from mien.training.ema import EMA
 from mien.training.guard import Guard
 from mien.training.precision import autocast, choose_device
 from mien.training.ranks import Ranks
 from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint, write_result
+from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
-from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, fill, read_network
 from mien.types import EXPRESSIONS
 
@@ -239,66 +239,40 @@ def train(config: ExpressionConfig) -> Trained:
         optimizer = _optimizer(model, config)
         guard = Guard(clip=config.clip)
         stopping = EarlyStopping(config.patience)
-        progress = Progress()
-        parts = {
-            "model": model, "ema": ema, "optimizer": optimizer, "progress": progress, "guard": guard,
-            "stopping": stopping, "material": material,
-        }  # fmt: skip
+        course = Course(
+            run, config, guards={"train_loss": guard}, best=stopping, published={"model": ema.model},
+            parts={
+                "model": model, "ema": ema, "optimizer": optimizer, "guard": guard, "stopping": stopping,
+                "material": material,
+            },
+        )  # fmt: skip
         if ranks.is_main:
             write_result(config.out / DESCRIPTION, _described(config, material).encode())
-        run.load_state(**parts)
-        budget = Budget(config.seconds)
+        course.begin()
 
-        with Stop() as stop, Reporter(config.images, done=progress.images, quiet=not ranks.is_main) as reporter:
-            while progress.images < config.images and not stopping.exhausted:
-                # Learn from one batch. Seeding by position makes every step repeatable on its own.
-                run.seed_position(progress.images)
-                rate = guard.scale * _rate(progress.images, config)
+        with course:
+            for images in course.steps():
+                # Learn from one batch.
+                rate = course.scale * _rate(images, config)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                batch = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
+                batch = ranks.shard(torch.from_numpy(material.batch(images, config.batch_size))).numpy()
                 if isinstance(model, FaceTrunk):
-                    early = progress.images < config.small_share * config.images
-                    model.zoom = config.small_zoom if early else config.net.zoom
+                    model.zoom = config.small_zoom if images < config.small_share * config.images else config.net.zoom
                 optimizer.zero_grad(set_to_none=True)
                 loss = _learn(model, teachers, material, batch, config, device)
                 ranks.mean_gradients(model)
                 guard.step(optimizer, model, loss)
                 ema.update(model, batch_size=config.batch_size)
-                progress.images += config.batch_size
-                reporter.advance(progress.images)
 
                 # Now and then, say how it goes and make the run safe to stop.
-                out_of_time = ranks.any(budget.spent)
-                done = progress.images >= config.images or out_of_time
-                if done or progress.images % config.report_every < config.batch_size:
-                    train_loss = ranks.mean(guard.mean_loss())
-                    scores = _validate(ema.model, material, config) if ranks.is_main else {}
-                    # A norm's statistics may be spoilt where the weights are not.
-                    guard.broken = ranks.any(guard.broken or not math.isfinite(scores.get("valid_loss", 0.0)))
-                    if not guard.broken:
-                        value = ranks.mean(scores.get(f"valid_{config.select}", 0.0)) * ranks.world
-                        if stopping.update(value, progress.images):
-                            run.save_best(model=ema.model)
-                        run.log(images=progress.images, train_loss=train_loss, learning_rate=rate, **scores)
-                        reporter.report(progress.images, train_loss=train_loss, **scores)
-                        run.save_state(**parts)
-                if guard.broken:
-                    guard.recover(run, **parts)
-                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rate.")
-                    continue
-                if ranks.any(stop.requested):
-                    run.save_state(**parts)
-                    raise Interrupted(config.out, progress.images)
-                if out_of_time:
-                    break
+                if course.advance() and (
+                    figures := course.measure(lambda: _validate(ema.model, material, config), decides="valid_loss")
+                ):
+                    course.report(figures, score=figures[f"valid_{config.select}"], learning_rate=rate)
 
-        if ranks.is_main:
-            load_checkpoint(run.best, model=ema.model)
-        ranks.broadcast(ema.model)
-        summary = _publish(ema.model, material, config, run) if ranks.is_main else {}
-        if progress.images < config.images and not stopping.exhausted:
-            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
+        course.restore_best()
+        summary = course.publish(lambda: _publish(ema.model, material, config, run)) or {}
     ranks.close()
     return Trained(ema.model, material.heads, summary)
 
@@ -506,11 +480,8 @@ def _overlap(config: ExpressionConfig, notes: list[str], names: Sequence[str]) -
 
 def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
     """Cut the faces, and drop what cannot be read."""
-    if not ranks.is_main:
-        ranks.any(False)  # waits until the main process has cut them: the others read its cache
-    crops = _cut(samples, config, cache, quiet=not ranks.is_main)
-    if ranks.is_main:
-        ranks.any(False)
+    with ranks.main_first():  # the others read its cache
+        crops = _cut(samples, config, cache, quiet=not ranks.is_main)
     notes = []
     if crops.unreadable:
         listed = "; ".join(reason for _, reason in crops.unreadable[:_SHOWN])

@@ -56,6 +56,7 @@ from mien.training.adversarial import (
     generator_loss,
 )
 from mien.training.config import TrainingConfig, as_dict, load_config
+from mien.training.course import Course
 from mien.training.ema import EMA
 from mien.training.expression import load_expression_net
 from mien.training.guard import Guard
@@ -63,9 +64,9 @@ from mien.training.pictures import Pictures, read_pictures
 from mien.training.precision import autocast, choose_device
 from mien.training.ranks import Ranks
 from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint, write_result
+from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
-from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.stopping import EarlyStopping
 from mien.training.vae import load_vae
 from mien.training.weights import DESCRIPTION
 
@@ -81,8 +82,7 @@ _COLUMNS, _MOST_ROWS = 10, 10  # of a sheet of samples
 _PARITY = 0.5  # grey levels that pass as rounding between PyTorch and ONNX
 _JUDGE = "expression-resnet27"  # in whose features samples are looked at on the way
 _JUDGE_SIDE = 48
-_LOOKED = ("spread", "distance", "sharpness", "seen", "learned_by_heart")
-_SAID = ("gap", "accuracy", "spread", "distance", "seen", "probability")
+_SHOWN = ("gap", "accuracy", "spread", "distance", "seen", "probability")
 _OVERFIT_GAP = 3.0
 _EQUAL_GAP = 0.02
 _EASINGS = 3  # of the penalty before a collapsed run is given up
@@ -339,102 +339,83 @@ def train(config: GANConfig) -> Trained:
         generator, discriminator = table.generator, table.discriminator
         ranks.broadcast(generator, discriminator)
         ema = EMA(generator, half_life_images=config.ema_half_life, ramp=config.ema_ramp)
-        painter = _adam(generator, config.rate_generator, config)
-        critic = _adam(discriminator, config.rate_discriminator, config)
-        guards = Guard(clip=config.clip), Guard(clip=config.clip)
+        generator_optimizer = _adam(generator, config.rate_generator, config)
+        discriminator_optimizer = _adam(discriminator, config.rate_discriminator, config)
+        guard, generator_guard = Guard(clip=config.clip), Guard(clip=config.clip)
         rules = _Rules(config)
         best = EarlyStopping(0, higher_is_better=False)
-        progress = Progress()
-        parts = {
-            "generator": generator, "discriminator": discriminator, "ema": ema, "painter": painter, "critic": critic,
-            "progress": progress, "guard": guards[0], "painter_guard": guards[1], "meter": table.meter,
-            "rules": rules, "best": best, "material": material,
-        }  # fmt: skip
+        course = Course(
+            run, config, guards={"loss_discriminator": guard, "loss_generator": generator_guard}, best=best,
+            published={"generator": ema.model},
+            # Some names are older than those in this file; checkpoints keep them.
+            parts={
+                "generator": generator, "discriminator": discriminator, "ema": ema, "painter": generator_optimizer,
+                "critic": discriminator_optimizer, "guard": guard, "painter_guard": generator_guard,
+                "meter": table.meter, "rules": rules, "best": best, "material": material,
+            },
+        )  # fmt: skip
         if ranks.is_main:
             write_result(config.out / DESCRIPTION, _described(config, material))
-        run.load_state(**parts)
-        budget = Budget(config.seconds)
+        course.begin()
 
-        with Stop() as stop, Reporter(config.images, done=progress.images, quiet=not ranks.is_main) as reporter:
-            while progress.images < config.images:
-                # Learn from one batch. Seeding by position makes every step repeatable on its own.
-                run.seed_position(progress.images)
-                done_share = progress.images / config.images
-                scale = min(guard.scale for guard in guards) * _fading(progress.images, config)
-                indices = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
-                table.conditioning = _ramped(done_share, config.ramp)
-                table.probability = rules.probability
-                table.gamma = rules.easing * _between(config.gamma, config.gamma_end, done_share)
-                table.penalise = (progress.images // config.batch_size) % config.penalty_every == 0
+        with course:
+            for images in course.steps():
+                # Learn from one batch.
+                scale = course.scale * _fading(images, config)
+                indices = ranks.shard(torch.from_numpy(material.batch(images, config.batch_size))).numpy()
+                table.prepare(images, rules)
 
                 # The discriminator's move.
-                for group in critic.param_groups:
-                    group["lr"] = scale * config.rate_discriminator
-                critic.zero_grad(set_to_none=True)
+                _set_rate(discriminator_optimizer, scale * config.rate_discriminator)
+                discriminator_optimizer.zero_grad(set_to_none=True)
                 loss = _accumulated(table.discriminator_move, indices, config)
                 ranks.mean_gradients(discriminator)
-                guards[0].step(critic, discriminator, loss)
+                guard.step(discriminator_optimizer, discriminator, loss)
 
                 # The generator's move; the discriminator holds still.
-                for group in painter.param_groups:
-                    group["lr"] = scale * config.rate_generator
-                painter.zero_grad(set_to_none=True)
+                _set_rate(generator_optimizer, scale * config.rate_generator)
+                generator_optimizer.zero_grad(set_to_none=True)
                 discriminator.requires_grad_(False)
                 loss = _accumulated(table.generator_move, indices, config)
                 discriminator.requires_grad_(True)
                 ranks.mean_gradients(generator)
-                guards[1].step(painter, generator, loss)
+                generator_guard.step(generator_optimizer, generator, loss)
                 ema.update(generator, batch_size=config.batch_size)
-                progress.images += config.batch_size
-                reporter.advance(progress.images)
                 rules.adapt(table.meter, ranks)
 
                 # Now and then, look at samples, say how it goes and make the run safe to stop.
-                out_of_time = ranks.any(budget.spent)
-                done = progress.images >= config.images or out_of_time
-                if done or progress.images % config.report_every < config.batch_size:
-                    losses = [ranks.mean(guard.mean_loss()) for guard in guards]
-                    figures = table.figures(ranks)
-                    broken = any(guard.broken for guard in guards) or not math.isfinite(sum(figures.values()))
-                    guards[0].broken = ranks.any(broken)
-                    if not guards[0].broken:
-                        looked = table.look(ema.model) if ranks.is_main else {}
-                        looked = {name: ranks.mean(looked.get(name, 0.0)) * ranks.world for name in _LOOKED}
-                        figures |= {"probability": rules.probability, "gamma": table.gamma, **looked}
-                        if best.update(figures["distance"], progress.images):
-                            run.save_best(generator=ema.model)
-                        run.log(
-                            images=progress.images, loss_discriminator=losses[0], loss_generator=losses[1],
-                            learning_rate=scale * config.rate_generator, **figures,
-                        )  # fmt: skip
-                        reporter.report(progress.images, **{name: figures[name] for name in _SAID})
-                        run.picture(f"samples-{progress.images:09d}", table.sheet(ema.model))
-                        ranks.say(*rules.act(progress.images, figures, best.best))
-                        run.save_state(**parts)
-                        if rules.hopeless:
-                            raise TrainingError(_farewell(config, figures, best))
-                if any(guard.broken for guard in guards):
-                    guards[0].recover(run, **parts)
-                    guards[1].broken = False
-                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rates.")
-                    continue
-                if ranks.any(stop.requested):
-                    run.save_state(**parts)
-                    raise Interrupted(config.out, progress.images)
-                if out_of_time:
-                    break
+                if course.advance() and (
+                    figures := course.measure(
+                        lambda: table.look(ema.model), decides="distance", known=table.figures(ranks)
+                    )
+                ):
+                    figures |= {"probability": rules.probability, "gamma": table.gamma}
+                    course.report(
+                        figures,
+                        score=figures["distance"],
+                        shown=_SHOWN,
+                        before_saving=partial(_after_report, course, table, ema.model, rules, figures),
+                        learning_rate=scale * config.rate_generator,
+                    )
+                    if rules.hopeless:
+                        raise TrainingError(_collapsed(config, figures, best))
 
-        if ranks.is_main:
-            load_checkpoint(run.best, generator=ema.model)
-            if table.start is not None:
-                _blend(ema.model, table.start.generator(), config.blend)
-        ranks.broadcast(ema.model)
+        course.restore_best()
+        if table.start is not None:
+            _blend(ema.model, table.start.generator(), config.blend)
         images = best.best_images
-        summary = _publish(ema.model, table, material, config, run, images) if ranks.is_main else {}
-        if progress.images < config.images:
-            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
+        summary = course.publish(lambda: _publish(ema.model, table, material, config, run, images)) or {}
     ranks.close()
     return Trained(ema.model, material.classes, summary)
+
+
+def _after_report(
+    course: Course, table: _Table, generator: Player, rules: _Rules, figures: Mapping[str, float]
+) -> None:
+    """Keep a sheet of samples, and act on a run that goes wrong."""
+    run, images = course.run, course.progress.images
+    run.picture(f"samples-{images:09d}", table.sheet(generator))
+    run.ranks.say(*rules.act(images, figures, course.best.best))
 
 
 def dry_run(config: GANConfig, *, steps: int = 3) -> DryRun:
@@ -448,22 +429,20 @@ def dry_run(config: GANConfig, *, steps: int = 3) -> DryRun:
     torch.manual_seed(config.seed)
     table = _Table(config, material, device)
     table.probability = config.probability
-    painter, critic = (
-        _adam(table.generator, config.rate_generator, config),
-        _adam(table.discriminator, config.rate_discriminator, config),
-    )
+    generator_optimizer = _adam(table.generator, config.rate_generator, config)
+    discriminator_optimizer = _adam(table.discriminator, config.rate_discriminator, config)
     start = time.monotonic()
     for step in range(steps + 1):
         if step == 1:  # the first one warms up
             start = time.monotonic()
         indices = material.batch(step * config.batch_size, config.batch_size)
         table.penalise = step % config.penalty_every == 0
-        critic.zero_grad(set_to_none=True)
+        discriminator_optimizer.zero_grad(set_to_none=True)
         _accumulated(table.discriminator_move, indices, config)
-        critic.step()
-        painter.zero_grad(set_to_none=True)
+        discriminator_optimizer.step()
+        generator_optimizer.zero_grad(set_to_none=True)
         _accumulated(table.generator_move, indices, config)
-        painter.step()
+        generator_optimizer.step()
     table.figures(Ranks())  # waits for the device
     speed = steps * config.batch_size / (time.monotonic() - start)
     sizes = count_parameters(table.generator), count_parameters(table.discriminator)
@@ -511,16 +490,13 @@ class _Material:
 
 
 def _material(config: GANConfig, *, cache: Path | None, ranks: Ranks, device: torch.device) -> _Material:
-    if not ranks.is_main:
-        ranks.any(False)  # waits until the main process has cut them: the others read its cache
-    pictures = read_pictures(
-        config.data, template=config.template, side=config.side, colour=config.colour, kind=config.kind,
-        labels=config.labels, splits=("train", "valid"), keep_without_face=config.keep_without_face, cache=cache,
-        quiet=not ranks.is_main,
-    )  # fmt: skip
-    embeddings = _embeddings(pictures, config, cache, device) if config.identity else None
-    if ranks.is_main:
-        ranks.any(False)
+    with ranks.main_first():  # the others read its cache
+        pictures = read_pictures(
+            config.data, template=config.template, side=config.side, colour=config.colour, kind=config.kind,
+            labels=config.labels, splits=("train", "valid"), keep_without_face=config.keep_without_face, cache=cache,
+            quiet=not ranks.is_main,
+        )  # fmt: skip
+        embeddings = _embeddings(pictures, config, cache, device) if config.identity else None
     notes = list(pictures.notes)
     train, valid = (np.flatnonzero(pictures.splits == split) for split in ("train", "valid"))
     labels, classes = pictures.labels, pictures.classes
@@ -746,6 +722,15 @@ class _Table:
         self.judge = _placed(judge, device).requires_grad_(False)
         self._looked_at: Float32[np.ndarray, "reference feature"] | None = None
 
+    def prepare(self, images: int, rules: _Rules) -> None:
+        """Set what the moves of the batch at a position depend on."""
+        config = self.config
+        share = images / config.images
+        self.conditioning = _ramped(share, config.ramp)
+        self.probability = rules.probability
+        self.gamma = rules.easing * _between(config.gamma, config.gamma_end, share)
+        self.penalise = (images // config.batch_size) % config.penalty_every == 0
+
     def discriminator_move(self, indices: Int[np.ndarray, " batch"]) -> Float[Tensor, ""]:
         """Return what the discriminator lowers on some photographs and as many drawn pictures."""
         config, batch = self.config, self._batch(indices)
@@ -804,7 +789,7 @@ class _Table:
 
     @torch.no_grad()
     def look(self, generator: Player) -> dict[str, float]:
-        """Return how samples compare with photographs of the same classes, in a recogniser's eyes; see `_LOOKED`."""
+        """Return how samples compare with photographs of the same classes, in a recogniser's features."""
         material, chosen = self.material, self.material.reference
         real = material.pictures.images[chosen]
         if self._looked_at is None:
@@ -1071,6 +1056,11 @@ def _adam(model: nn.Module, rate: float, config: GANConfig) -> torch.optim.Optim
     return torch.optim.Adam(weights, rate, betas=(0.0, config.beta2), fused=True)
 
 
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def _fading(images: int, config: GANConfig) -> float:
     return warmup_cosine(images, config.images, config.warmup, 1.0, final=config.rate_end)
 
@@ -1235,7 +1225,7 @@ def _parity(model: nn.Module, network: bytes, given: Mapping[str, Tensor]) -> fl
     return difference
 
 
-def _farewell(config: GANConfig, figures: Mapping[str, float], best: EarlyStopping) -> str:
+def _collapsed(config: GANConfig, figures: Mapping[str, float], best: EarlyStopping) -> str:
     kept = f"The best snapshot, of {best.best_images:,} images, is kept in '{config.out}'. "
     return (
         f"The run has collapsed: spread {figures['spread']:.2f} of the photographs', gap {figures['gap']:.2f}. {kept}"

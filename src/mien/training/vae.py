@@ -38,16 +38,16 @@ from mien.reporting.pictures import contact_sheet
 from mien.training import weights
 from mien.training.adversarial import approximate_penalty, discriminator_loss, generator_loss
 from mien.training.config import TrainingConfig, as_dict, load_config
+from mien.training.course import Course
 from mien.training.ema import EMA
 from mien.training.guard import Guard
 from mien.training.pictures import Pictures, read_pictures
 from mien.training.precision import autocast, choose_device
 from mien.training.prior import Prior, fit_prior
 from mien.training.ranks import Ranks
-from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint, write_result
+from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
-from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION, UNREADABLE, fill, read_network
 from mien.types import EXPRESSIONS
 
@@ -224,65 +224,45 @@ def train(config: VAEConfig) -> Trained:
         model, ema, health = team.model, EMA(team.model, half_life_images=config.ema_half_life), _Health()
         ranks.broadcast(*team.learning)
         ema.model.load_state_dict(model.state_dict())
-        stopping, progress = EarlyStopping(config.patience), Progress()
-        parts = {
-            "model": model, "ema": ema, "optimizer": team.optimizer, "progress": progress, "guard": team.guard,
-            "stopping": stopping, "health": health, "material": material, **team.critics,
-        }  # fmt: skip
+        stopping = EarlyStopping(config.patience)
+        course = Course(
+            run, config, guards=team.guards, best=stopping, published={"model": ema.model},
+            parts={
+                "model": model, "ema": ema, "optimizer": team.optimizer, "guard": team.guard, "stopping": stopping,
+                "health": health, "material": material, **team.critics,
+            },
+        )  # fmt: skip
         if ranks.is_main:
             write_result(config.out / DESCRIPTION, _described(config, material).encode())
-        run.load_state(**parts)
-        budget = Budget(config.seconds)
+        course.begin()
 
-        with Stop() as stop, Reporter(config.images, done=progress.images, quiet=not ranks.is_main) as reporter:
-            while progress.images < config.images and not stopping.exhausted:
-                # Learn from one batch. Seeding by position makes every step repeatable on its own.
-                run.seed_position(progress.images)
-                rate = team.guard.scale * _rate(progress.images, config)
-                batch = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
-                loss = _learn(team, material, batch, health, progress.images, config, device)
+        with course:
+            for images in course.steps():
+                # Learn from one batch.
+                rate = course.scale * _rate(images, config)
+                batch = ranks.shard(torch.from_numpy(material.batch(images, config.batch_size))).numpy()
+                loss = _learn(team, material, batch, health, images, config, device)
                 ranks.mean_gradients(*team.learning)
                 if not health.spike(model, config.spike):
                     team.step(loss, rate)
                     ema.update(model, batch_size=config.batch_size)
-                progress.images += config.batch_size
-                reporter.advance(progress.images)
 
                 # Now and then, say how it goes and make the run safe to stop.
-                out_of_time = ranks.any(budget.spent)
-                done = progress.images >= config.images or out_of_time
-                if done or progress.images % config.report_every < config.batch_size:
-                    train_loss = ranks.mean(team.mean_loss())
-                    scores = _validate(ema.model, material, config) if ranks.is_main else {}
-                    team.guard.broken = ranks.any(team.guard.broken or not math.isfinite(scores.get("valid_elbo", 0.0)))
-                    if not team.guard.broken:
-                        used = ranks.mean(scores.get("valid_active_units", 0.0)) * ranks.world / config.net.latents
-                        if progress.images >= config.warm_up * config.images and health.mend(used, config):
-                            ranks.say(f"{used:.0%} of the latents are used: {health.free:g} nats each cost nothing.")
-                        value = ranks.mean(scores.get("valid_elbo", 0.0)) * ranks.world
-                        if stopping.update(progress.images if config.sharp else value, progress.images):
-                            run.save_best(model=ema.model)
-                        run.log(images=progress.images, train_loss=train_loss, learning_rate=rate, **scores)
-                        reporter.report(progress.images, train_loss=train_loss, **scores)
-                        if ranks.is_main:
-                            _draw(ema.model, material, config, run)
-                        run.save_state(**parts)
-                if team.guard.broken:
-                    team.guard.recover(run, **parts)
-                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rate.")
-                    continue
-                if ranks.any(stop.requested):
-                    run.save_state(**parts)
-                    raise Interrupted(config.out, progress.images)
-                if out_of_time:
-                    break
+                if course.advance() and (
+                    figures := course.measure(lambda: _validate(ema.model, material, config), decides="valid_elbo")
+                ):
+                    seen, used = course.progress.images, figures["valid_active_units"] / config.net.latents
+                    if seen >= config.warm_up * config.images and health.mend(used, config):
+                        ranks.say(f"{used:.0%} of the latents are used: {health.free:g} nats each cost nothing.")
+                    course.report(
+                        figures,
+                        score=seen if config.sharp else figures["valid_elbo"],
+                        learning_rate=rate,
+                        before_saving=lambda: _draw(ema.model, material, config, run) if ranks.is_main else None,
+                    )
 
-        if ranks.is_main:
-            load_checkpoint(run.best, model=ema.model)
-        ranks.broadcast(ema.model)
-        prior, summary = _publish(ema.model, material, config, run) if ranks.is_main else (None, {})
-        if progress.images < config.images and not stopping.exhausted:
-            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
+        course.restore_best()
+        prior, summary = course.publish(lambda: _publish(ema.model, material, config, run)) or (None, {})
     ranks.close()
     return Trained(ema.model, prior, material.classes, summary)
 
@@ -307,7 +287,7 @@ def dry_run(config: VAEConfig, *, steps: int = 3) -> DryRun:
         loss = _learn(team, material, batch, health, config.images - 1, config, device)
         team.step(loss, config.learning_rate)
         ema.update(team.model, batch_size=config.batch_size)
-    team.mean_loss()  # waits for the device
+    team.guard.mean_loss()  # waits for the device
     speed = steps * config.batch_size / (time.monotonic() - start)
     model = team.model.cpu()
     picture = torch.zeros(1, config.net.channels, config.net.side, config.net.side)
@@ -408,23 +388,20 @@ class _Material:
 
 
 def _material(config: VAEConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
-    if not ranks.is_main:
-        ranks.any(False)  # waits until the main process has cut them: the others read its cache
-    pictures = read_pictures(
-        config.data,
-        template=config.template,
-        side=config.net.side,
-        colour=config.net.colour,
-        kind=config.kind,
-        labels=config.labels,
-        attributes=config.attributes,
-        splits=("train", "valid"),
-        keep_without_face=config.keep_without_face,
-        cache=cache,
-        quiet=not ranks.is_main,
-    )
-    if ranks.is_main:
-        ranks.any(False)
+    with ranks.main_first():  # the others read its cache
+        pictures = read_pictures(
+            config.data,
+            template=config.template,
+            side=config.net.side,
+            colour=config.net.colour,
+            kind=config.kind,
+            labels=config.labels,
+            attributes=config.attributes,
+            splits=("train", "valid"),
+            keep_without_face=config.keep_without_face,
+            cache=cache,
+            quiet=not ranks.is_main,
+        )
     notes = list(pictures.notes)
     classes = pictures.classes
     if config.condition == "none" or (config.condition == "auto" and not set(classes) <= set(EXPRESSIONS)):
@@ -551,13 +528,12 @@ class _Team:
         if self.critic is not None and self.critic_optimizer is not None:
             self.critic_guard.step(self.critic_optimizer, self.critic, self.critic_loss)
 
-    def mean_loss(self) -> float:
-        """Return the VAE's mean loss since the last call; a critic gone astray breaks the guard too."""
-        if self.critic is not None:
-            self.critic_guard.mean_loss()
-            self.guard.broken |= self.critic_guard.broken
-            self.critic_guard.broken = False
-        return self.guard.mean_loss()
+    @property
+    def guards(self) -> dict[str, Guard]:
+        """The guards by the name of the loss that each watches."""
+        return {"train_loss": self.guard} if self.critic is None else {
+            "train_loss": self.guard, "loss_critic": self.critic_guard,
+        }  # fmt: skip
 
 
 def _team(config: VAEConfig, material: _Material, device: torch.device) -> _Team:
