@@ -60,13 +60,11 @@ class TimeOverError(Exception):
 
 
 def faces(cache: Path, split: str) -> np.ndarray:
-    from mien.training.pictures import read_pictures
+    from mien.data.pictures import read_pictures
 
     folder = data_folder()
     sources = [folder / "celeba10k"] if split == "test" else [folder / "celeba10k", folder / "utkface128"]
-    return read_pictures(
-        sources, template=TEMPLATE, side=SIDE, colour=True, splits=(split,), cache=cache, quiet=True
-    ).images
+    return read_pictures(sources, template=TEMPLATE, side=SIDE, colour=True, splits=(split,), cache=cache).images
 
 
 # Ours -----------------------------------------------------------------------------------------------------------------

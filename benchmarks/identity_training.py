@@ -24,9 +24,9 @@ from operating_points import in_half_a
 
 from mien.analyzer import Analyzer
 from mien.cli.common import plain
+from mien.data.acquisition import read_subjects
 from mien.data.samples import Samples
 from mien.training import classifier, embedder
-from mien.training.faces import read_subjects
 
 SEEDS = (0, 1, 2)
 CORRECTIONS: dict[str, dict[str, Any]] = {

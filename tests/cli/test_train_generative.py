@@ -23,7 +23,7 @@ def blind(monkeypatch):
         def detect(self, image):
             return []
 
-    monkeypatch.setattr("mien.data.crops._run_time_detector", Blind)
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
 
 
 @pytest.fixture(scope="module")

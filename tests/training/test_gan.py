@@ -24,10 +24,12 @@ from mien.errors import DataError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import ExpressionNetConfig, VAENetConfig, expression_net
 from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
-from mien.training import gan as story
 from mien.training import vae as vae_story
 from mien.training.export import half_weights
 from mien.training.gan import GANConfig, Health, configured, dry_run, train
+from mien.training.gan.material import load_material
+from mien.training.gan.players import Players
+from mien.training.gan.rules import Rules, ScoreMeter
 from mien.training.guard import Guard
 from mien.training.ranks import Ranks
 from mien.training.run import read_log
@@ -48,10 +50,10 @@ class Blind:
 
 def look_away(patch):
     """Judge samples by a small network of random weights, and find no faces."""
-    patch.setattr("mien.data.crops._run_time_detector", Blind)
+    patch.setattr("mien.data.crops.patient_detector", Blind)
     torch.manual_seed(5)
     judge = expression_net(ExpressionNetConfig(stem=4, widths=(4, 8), blocks=(1, 1)), {"expression": 3}).eval()
-    patch.setattr(story, "load_expression_net", lambda _: (judge, {"expression": CLASSES}))
+    patch.setattr("mien.training.gan.players.load_expression_net", lambda _: (judge, {"expression": CLASSES}))
 
 
 @pytest.fixture(autouse=True)
@@ -188,9 +190,9 @@ def test_every_switch_trains_to_a_generator_in_half_precision(switch, config):
 
 def test_the_discriminator_heeds_the_label_only_from_the_ramp_on(config, monkeypatch):
     seen = []
-    move = story._Table.discriminator_move
+    move = Players.discriminator_objective
     monkeypatch.setattr(
-        story._Table, "discriminator_move", lambda table, *a: seen.append(table.conditioning) or move(table, *a)
+        Players, "discriminator_objective", lambda players, *a: seen.append(players.conditioning) or move(players, *a)
     )
     train(replace(config, ramp=(0.25, 0.75)))
     assert seen == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
@@ -210,7 +212,8 @@ class Recogniser(torch.nn.Module):
 
 
 def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
-    monkeypatch.setattr(story, "FaceRecogniser", Recogniser)
+    for module in ("players", "material"):
+        monkeypatch.setattr(f"mien.training.gan.{module}.FaceRecogniser", Recogniser)
     config = replace(config, identity=True, identity_weight=5.0, identity_share=1.0, ramp=(0.0, 0.0))
     config = replace(config, rate_generator=5e-3, images=60 * BATCH, report_every=60 * BATCH)
 
@@ -218,11 +221,11 @@ def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
 
     card = zoo.named(config.out)
     assert card.convention["identity"] == "dlib-resnet29" and card.convention["losses"] == ["dlib-resnet29"]
-    table = story._Table(config, story._material(config, cache=config.cache, ranks=Ranks(), device="cpu"), "cpu")
-    who = table.material.reference
-    drawn = table.samples(trained.generator, table.material.labels[who], who, seed=3)
+    players = Players(config, load_material(config, cache=config.cache, ranks=Ranks(), device="cpu"), "cpu")
+    who = players.material.reference
+    drawn = players.samples(trained.generator, players.material.labels[who], who, seed=3)
     found = Recogniser("", 0)(torch.from_numpy(drawn)).numpy()
-    same, other = (np.mean((found * table.material.embeddings[rows]).sum(1)) for rows in (who, np.roll(who, 1)))
+    same, other = (np.mean((found * players.material.embeddings[rows]).sum(1)) for rows in (who, np.roll(who, 1)))
     assert same > max(other, 0.9)
 
 
@@ -233,7 +236,7 @@ def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
 def vae(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("vae") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.crops._run_time_detector", Blind)
+        patch.setattr("mien.data.crops.patient_detector", Blind)
         net = VAENetConfig(side=16, colour=False, latents=4, widths=(8, 16), last_width=8)
         vae_story.train(
             vae_story.VAEConfig(
@@ -345,7 +348,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, tmp_path
     discriminator = DiscriminatorConfig(spectral=True, minibatch_std=True)
     generator = replace(SMALL, norm="batch", modulate=True)
     config = replace(config, discriminator=discriminator, generator=generator, adapt_images=500, penalty_every=3)
-    monkeypatch.setattr(story, "_ADAPT_EVERY", 2 * BATCH)
+    monkeypatch.setattr("mien.training.gan.rules.ADAPT_EVERY", 2 * BATCH)
     whole = replace(config, out=tmp_path / "unbroken")
     train(whole)
     step, steps = Guard.step, []
@@ -401,7 +404,7 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
 
         class Blind:
             def detect(self, image): return []
-        mien.data.crops._run_time_detector = Blind
+        mien.data.crops.patient_detector = Blind
         torch.set_num_threads(1)
         close, Ranks.close = Ranks.close, lambda self: None
         trained = train(GANConfig(
@@ -433,14 +436,14 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
 
 
 def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, monkeypatch, capfd):
-    move, moves = story._Table.discriminator_move, []
+    move, moves = Players.discriminator_objective, []
 
-    def spoilt(table, indices):
+    def spoilt(players, indices):
         moves.append(1)
-        loss = move(table, indices)
+        loss = move(players, indices)
         return loss * torch.nan if len(moves) > 4 else loss
 
-    monkeypatch.setattr(story._Table, "discriminator_move", spoilt)
+    monkeypatch.setattr(Players, "discriminator_objective", spoilt)
     config = replace(config, report_every=4 * BATCH)
     with pytest.raises(TrainingError, match="no number, even at 1/8 of the learning rate; 3 times"):
         train(config)
@@ -449,7 +452,7 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
 
 
 def rules(**health):
-    return story._Rules(GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2))
+    return Rules(GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2))
 
 
 GOOD = {"spread": 0.9, "gap": 1.0, "distance": 5.0}
@@ -475,15 +478,15 @@ def test_a_collapse_that_passes_is_forgotten():
     assert watch.easing == 1
 
 
-def test_photographs_learned_by_heart_raise_the_variation():
+def test_memorised_photographs_raise_the_variation():
     watch = rules()
     (line,) = watch.act(900, GOOD | {"gap": 4.0, "distance": 9.0}, 5.0)
-    assert "learned by heart" in line and watch.probability == pytest.approx(0.3)
+    assert "memorised" in line and watch.probability == pytest.approx(0.3)
     assert not watch.act(900, GOOD | {"gap": 4.0, "distance": 6.0}, 5.0)
 
 
 def test_a_collapsed_run_stops_and_keeps_its_best_snapshot(config, monkeypatch):
-    monkeypatch.setattr(story, "spread_ratio", lambda *_: 0.05)
+    monkeypatch.setattr("mien.training.gan.players.spread_ratio", lambda *_: 0.05)
     config = replace(config, report_every=BATCH, health=Health(pictures=18, warm_up=0, images=1))
     with pytest.raises(TrainingError, match=r"has collapsed: spread 0.05 .*is kept in .*Try a lower rate_generator"):
         train(config)
@@ -492,8 +495,8 @@ def test_a_collapsed_run_stops_and_keeps_its_best_snapshot(config, monkeypatch):
 
 @pytest.mark.parametrize(("score", "direction"), [(1.0, 1), (-1.0, -1)])
 def test_variation_adapts_to_how_surely_photographs_are_told(score, direction):
-    watch = story._Rules(GANConfig(data=("x",), out="x", probability=0.5, adapt_images=4096))
-    meter = story._Meter(torch.device("cpu"))
+    watch = Rules(GANConfig(data=("x",), out="x", probability=0.5, adapt_images=4096))
+    meter = ScoreMeter(torch.device("cpu"))
     for _ in range(128):
         meter.note(torch.full((8, 1), score), torch.full((8, 1), -1.0), relativistic=False)
         watch.adapt(meter, Ranks())
@@ -536,7 +539,7 @@ def test_a_class_of_one_picture_is_left_out_and_named(config, data, tmp_path, ca
     draw(tmp_path / "few" / "valid", range(12, 14))
     foreseen = dry_run(replace(config, data=(tmp_path / "few",), cache=None))
     assert foreseen.classes == CLASSES and foreseen.pictures == 24
-    assert "Only 1 pictures show 'anger'" in capfd.readouterr().err
+    assert "Only 1 training picture shows 'anger', fewer than 4" in capfd.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(config):

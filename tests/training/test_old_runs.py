@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
     shutil.copytree(FIXTURES, tmp_path / "old")
     (tmp_path / "old" / "drawn").rename(tmp_path / "old" / "data")
     monkeypatch.chdir(tmp_path / "old")
-    monkeypatch.setattr("mien.data.crops._run_time_detector", Blind)
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield tmp_path / "old"
@@ -70,7 +70,7 @@ def test_an_old_vae_run_opens_and_goes_on(folder):
 
 def test_an_old_gan_run_opens_and_goes_on(folder, monkeypatch):
     judge = expression_net(ExpressionNetConfig(stem=4, widths=(4, 8), blocks=(1, 1)), {"expression": 3}).eval()
-    monkeypatch.setattr(gan, "load_expression_net", lambda _: (judge, {"expression": CLASSES}))
+    monkeypatch.setattr("mien.training.gan.players.load_expression_net", lambda _: (judge, {"expression": CLASSES}))
     assert Generator(folder / "gan").generate(2, expression="surprise").shape == (2, 16, 16, 3)
 
     gan.train(rest(gan.GANConfig, Path("gan")))

@@ -6,7 +6,6 @@ say in anything, decides whether the result may be said to beat the base.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,11 +21,12 @@ from torch.nn import functional
 
 from mien import zoo
 from mien.analyzer import Analyzer
+from mien.data.acquisition import AnalyzerLike, Faces, acquire_faces, read_subjects
 from mien.data.crops import cut_crops
 from mien.data.samples import Samples
 from mien.data.splits import SPLITS, by_subject
 from mien.data.transforms import Augment, Variation
-from mien.errors import DataError, TrainingError, UsageError
+from mien.errors import DataError, UsageError
 from mien.metrics.calibration import fit_logistic
 from mien.metrics.verification import fnmr_at_fmr
 from mien.networks.heads import Margin, MarginHead
@@ -36,10 +36,11 @@ from mien.training.composition import compose, corrected_convention
 from mien.training.config import TrainingConfig
 from mien.training.course import Course
 from mien.training.ema import EMA
-from mien.training.faces import AnalyzerLike, Faces, acquire_faces, read_subjects
 from mien.training.guard import Guard
 from mien.training.precision import autocast, choose_device
-from mien.training.run import Run, write_result
+from mien.training.publishing import check_difference, publish_network
+from mien.training.reporter import PictureProgress
+from mien.training.run import Run
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import EarlyStopping
 from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
@@ -161,7 +162,9 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
     with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
         analyzer = analyzer or Analyzer(embedder=config.on or None, expression=None)
         samples = samples or read_subjects(config.data)
-        faces = _in_parts(acquire_faces(samples, analyzer, cache=_cache(config)), config.seed)
+        faces = _in_parts(
+            acquire_faces(samples, analyzer, cache=_cache(config), progress=PictureProgress(least=1)), config.seed
+        )
         inside = {name: faces.splits == name for name in SPLITS}
         material = _material(config, samples, faces)
         valid = comparisons(faces.subjects[inside["valid"]])
@@ -452,22 +455,19 @@ def _export(
         facts = {**convention("arcface-112-raw", "embedder").facts, "side": config.side}
         facts["kind"] = facts["kind"] if config.side == 112 else ""
         facts["dimension"] = config.dimension
-    write_result(file, data)
-    measured = _measured(vectors, subjects, config)
-    entry = {
-        "name": out.resolve().name,
-        "role": "embedder",
-        "version": "1",
-        "summary": f"Trained by `mien train embedder` on the user's own data. {verdict.sentence()}",
-        "licence": f"that of {base.name} ({base.licence}) and of the data"
-        if isinstance(model, Projection)
-        else "that of the data",
-        "training_data": f"the user's own: '{config.data.name}'",
-        "convention": facts,
-        **measured,
-        "metrics": {"base": base.id, "test": verdict.as_dict()},
-    }
-    write_result(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    corrects = isinstance(model, Projection)
+    publish_network(
+        file,
+        data,
+        name=out.resolve().name,
+        role="embedder",
+        summary=f"Trained by `mien train embedder` on the user's own data. {verdict.sentence()}",
+        licence=f"that of {base.name} ({base.licence}) and of the data" if corrects else "that of the data",
+        training_data=f"the user's own: '{config.data.name}'",
+        convention=facts,
+        metrics={"base": base.id, "test": verdict.as_dict()},
+        **_measured(vectors, subjects, config),
+    )
     _check_parity(zoo.named(out), base, model)
     if not facts["kind"]:
         return f"no convention of `mien models add` says what it is fed; name the folder itself: --embedder {out}"
@@ -506,8 +506,4 @@ def _check_parity(made: Card, base: Card, model: nn.Module) -> None:
     with torch.no_grad():
         expected = as_unit(model(given).numpy())
     difference = float(np.abs(embedder.embed(crops) - expected).max())
-    if not difference <= _PARITY:
-        raise TrainingError(
-            f"The ONNX file answers otherwise than PyTorch: a component of a unit vector differs by {difference:.2g}, "
-            f"more than {_PARITY:g}. Don't use it; try other versions of PyTorch and ONNX Runtime."
-        )
+    check_difference(difference, tolerance=_PARITY, unit="in a component of a unit vector")
