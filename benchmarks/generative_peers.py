@@ -116,7 +116,8 @@ def ours(name: str, seed: int, seconds: float, cache: Path, out: Path) -> tuple[
     if kind == "both":
         before = learn("vae", seconds / 2, [])
         run = learn(
-            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=4",
+            "gan", seconds / 2, ["batch_size=32", "learning_rate_generator=2e-4", "learning_rate_discriminator=5e-4",
+            "anchor=4",
             "discriminator.widths=16,32,64,128"], init=before,
         )  # fmt: skip
     else:

@@ -37,7 +37,7 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
 }
 SCRATCH: dict[str, Any] = {
     "side": 64, "widths": (16, 32, 64, 128), "blocks": (1, 1, 1, 1), "images": 60_000, "batch_size": 64,
-    "report_every": 15_000, "lr": 2e-3,
+    "report_every": 15_000, "learning_rate": 2e-3,
 }  # fmt: skip
 MANY = 5  # pictures of a subject that a classifier can learn from and be checked with
 

@@ -35,7 +35,14 @@ def analyzer(tmp_path):
 @pytest.fixture
 def config(data, tmp_path):
     return EmbedderConfig(
-        data=data, out=tmp_path / "run", fmr=0.05, images=6_000, batch_size=64, report_every=1_000, margin=0.2, lr=5e-3
+        data=data,
+        out=tmp_path / "run",
+        fmr=0.05,
+        images=6_000,
+        batch_size=64,
+        report_every=1_000,
+        margin=0.2,
+        learning_rate=5e-3,
     )
 
 
@@ -55,7 +62,7 @@ def test_a_correction_that_helps_is_said_to_beat_its_base_and_serves_as_an_embed
 
 
 def test_a_correction_that_never_helps_ends_as_none_and_says_so(config, analyzer):
-    verdict = train(replace(config, lr=1e-9, patience=2), analyzer=analyzer)
+    verdict = train(replace(config, learning_rate=1e-9, patience=2), analyzer=analyzer)
 
     assert verdict.outcome == "not shown" and "Use blocks" in zoo.named(config.out).summary
     assert verdict.new["eer"].value == pytest.approx(verdict.base["eer"].value, abs=1e-6)
@@ -183,7 +190,7 @@ def test_a_network_from_scratch_learns_and_is_exported(config, analyzer, monkeyp
     shared = {name: getattr(config, name) for name in ("data", "out", "fmr")}
     settings = SmallResNetConfig(
         **shared, side=16, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), dimension=32, images=1_280, batch_size=64,
-        report_every=640, lr=5e-3, scale=16.0,
+        report_every=640, learning_rate=5e-3, scale=16.0,
     )  # fmt: skip
 
     verdict = train(settings, analyzer=analyzer)

@@ -208,7 +208,7 @@ def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config
 
     config = replace(
         config, data=tmp_path / "two", cache=None, images=4 * STEP, heads=("ferplus", "fer2013"),
-        head_weights=(1.0, 0.5), mixup=0.4, balance="logits", focal=1.0, optimizer="adamw", learning_rate=1e-3,
+        head_weights=(1.0, 0.5), mixup=0.4, balance_by="logits", focal=1.0, optimizer="adamw", learning_rate=1e-3,
         accumulate=2, precision="bf16",
     )  # fmt: skip
     trained = train(config)
@@ -221,7 +221,7 @@ def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config
 
 
 def test_colour_is_learned_and_declared(config):
-    trained = train(replace(config, images=2 * STEP, net=replace(NET, colour=True), cache=None, flip=False))
+    trained = train(replace(config, images=2 * STEP, net=replace(NET, colour=True), cache=None, average_mirrored=False))
     assert trained.model.config.channels == 3
     assert zoo.named(config.out).convention["order"] == "RGB"
 
@@ -241,7 +241,7 @@ class Died(BaseException):
 
 @pytest.mark.parametrize("kind", ["killed between checkpoints", "Ctrl-C"])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, unbroken, monkeypatch):
-    config = replace(config, mixup=0.3, balance="sampling", patience=9)
+    config = replace(config, mixup=0.3, balance_by="sampling", patience=9)
     whole = replace(config, out=unbroken)
     if not unbroken.exists():
         train(whole)

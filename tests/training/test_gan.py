@@ -85,7 +85,8 @@ def data(tmp_path_factory):
 @pytest.fixture
 def config(data, tmp_path):
     return GANConfig(
-        data=(data,), out=tmp_path / "run", cache=data.parent / "crops", side=16, keep_without_face=True,
+        data=(data,), out=tmp_path / "run", cache=data.parent / "crops", template="fer-48", side=16,
+        colour=False, keep_without_face=True,
         images=8 * BATCH, batch_size=BATCH, report_every=4 * BATCH, generator=SMALL, ema_half_life=40,
         health=Health(pictures=18), device="cpu",
     )  # fmt: skip
@@ -111,9 +112,10 @@ def finished(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         look_away(patch)
         config = GANConfig(
-            data=(data,), out=tmp_path_factory.mktemp("finished") / "run", cache=data.parent / "crops", side=16,
-            keep_without_face=True, images=200 * BATCH, batch_size=BATCH, report_every=50 * BATCH, generator=SMALL,
-            ema_half_life=100, rate_generator=2e-3, rate_discriminator=2e-3, health=Health(pictures=36), device="cpu",
+            data=(data,), out=tmp_path_factory.mktemp("finished") / "run", cache=data.parent / "crops",
+            template="fer-48", side=16, colour=False, keep_without_face=True, images=200 * BATCH, batch_size=BATCH,
+            report_every=50 * BATCH, generator=SMALL, ema_half_life=100, learning_rate_generator=2e-3,
+            learning_rate_discriminator=2e-3, health=Health(pictures=36), device="cpu",
         )  # fmt: skip
         trained = train(config)
     torch.set_num_threads(threads)
@@ -169,7 +171,7 @@ SWITCHES = {
     "basis, modulated": {"generator": replace(SMALL, base="basis", modulate=True, blocks=2)},
     "nonsaturating": {"game": "nonsaturating", "discriminator": DiscriminatorConfig(minibatch_std=True)},
     "no classes": {"conditional": False},
-    "colour": {"colour": True, "flip": False, "balance": 0.0},
+    "colour": {"colour": True, "mirror": 0.0, "balance": 0.0},
 }
 
 
@@ -215,7 +217,7 @@ def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
     for module in ("players", "material"):
         monkeypatch.setattr(f"mien.training.gan.{module}.FaceRecogniser", Recogniser)
     config = replace(config, identity=True, identity_weight=5.0, identity_share=1.0, ramp=(0.0, 0.0))
-    config = replace(config, rate_generator=5e-3, images=60 * BATCH, report_every=60 * BATCH)
+    config = replace(config, learning_rate_generator=5e-3, images=60 * BATCH, report_every=60 * BATCH)
 
     trained = train(config)
 
@@ -257,7 +259,7 @@ def vae(data, tmp_path_factory):
 
 
 def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config, vae):
-    config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, rate_generator=1e-9)
+    config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, learning_rate_generator=1e-9)
     trained = train(config)
     begun, _ = vae_story.load_vae(vae)
     noise, label = torch.randn(2, 4), torch.tensor([0, 1])
@@ -283,7 +285,7 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
     for anchor in (0.0, 20.0):
         moved = replace(
             config, out=config.out.with_name(f"anchor{anchor:g}"), images=25 * BATCH, report_every=25 * BATCH,
-            rate_generator=2e-3, anchor=anchor, anchor_perceptual=0.0,
+            learning_rate_generator=2e-3, anchor=anchor, anchor_perceptual=0.0,
         )  # fmt: skip
         generator = train(moved).generator.cpu()
         with torch.no_grad():
@@ -303,7 +305,7 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
 def test_a_generator_begins_as_a_vae_that_is_shipped(config):
     config = replace(
         config, images=BATCH, report_every=BATCH, init=Path("face-vae-64"), template="face-64", side=64, colour=True,
-        conditional=False, anchor=1.0, anchor_perceptual=0.0, rate_generator=1e-9,
+        conditional=False, anchor=1.0, anchor_perceptual=0.0, learning_rate_generator=1e-9,
         discriminator=DiscriminatorConfig(widths=(4, 4, 4, 4)),
     )  # fmt: skip
     train(config)
@@ -408,7 +410,7 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
         torch.set_num_threads(1)
         close, Ranks.close = Ranks.close, lambda self: None
         trained = train(GANConfig(
-            data=(Path(sys.argv[1]),), out=Path(sys.argv[2]), cache=Path(sys.argv[3]), side=16,
+            data=(Path(sys.argv[1]),), out=Path(sys.argv[2]), cache=Path(sys.argv[3]), side=16, template="fer-48",
             keep_without_face=True, images=32, batch_size=8, report_every=16, conditional=False,
             generator=GeneratorConfig(latents=8, widths=(6, 4, 4)), health=Health(pictures=16), device="cpu",
         ))
@@ -464,7 +466,7 @@ GOOD = {"spread": 0.9, "gap": 1.0, "distance": 5.0}
     ids=["collapse", "no gap"],
 )
 def test_a_collapse_that_lasts_eases_the_penalty_and_at_last_ends_the_run(bad, said):
-    watch = rules(images=100, warm_up=0.1)
+    watch = rules(images=100, act_from=0.1)
     assert watch.act(50, GOOD | bad, 5.0) == []  # warming up
     lines = [line for images in range(100, 1000, 100) for line in watch.act(images, GOOD | bad, 5.0)]
     assert len(lines) == 4 and all(said in line for line in lines)
@@ -472,7 +474,7 @@ def test_a_collapse_that_lasts_eases_the_penalty_and_at_last_ends_the_run(bad, s
 
 
 def test_a_collapse_that_passes_is_forgotten():
-    watch = rules(images=100, warm_up=0.0)
+    watch = rules(images=100, act_from=0.0)
     for images in range(0, 1000, 50):
         assert not watch.act(images, GOOD | {"spread": 0.1 if images % 100 else 0.8}, 5.0)
     assert watch.easing == 1
@@ -487,8 +489,10 @@ def test_memorised_photographs_raise_the_variation():
 
 def test_a_collapsed_run_stops_and_keeps_its_best_snapshot(config, monkeypatch):
     monkeypatch.setattr("mien.training.gan.players.spread_ratio", lambda *_: 0.05)
-    config = replace(config, report_every=BATCH, health=Health(pictures=18, warm_up=0, images=1))
-    with pytest.raises(TrainingError, match=r"has collapsed: spread 0.05 .*is kept in .*Try a lower rate_generator"):
+    config = replace(config, report_every=BATCH, health=Health(pictures=18, act_from=0, images=1))
+    with pytest.raises(
+        TrainingError, match=r"has collapsed: spread 0.05 .*is kept in .*a lower learning_rate_generator"
+    ):
         train(config)
     assert (config.out / "best.safetensors").is_file() and read_log(config.out)
 

@@ -55,6 +55,7 @@ def test_an_old_expression_run_opens_and_goes_on(folder):
     reader = ExpressionReader(zoo.named(folder / "expression"))
     assert heads == {"expression": CLASSES} and reader.labels == CLASSES
 
+    assert rest(expression.ExpressionConfig, Path("expression")).average_mirrored
     expression.train(rest(expression.ExpressionConfig, Path("expression")))
     assert ended(folder / "expression")
 
@@ -64,7 +65,9 @@ def test_an_old_vae_run_opens_and_goes_on(folder):
     assert model.config.latents == 4 and tuple(facts["labels"]) == CLASSES
     assert Generator(folder / "vae").generate(2, expression="surprise").shape == (2, 16, 16, 3)
 
-    vae.train(rest(vae.VAEConfig, Path("vae")))
+    config = rest(vae.VAEConfig, Path("vae"))
+    assert (config.kl_warm_up, config.mirror, config.discriminator_gamma) == (0.1, 0.5, (1.0, 0.1))  # renamed since
+    vae.train(config)
     assert ended(folder / "vae")
 
 
@@ -73,7 +76,9 @@ def test_an_old_gan_run_opens_and_goes_on(folder, monkeypatch):
     monkeypatch.setattr("mien.training.gan.players.load_expression_net", lambda _: (judge, {"expression": CLASSES}))
     assert Generator(folder / "gan").generate(2, expression="surprise").shape == (2, 16, 16, 3)
 
-    gan.train(rest(gan.GANConfig, Path("gan")))
+    config = rest(gan.GANConfig, Path("gan"))
+    assert (config.mirror, config.learning_rate_generator, config.health.act_from) == (0.5, 1e-3, 0.1)  # renamed since
+    gan.train(config)
     assert ended(folder / "gan")
 
 

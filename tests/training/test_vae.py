@@ -223,7 +223,7 @@ def test_sheets_and_card_are_drawn(finished):
 
 @pytest.mark.parametrize("sharp", [False, True], ids=["plain", "with a critic"])
 def test_a_resumed_run_equals_an_unbroken_one_to_the_last_bit(config, tmp_path, monkeypatch, sharp):
-    more = {"adversarial": 0.5, "adversarial_from": 0.2, "critic": CRITIC} if sharp else {"precision": "bf16"}
+    more = {"adversarial": 0.5, "adversarial_from": 0.2, "discriminator": CRITIC} if sharp else {"precision": "bf16"}
     whole, broken = (replace(config, out=tmp_path / name, **more) for name in ("whole", "broken"))
     train(whole)
     monkeypatch.setattr("mien.training.course.Budget", Once)
@@ -295,7 +295,7 @@ def test_a_gradient_many_times_as_long_as_usual_is_left_out():
 
 
 def test_the_classic_loss_is_half_the_summed_squares_plus_the_divergence(config, monkeypatch):
-    classic = replace(config, variant="classic", flip=0.0, warm_up=0.0)
+    classic = replace(config, variant="classic", mirror=0.0, kl_warm_up=0.0)
     material = load_material(classic, cache=classic.cache, ranks=Ranks())
     networks = build_networks(classic, material, torch.device("cpu"))
     batch = material.batch(0, STEP)
@@ -318,7 +318,7 @@ def test_the_classic_loss_is_half_the_summed_squares_plus_the_divergence(config,
 
 
 def test_parts_of_a_batch_give_a_gradient_like_the_whole_one(config):
-    classic = replace(config, variant="classic", flip=0.0)
+    classic = replace(config, variant="classic", mirror=0.0)
     material = load_material(classic, cache=classic.cache, ranks=Ranks())
     gradients = []
     for accumulate in (1, 2):
@@ -332,11 +332,11 @@ def test_parts_of_a_batch_give_a_gradient_like_the_whole_one(config):
 
 
 def test_the_decoder_hears_the_critic_only_after_a_while(config):
-    sharp = replace(config, adversarial=0.5, critic=CRITIC)
+    sharp = replace(config, adversarial=0.5, discriminator=CRITIC)
     material = load_material(sharp, cache=sharp.cache, ranks=Ranks())
     gradients = []
     for weight, images in ((0.0, 0), (0.5, 0), (0.5, sharp.images)):
-        config = replace(sharp, adversarial=weight, warm_up=0.0)
+        config = replace(sharp, adversarial=weight, kl_warm_up=0.0)
         torch.manual_seed(1)
         networks = build_networks(config, material, torch.device("cpu"))
         torch.manual_seed(0)
@@ -421,7 +421,7 @@ def test_other_data_cannot_go_on_with_a_run(config, tmp_path):
     ("setting", "message"),
     [
         ({"spike": 1.0}, "'spike' is above 1"),
-        ({"warm_up": 2.0}, "'warm_up' lies in"),
+        ({"kl_warm_up": 2.0}, "'kl_warm_up' lies in"),
         ({"perceptual": -1.0}, "'perceptual' is 0 or more"),
         ({"data": ()}, "at least one folder"),
         ({"template": "no-64"}, "no template 'no-64'"),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -71,7 +71,7 @@ class EmbedderConfig(TrainingConfig):
         head: Margin of the training head.
         margin: Its size: a cosine for cosface, radians for arcface.
         scale: What cosines are multiplied by.
-        lr: Highest learning rate.
+        learning_rate: Highest learning rate.
         pull: How strongly the correction is drawn back to no change, a factor on the squared distance.
         ema_half_life: Of the averaged weights, in images.
         patience: Reports without a better valid cost before it ends; 0 goes to the end.
@@ -85,7 +85,7 @@ class EmbedderConfig(TrainingConfig):
     head: Margin = "arcface"
     margin: float = 0.3
     scale: float = 16.0
-    lr: float = 1e-3
+    learning_rate: float = 1e-3
     pull: float = 0.01
     ema_half_life: float = 1_000.0
     patience: int = 10
@@ -95,9 +95,16 @@ class EmbedderConfig(TrainingConfig):
     batch_size: int = 256
     report_every: int = 2_560
 
+    RENAMED: ClassVar = {"lr": "learning_rate"}
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low, high in (("margin", 0, 1.5), ("fmr", 1e-6, 0.5), ("lr", 1e-9, 10), ("scale", 1, 1000)):
+        for name, low, high in (
+            ("margin", 0, 1.5),
+            ("fmr", 1e-6, 0.5),
+            ("learning_rate", 1e-9, 10),
+            ("scale", 1, 1000),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"Setting '{name}' lies between {low:g} and {high:g}, got {getattr(self, name):g}.")
         if self.hidden < 0 or self.pull < 0:
@@ -179,7 +186,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
         ema = EMA(model, half_life_images=config.ema_half_life)
         learner = nn.ModuleDict({"model": model, "head": head})
         decay = config.weight_decay if isinstance(config, SmallResNetConfig) else 0.0
-        optimizer = torch.optim.AdamW(learner.parameters(), lr=config.lr, weight_decay=decay)
+        optimizer = torch.optim.AdamW(learner.parameters(), lr=config.learning_rate, weight_decay=decay)
         guard, stopping = Guard(clip=5.0), EarlyStopping(config.patience, higher_is_better=False)
         course = Course(
             run, config, guards={"train_loss": guard}, best=stopping, published={"model": ema.model},
@@ -201,7 +208,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
                 chance = torch.Generator().manual_seed(run.seed_position(images))
                 drawn = torch.randint(len(learn), (config.batch_size,), generator=chance)
                 optimizer.param_groups[0]["lr"] = course.scale * warmup_cosine(
-                    images, config.images, 4 * config.batch_size, config.lr
+                    images, config.images, 4 * config.batch_size, config.learning_rate
                 )
                 optimizer.zero_grad(set_to_none=True)
                 loss = _learn(learner, material, learn, labels, drawn, chance, config)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -106,14 +106,14 @@ class ExpressionConfig(TrainingConfig):
         ema_half_life: Images after which a weight's share in the published average has halved.
         smoothing: Part of each label that is spread over all classes.
         focal: Exponent of the focal loss; 0 is cross-entropy.
-        balance: Against rare classes going under: none, sampling (more often), logits (adjusted while training).
+        balance_by: Against rare classes going under: none, sampling (more often), logits (adjusted while training).
         balance_strength: Of it, 0 to 1.
         teachers: Finished runs whose averaged answers are learned too.
         teacher_weight: Share of the loss that comes from them.
         teacher_temperature: Softens both sides.
         select: Metric by which the best checkpoint is kept, the mean of the heads.
         patience: So many reports without a better one end the training; 0 never does.
-        flip: Average a face and its mirror image, in validation and at run time.
+        average_mirrored: Average a face and its mirror image, in validation and at run time.
         sure_accuracy: An outcome is uncertain where those at least as sure are right less often than this.
     """
 
@@ -144,15 +144,17 @@ class ExpressionConfig(TrainingConfig):
     ema_half_life: float = 100_000
     smoothing: float = 0.05
     focal: float = 0.0
-    balance: Literal["none", "sampling", "logits"] = "none"
+    balance_by: Literal["none", "sampling", "logits"] = "none"
     balance_strength: float = 0.5
     teachers: tuple[Path, ...] = ()
     teacher_weight: float = 0.5
     teacher_temperature: float = 2.0
     select: Literal["accuracy", "macro_f1"] = "accuracy"
     patience: int = 0
-    flip: bool = True
+    average_mirrored: bool = True
     sure_accuracy: float = 0.9
+
+    RENAMED: ClassVar = {"flip": "average_mirrored", "balance": "balance_by"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -510,7 +512,7 @@ def _load_material(samples: Samples, config: ExpressionConfig, *, cache: Path | 
     order = Order(
         samples.targets[next(iter(heads))].labels[train],
         seed=config.seed,
-        balance=config.balance_strength if config.balance == "sampling" else 0.0,
+        balance=config.balance_strength if config.balance_by == "sampling" else 0.0,
     )
     augment = Augment(frame=config.frame, side=config.net.side, variation=config.augment)
     digest = hashlib.sha256(json.dumps(heads).encode())
@@ -604,7 +606,7 @@ def batch_loss(
     teacher_answers = _teacher_answers(teachers, x, config, device)
     total = torch.zeros((), device=device)
     for place, (name, answers) in enumerate(logits.items()):
-        if config.balance == "logits":
+        if config.balance_by == "logits":
             answers = logit_adjusted(answers, material.priors[name].to(device), tau=config.balance_strength)
         if config.focal:
             rows = focal(answers, shares[name], gamma=config.focal, smoothing=config.smoothing)
@@ -692,7 +694,9 @@ def predict(
 
 def _validate(model: Net, material: _Material, config: ExpressionConfig) -> dict[str, float]:
     """Return loss, accuracy and macro-F1 on the pictures for validation, by head and as their mean."""
-    logits = predict(model, material.crops.faces[material.valid], flip=config.flip, precision=config.precision)
+    logits = predict(
+        model, material.crops.faces[material.valid], flip=config.average_mirrored, precision=config.precision
+    )
     scores: dict[str, float] = {}
     means: dict[str, list[float]] = {"valid_loss": [], "valid_accuracy": [], "valid_macro_f1": []}
     for name, answers in logits.items():
@@ -721,7 +725,7 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
     """
     model = model.to("cpu").eval()
     faces = material.crops.faces[material.valid]
-    logits = predict(model, faces, flip=config.flip)
+    logits = predict(model, faces, flip=config.average_mirrored)
     figures = {
         name: _calibrated(name, answers, material, config, decides=place == 0)
         for place, (name, answers) in enumerate(logits.items())
@@ -749,7 +753,7 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
             "mean": 0.0,
             "scale": 1.0,
             "template": config.template,
-            "flip": config.flip,
+            "flip": config.average_mirrored,
             "temperature": {name: scores["temperature"] for name, scores in figures.items()},
             "uncertain_below": next(iter(figures.values()))["uncertain_below"],
         },

@@ -32,7 +32,7 @@ from torch import Tensor
 from mien.errors import TrainingError
 from mien.images import encode_image, printable, write_whole
 from mien.training.checkpoint import FORMAT, Part, load_checkpoint, pack_checkpoint
-from mien.training.config import as_dict
+from mien.training.config import as_dict, current_names
 from mien.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Run:
         story = type(self._config).__name__
         if origin.get("story") != story:
             raise TrainingError(f"'{self.out}' holds a run of {origin.get('story')}, not of {story}. Name another one.")
-        old, new = _leaves(before), _leaves(json.loads(_json(as_dict(self._config))))
+        old, new = _leaves(current_names(type(self._config), before)), _leaves(json.loads(_json(as_dict(self._config))))
         changed = [
             f"{key} ({_shown(old, key)} -> {_shown(new, key)})"
             for key in sorted(old.keys() | new.keys())

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from mien.alignment import TEMPLATES
 from mien.errors import UsageError
 from mien.networks.diffaugment import DiffAugment
 from mien.networks.gan import (
@@ -17,7 +16,7 @@ from mien.networks.gan import (
 from mien.training.adversarial import (
     Game,
 )
-from mien.training.config import TrainingConfig, load_config
+from mien.training.config import DRAWN, PictureConfig, follow_template, load_config
 
 __all__ = ["VARIANTS", "GANConfig", "Health", "configured"]
 
@@ -26,8 +25,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "hinge": {
         "game": "hinge",
         "penalty": "none",
-        "rate_generator": 1e-4,
-        "rate_discriminator": 4e-4,
+        "learning_rate_generator": 1e-4,
+        "learning_rate_discriminator": 4e-4,
         "generator": {"norm": "batch", "modulate": True, "output": "tanh"},
         "discriminator": {"spectral": True},
         "ramp": (0.0, 0.0),
@@ -36,8 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dcgan": {
         "game": "nonsaturating",
         "penalty": "none",
-        "rate_generator": 2e-4,
-        "rate_discriminator": 2e-4,
+        "learning_rate_generator": 2e-4,
+        "learning_rate_discriminator": 2e-4,
         "generator": {"arch": "dcgan", "widths": (256, 128, 64), "latents": 100, "output": "tanh"},
         "discriminator": {"arch": "dcgan", "widths": (64, 128, 256)},
         "ramp": (0.0, 0.0),
@@ -51,40 +50,41 @@ VARIANTS: dict[str, dict[str, Any]] = {
 generator; dcgan, the original losses and layers."""
 
 
+def _share_mirrored(flip: Any) -> Any:
+    """Return the share of photographs mirrored that `flip` meant, which was true or false."""
+    return {"true": 0.5, "false": 0.0}.get(str(flip).lower(), flip)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Health:
     """When to act on a run that goes wrong.
 
     Attributes:
         pictures: Photographs and samples that are compared at each report.
-        warm_up: Share of the run in which nothing is done about collapse.
+        act_from: Share of the run before which nothing is done about collapse.
         spread: Least spread of samples within a class, over that of photographs.
         images: Act after this many images below `spread`, or without a gap between scores. 0 turns this off.
     """
 
     pictures: int = 512
-    warm_up: float = 0.1
+    act_from: float = 0.1
     spread: float = 0.3
     images: int = 50_000
 
+    RENAMED: ClassVar = {"warm_up": "act_from"}
+
     def __post_init__(self) -> None:
-        if self.pictures < 16 or not 0 <= self.warm_up <= 1 or self.spread < 0 or self.images < 0:
-            raise UsageError("Health looks at 16 pictures or more; warm_up lies in [0, 1]; the rest is 0 or more.")
+        if self.pictures < 16 or not 0 <= self.act_from <= 1 or self.spread < 0 or self.images < 0:
+            raise UsageError("Health looks at 16 pictures or more; act_from lies in [0, 1]; the rest is 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GANConfig(TrainingConfig):
-    """Settings of the training of a GAN, beside those of every training.
+class GANConfig(PictureConfig):
+    """Settings of the training of a GAN, beside those of every training on pictures.
 
     Attributes:
-        data: Folders, zips or lists of pictures; see `mien data inspect`.
-        kind: Layout of the data; auto finds out.
-        labels: Label set that class numbers refer to.
-        template: How faces are cut.
-        side: Of the pictures, px.
-        colour: RGB pictures; otherwise grey.
-        keep_without_face: Keep pictures in which no face is found.
-        cache: Folder that keeps the crops; default is in the run folder. Runs on the same data may share one.
+        side: Of the pictures, px; from the command line, unless given, as the template has it.
+        colour: RGB pictures, otherwise grey; likewise.
         conditional: Learn the classes of the data, where it has any; otherwise draw anybody showing anything.
         identity: Learn to draw a given face: its embedding is an input of the generator.
         identity_weight: Of the loss that compares the embedding of what is drawn with the given one.
@@ -97,8 +97,8 @@ class GANConfig(TrainingConfig):
         gamma_end: What it falls to.
         penalty_every: Steps between two penalties, which then weigh as many times more.
         sigma: Step of the approximate one, in half ranges of grey levels.
-        rate_generator: The highest learning rate of the generator.
-        rate_discriminator: And of the discriminator.
+        learning_rate_generator: The highest learning rate of the generator.
+        learning_rate_discriminator: And of the discriminator.
         rate_end: Share of them that is left at the end.
         warmup: Images until they are reached.
         beta2: Of Adam, whose beta1 is 0.
@@ -106,7 +106,7 @@ class GANConfig(TrainingConfig):
         ema_half_life: Images after which a weight's share in the published average has halved.
         ema_ramp: The half-life is at most this share of the images seen so far.
         balance: 1 shows all classes equally often, 0 as often as the data has them.
-        flip: Mirror half of the photographs.
+        mirror: Share of photographs that are mirrored.
         augment: How both kinds of pictures are varied before they are judged.
         probability: Of each variation, at the start.
         probability_most: It adapts no further than this.
@@ -122,14 +122,8 @@ class GANConfig(TrainingConfig):
         health: When to act on a run that goes wrong.
     """
 
-    data: tuple[Path, ...]
-    kind: str = "auto"
-    labels: str | None = None
-    template: str = "fer-48"
-    side: int = 48
-    colour: bool = False
-    keep_without_face: bool = False
-    cache: Path | None = None
+    side: int = DRAWN[PictureConfig.template][0]
+    colour: bool = DRAWN[PictureConfig.template][1]
     conditional: bool = True
     identity: bool = False
     identity_weight: float = 0.5
@@ -142,8 +136,8 @@ class GANConfig(TrainingConfig):
     gamma_end: float = 0.1
     penalty_every: int = 4
     sigma: float = 0.01
-    rate_generator: float = 1e-3
-    rate_discriminator: float = 1e-3
+    learning_rate_generator: float = 1e-3
+    learning_rate_discriminator: float = 1e-3
     rate_end: float = 0.25
     warmup: int = 0
     beta2: float = 0.99
@@ -151,7 +145,7 @@ class GANConfig(TrainingConfig):
     ema_half_life: float = 20_000
     ema_ramp: float = 0.1
     balance: float = 1.0
-    flip: bool = True
+    mirror: float = 0.5
     augment: DiffAugment = field(default_factory=DiffAugment)
     probability: float = 0.3
     probability_most: float = 0.8
@@ -167,16 +161,18 @@ class GANConfig(TrainingConfig):
     images: int = 1_000_000
     report_every: int = 20_000
 
+    RENAMED: ClassVar = {
+        "flip": ("mirror", _share_mirrored),
+        "rate_generator": "learning_rate_generator",
+        "rate_discriminator": "learning_rate_discriminator",
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.data:
-            raise UsageError("Setting 'data' names at least one folder, zip or list.")
-        if self.template not in TEMPLATES:
-            raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
-        for name in ("identity_share", "balance", "blend", "probability", "probability_most", "rate_end"):
+        for name in ("identity_share", "balance", "blend", "probability", "probability_most", "rate_end", "mirror"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Setting '{name}' lies in [0, 1], got {getattr(self, name):g}.")
-        for name in ("rate_generator", "rate_discriminator", "sigma", "ema_ramp"):
+        for name in ("learning_rate_generator", "learning_rate_discriminator", "sigma", "ema_ramp"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"Setting '{name}' is above 0, got {getattr(self, name):g}.")
         for name in (
@@ -217,4 +213,5 @@ def configured(
     """
     if variant not in VARIANTS:
         raise UsageError(f"There is no variant '{variant}'. Choose from {', '.join(VARIANTS)}.")
-    return load_config(GANConfig, file, sets, given, defaults=VARIANTS[variant])
+    defaults = {**follow_template(GANConfig, file, sets, given), **VARIANTS[variant]}
+    return load_config(GANConfig, file, sets, given, defaults=defaults)

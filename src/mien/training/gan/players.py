@@ -229,7 +229,7 @@ class Players:
 
     def _batch(self, indices: Int[np.ndarray, " batch"]) -> Batch:
         real = torch.from_numpy(self.material.pictures.images[indices]).to(self.device, non_blocking=True).float()
-        mirrored = torch.rand(len(real)) < 0.5 * self.config.flip
+        mirrored = torch.rand(len(real)) < self.config.mirror
         real = torch.where(mirrored.to(self.device)[:, None, None, None], real.flip(3), real)
         return Batch(real, **self.conditions(self.material.labels[indices], indices, torch.default_generator))
 

@@ -94,7 +94,7 @@ class Rules:
         health, said = self.config.health, list[str]()
         if not health.images:
             return said
-        warm = images >= health.warm_up * self.config.images
+        warm = images >= health.act_from * self.config.images
         self._narrow_since = _since(self._narrow_since, warm and figures["spread"] < health.spread, images)
         self._equal_since = _since(self._equal_since, warm and abs(figures["gap"]) < _EQUAL_GAP, images)
         for since, what in (

@@ -106,8 +106,8 @@ def train(config: GANConfig) -> Trained:
         generator, discriminator = players.generator, players.discriminator
         ranks.broadcast(generator, discriminator)
         ema = EMA(generator, half_life_images=config.ema_half_life, ramp=config.ema_ramp)
-        generator_optimizer = adam(generator, config.rate_generator, config)
-        discriminator_optimizer = adam(discriminator, config.rate_discriminator, config)
+        generator_optimizer = adam(generator, config.learning_rate_generator, config)
+        discriminator_optimizer = adam(discriminator, config.learning_rate_discriminator, config)
         guard, generator_guard = Guard(clip=config.clip), Guard(clip=config.clip)
         rules = Rules(config)
         best = EarlyStopping(0, higher_is_better=False)
@@ -133,14 +133,14 @@ def train(config: GANConfig) -> Trained:
                 players.prepare(images, rules)
 
                 # The discriminator's step.
-                _set_rate(discriminator_optimizer, scale * config.rate_discriminator)
+                _set_rate(discriminator_optimizer, scale * config.learning_rate_discriminator)
                 discriminator_optimizer.zero_grad(set_to_none=True)
                 loss = accumulate_gradients(players.discriminator_objective, indices, config)
                 ranks.mean_gradients(discriminator)
                 guard.step(discriminator_optimizer, discriminator, loss)
 
                 # The generator's step; the discriminator holds still.
-                _set_rate(generator_optimizer, scale * config.rate_generator)
+                _set_rate(generator_optimizer, scale * config.learning_rate_generator)
                 generator_optimizer.zero_grad(set_to_none=True)
                 discriminator.requires_grad_(False)
                 loss = accumulate_gradients(players.generator_objective, indices, config)
@@ -162,7 +162,7 @@ def train(config: GANConfig) -> Trained:
                         score=figures["distance"],
                         shown=_SHOWN,
                         before_saving=partial(_after_report, course, players, ema.model, rules, figures),
-                        learning_rate=scale * config.rate_generator,
+                        learning_rate=scale * config.learning_rate_generator,
                     )
                     if rules.hopeless:
                         raise TrainingError(_collapsed(config, figures, best))
@@ -196,8 +196,8 @@ def dry_run(config: GANConfig, *, steps: int = 3) -> DryRun:
     torch.manual_seed(config.seed)
     players = Players(config, material, device)
     players.probability = config.probability
-    generator_optimizer = adam(players.generator, config.rate_generator, config)
-    discriminator_optimizer = adam(players.discriminator, config.rate_discriminator, config)
+    generator_optimizer = adam(players.generator, config.learning_rate_generator, config)
+    discriminator_optimizer = adam(players.discriminator, config.learning_rate_discriminator, config)
     start = time.monotonic()
     for step in range(steps + 1):
         if step == 1:  # the first one warms up
@@ -323,8 +323,8 @@ def _collapsed(config: GANConfig, figures: Mapping[str, float], best: EarlyStopp
     kept = f"The best snapshot, of {best.best_images:,} images, is kept in '{config.out}'. "
     return (
         f"The run has collapsed: spread {figures['spread']:.2f} of the photographs', gap {figures['gap']:.2f}. {kept}"
-        f"Try a lower rate_generator, a larger batch_size, more data or variation, or another game; health.images=0 "
-        f"goes on whatever happens."
+        f"Try a lower learning_rate_generator, a larger batch_size, more data or variation, or another game; "
+        f"health.images=0 goes on whatever happens."
     )
 
 

@@ -141,7 +141,7 @@ def build_networks(config: VAEConfig, material: Material, device: torch.device) 
     discriminator, discriminator_optimizer = None, None
     if config.adversarial:
         sizes = Sizes(config.net.side, config.net.channels, len(material.classes))
-        discriminator = Discriminator(config.critic, sizes).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        discriminator = Discriminator(config.discriminator, sizes).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # No momentum: what the discriminator should say changes with every step of the decoder.
         discriminator_optimizer = torch.optim.AdamW(
             discriminator.parameters(), config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0, fused=True
@@ -182,7 +182,7 @@ def _batch_loss(
 ) -> Tensor:
     """Return the mean loss of some pictures, nats a pixel, times their share of the batch."""
     x = place(torch.from_numpy(material.train.images[indices]), device)
-    mirror = (torch.rand(len(x), device=device) < config.flip)[:, None, None, None]
+    mirror = (torch.rand(len(x), device=device) < config.mirror)[:, None, None, None]
     x = torch.where(mirror, x.flip(3), x).contiguous(memory_format=torch.channels_last)
     condition = material.condition(material.train, indices)
     condition = None if condition is None else condition.to(device)
@@ -194,7 +194,7 @@ def _batch_loss(
     squares = ((drawn - x) / HALF_RANGE).square().flatten(1).sum(1)
     # Classic: half of the squares, of pixels from 0 to 1.
     fit = pixels * optimal_sigma(squares, pixels).log() if config.variant == "sigma" else squares.mean() / 8
-    weight = min(images / max(config.warm_up * config.images, 1e-9), 1.0)
+    weight = min(images / max(config.kl_warm_up * config.images, 1e-9), 1.0)
     loss = (fit + weight * free_bits(gaussian_kl(mean, log_variance), stability.free)) / pixels
     if networks.features is not None:
         with autocast(device, config.precision):
@@ -239,7 +239,8 @@ def _adversarial_term(
 
     discriminator = networks.discriminator.requires_grad_(True)
     done = min(images / config.images, 1.0)
-    gamma = config.gamma[0] * (config.gamma[1] / config.gamma[0]) ** done
+    first, last = config.discriminator_gamma
+    gamma = first * (last / first) ** done
     still = fake.detach()
     real, given = score(x), score(still)
     steepness = approximate_penalty(score, real, x) + approximate_penalty(score, given, still)

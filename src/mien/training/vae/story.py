@@ -127,7 +127,7 @@ def train(config: VAEConfig) -> Trained:
                     figures := course.measure(lambda: validate(ema.model, material, config), decides="valid_elbo")
                 ):
                     seen, used = course.progress.images, figures["valid_active_units"] / config.net.latents
-                    if seen >= config.warm_up * config.images and stability.free_unused_bits(used, config):
+                    if seen >= config.kl_warm_up * config.images and stability.free_unused_bits(used, config):
                         ranks.say(f"{used:.0%} of the latents are used: {stability.free:g} nats each cost nothing.")
                     course.report(
                         figures,
