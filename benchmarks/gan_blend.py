@@ -20,6 +20,7 @@ import numpy as np
 from common import machine, write_result
 
 from mien import zoo
+from mien.data.pictures import read_pictures
 from mien.evaluation.generation import Faces, drawn_by, feature_space
 from mien.images import save_image
 from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
@@ -27,7 +28,6 @@ from mien.metrics.intervals import wilson
 from mien.reporting.pictures import contact_sheet
 from mien.training import gan
 from mien.training.config import load_config
-from mien.training.pictures import read_pictures
 from mien.vision.finding import find_face, patient_detector
 from mien.vision.generator import Generator
 
@@ -39,7 +39,7 @@ SHEET = 64
 def photographs(config: gan.GANConfig) -> tuple[Faces, tuple[str, ...]]:
     pictures = read_pictures(
         config.data, template=config.template, side=config.side, colour=config.colour, splits=("valid",),
-        cache=config.cache, quiet=True,
+        cache=config.cache,
     )  # fmt: skip
     images = pictures.images.transpose(0, 2, 3, 1)
     images = np.repeat(images, 3, axis=3) if images.shape[3] == 1 else np.ascontiguousarray(images)

@@ -23,7 +23,7 @@ from torch.nn import functional
 from mien.networks.gan import Discriminator, DiscriminatorConfig, Sizes
 from mien.training.adversarial import approximate_penalty, exact_penalty
 
-KEPT = ("game", "penalty", "penalty_every", "rate_generator", "rate_discriminator", "batch_size")
+KEPT = ("game", "penalty", "penalty_every", "learning_rate_generator", "learning_rate_discriminator", "batch_size")
 SEEN = ("images", "seconds", "spread", "distance", "seen", "sharpness")
 
 

@@ -60,13 +60,11 @@ class TimeOverError(Exception):
 
 
 def faces(cache: Path, split: str) -> np.ndarray:
-    from mien.training.pictures import read_pictures
+    from mien.data.pictures import read_pictures
 
     folder = data_folder()
     sources = [folder / "celeba10k"] if split == "test" else [folder / "celeba10k", folder / "utkface128"]
-    return read_pictures(
-        sources, template=TEMPLATE, side=SIDE, colour=True, splits=(split,), cache=cache, quiet=True
-    ).images
+    return read_pictures(sources, template=TEMPLATE, side=SIDE, colour=True, splits=(split,), cache=cache).images
 
 
 # Ours -----------------------------------------------------------------------------------------------------------------
@@ -118,7 +116,8 @@ def ours(name: str, seed: int, seconds: float, cache: Path, out: Path) -> tuple[
     if kind == "both":
         before = learn("vae", seconds / 2, [])
         run = learn(
-            "gan", seconds / 2, ["batch_size=32", "rate_generator=2e-4", "rate_discriminator=5e-4", "anchor=4",
+            "gan", seconds / 2, ["batch_size=32", "learning_rate_generator=2e-4", "learning_rate_discriminator=5e-4",
+            "anchor=4",
             "discriminator.widths=16,32,64,128"], init=before,
         )  # fmt: skip
     else:

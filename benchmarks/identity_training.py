@@ -24,9 +24,9 @@ from operating_points import in_half_a
 
 from mien.analyzer import Analyzer
 from mien.cli.common import plain
+from mien.data.acquisition import read_subjects
 from mien.data.samples import Samples
 from mien.training import classifier, embedder
-from mien.training.faces import read_subjects
 
 SEEDS = (0, 1, 2)
 CORRECTIONS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,7 @@ CORRECTIONS: dict[str, dict[str, Any]] = {
 }
 SCRATCH: dict[str, Any] = {
     "side": 64, "widths": (16, 32, 64, 128), "blocks": (1, 1, 1, 1), "images": 60_000, "batch_size": 64,
-    "report_every": 15_000, "lr": 2e-3,
+    "report_every": 15_000, "learning_rate": 2e-3,
 }  # fmt: skip
 MANY = 5  # pictures of a subject that a classifier can learn from and be checked with
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 from common import data_folder, machine, write_result
 from operating_points import identities, in_half_a
@@ -21,6 +20,7 @@ from scipy.optimize import minimize
 
 import mien.vision.quality as quality
 from mien.analyzer import Analyzer, central_face, main_face
+from mien.data.degradation import degrade
 from mien.images import load_image
 from mien.matching import operating_point
 from mien.metrics.quality import error_versus_discard
@@ -28,31 +28,6 @@ from mien.metrics.quality import error_versus_discard
 SEED = 0
 FACES = 2500
 RIDGE = 1e-3
-
-
-def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Spoil a picture as bad cameras do, or, two times in five, leave it as it is."""
-    kind = rng.choice(["none", "none", "small", "blur", "dark", "bright", "flat", "noise", "jpeg", "mix"])
-    x = image.astype(np.float32)
-    if kind in ("small", "mix"):
-        factor = rng.uniform(1.2, 5)
-        size = (max(int(x.shape[1] / factor), 8), max(int(x.shape[0] / factor), 8))
-        x = cv2.resize(x, size, interpolation=cv2.INTER_AREA)
-    if kind in ("blur", "mix"):
-        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.5, 3.5) if kind == "blur" else rng.uniform(0.3, 1.2))
-    if kind == "dark":
-        x = x * rng.uniform(0.05, 0.6)
-    if kind == "bright":
-        x = x * rng.uniform(1.3, 4)
-    if kind == "flat":
-        x = x.mean() + (x - x.mean()) * rng.uniform(0.05, 0.5)
-    if kind in ("noise", "mix"):
-        x = x + rng.normal(0, rng.uniform(2, 40), x.shape)
-    x = np.clip(x, 0, 255).astype(np.uint8)
-    if kind in ("jpeg", "mix"):
-        coded = cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(5, 60))])[1]
-        x = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(x)
 
 
 def trials(paths: list[Path], identity: np.ndarray, analyzer: Analyzer, rng: np.random.Generator) -> list[dict]:

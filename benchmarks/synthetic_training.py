@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from common import data_folder, machine, write_result
 
+from mien.data.pictures import read_pictures
 from mien.evaluation.generation import Faces, drawn_by
 from mien.metrics.intervals import mean_interval
-from mien.training.pictures import read_pictures
 from mien.training.synthetic import train_on_synthetic
 from mien.vision.generator import Generator
 
@@ -36,7 +36,7 @@ def main() -> None:
         for split in ("train", "test"):
             pictures = read_pictures(
                 data_folder() / "fer2013plus", template="fer-48", side=48, colour=False, splits=(split,),
-                cache=args.cache, quiet=True,
+                cache=args.cache,
             )  # fmt: skip
             assert pictures.classes == generator.labels
             images = np.repeat(pictures.images.transpose(0, 2, 3, 1), 3, axis=3)

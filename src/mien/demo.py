@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from mien import zoo
+from mien.data.degradation import add_noise, blur, change_light, compress, cover, rotate, shrink
 from mien.drawing import draw_face, draw_scene
 from mien.images import digest, encode_image, load_image, save_image
 from mien.types import EXPRESSIONS, Expression, Face, OperatingPoint
@@ -88,44 +88,20 @@ def degradations(face_side: float, landmarks: np.ndarray) -> dict[str, Callable[
         landmarks: Five points of the face in px, which the covers lie on.
     """
     rng = np.random.default_rng(0)
-    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
-
-    def noisy(image: RGB) -> RGB:
-        return _bytes(image + rng.normal(0, 42, image.shape))
-
-    def dark(image: RGB) -> RGB:
-        return _bytes(image * 0.10 + rng.normal(0, 2.5, image.shape))
-
-    def turned(image: RGB) -> RGB:
-        height, width = image.shape[:2]
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 32, 1.0)
-        return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-    def covered(image: RGB, centre: np.ndarray, width: float, height: float, colour: tuple[int, int, int]) -> RGB:
-        image = image.copy()
-        half = np.array([width, height]) * face_side / 2
-        (left, top), (right, bottom) = (np.round(centre + s * half).astype(int).tolist() for s in (-1, 1))
-        cv2.rectangle(image, (left, top), (right, bottom), colour, -1, cv2.LINE_AA)
-        return image
-
-    def smaller(image: RGB, side: float) -> RGB:
-        scale = side / face_side
-        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0) + np.array([0, face_side * 0.03])
+    mask = {"width": 0.78 * face_side, "height": 0.36 * face_side, "colour": (126, 167, 190)}
+    glasses = {"width": 0.95 * face_side, "height": 0.22 * face_side, "colour": (20, 20, 22)}
     return {
         "as it is": lambda image: image,
-        "face of 32 px": lambda image: smaller(image, 32),
-        "face of 20 px": lambda image: smaller(image, 20),
-        "out of focus": lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), face_side / 22), np.uint8),
-        "a tenth of the light": dark,
-        "noise": noisy,
-        "JPEG, quality 5": lambda image: load_image(encode_image(image, quality=5)),
-        "leaning by 32°": turned,
-        "mouth covered": lambda image: covered(
-            image, mouth + np.array([0, face_side * 0.03]), 0.78, 0.36, (126, 167, 190)
-        ),
-        "eyes covered": lambda image: covered(image, eyes, 0.95, 0.22, (20, 20, 22)),
+        "face of 32 px": lambda image: shrink(image, 32 / face_side),
+        "face of 20 px": lambda image: shrink(image, 20 / face_side),
+        "out of focus": lambda image: blur(image, face_side / 22),
+        "a tenth of the light": lambda image: change_light(image, 0.10, noise=2.5, rng=rng),
+        "noise": lambda image: add_noise(image, 42, rng),
+        "JPEG, quality 5": lambda image: compress(image, 5),
+        "leaning by 32°": lambda image: rotate(image, 32),
+        "mouth covered": lambda image: cover(image, mouth, **mask),
+        "eyes covered": lambda image: cover(image, eyes, **glasses),
     }
 
 

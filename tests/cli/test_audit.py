@@ -56,7 +56,6 @@ def found(monkeypatch):
         return [Detection(Box(32.0, 32.0, inner + 32.0, inner + 32.0), marks, 0.9)]
 
     monkeypatch.setattr("mien.data.crops.patient_detector", lambda: SimpleNamespace(detect=detect), raising=False)
-    monkeypatch.setattr("mien.data.crops._run_time_detector", lambda: SimpleNamespace(detect=detect), raising=False)
 
 
 def audited(run, data, *options):

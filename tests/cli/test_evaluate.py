@@ -126,7 +126,7 @@ def moods(tmp_path, monkeypatch):
     """A run folder whose network always says happiness at 0.8, and 8 smiling and 4 angry grey pictures."""
     from PIL import Image
 
-    monkeypatch.setattr("mien.data.crops._run_time_detector", lambda: _Blind())
+    monkeypatch.setattr("mien.data.crops.patient_detector", lambda: _Blind())
     (tmp_path / "run").mkdir()
     save_constant(tmp_path / "run" / "model.onnx", [np.log(np.tile([[0.8, 0.1, 0.1]], (12, 1)))])
     convention = {"labels": ["happiness", "anger", "fear"], "template": "fer-48", "side": 48, "order": "GRAY"}

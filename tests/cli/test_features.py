@@ -30,7 +30,7 @@ def data(tmp_path, rng, monkeypatch):
         marks = (np.array(TEMPLATES["face-64"][1], np.float32) + 0.5) * (inner / 64) - 0.5 + 32
         return [Detection(Box(32.0, 32.0, inner + 32.0, inner + 32.0), marks, 0.9)] if image.any() else []
 
-    monkeypatch.setattr("mien.data.crops._run_time_detector", lambda: SimpleNamespace(detect=detect))
+    monkeypatch.setattr("mien.data.crops.patient_detector", lambda: SimpleNamespace(detect=detect))
     some = faces(rng, 6)
     some[4] = 0
     for i, face in enumerate(some):
@@ -62,7 +62,7 @@ def test_a_generator_without_an_encoder_is_refused_before_anything_is_read(tmp_p
 
 
 def test_pictures_without_any_face_are_refused(tmp_path, data, monkeypatch):
-    monkeypatch.setattr("mien.data.crops._run_time_detector", lambda: SimpleNamespace(detect=lambda image: []))
+    monkeypatch.setattr("mien.data.crops.patient_detector", lambda: SimpleNamespace(detect=lambda image: []))
     run = save_generator(tmp_path / "run", encoder=True)
 
     with pytest.raises(UsageError, match="No face was found in the 6 pictures"):

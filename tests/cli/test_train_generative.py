@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from mien.cli.train import train
 from mien.data.drawn import draw_samples
 from mien.errors import DataError, UsageError
+from mien.training import gan, vae
 
 VAE = [
     "--side", "16", "--set", "net.widths=8,16", "--set", "net.latents=4", "--set", "batch_size=8",
@@ -23,7 +24,7 @@ def blind(monkeypatch):
         def detect(self, image):
             return []
 
-    monkeypatch.setattr("mien.data.crops._run_time_detector", Blind)
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,13 @@ def test_no_data_is_the_users_mistake(command, tmp_path):
     assert isinstance(run(command, "--out", tmp_path / "run").exception, UsageError)
     result = run(command, "--data", tmp_path / "nowhere", "--out", tmp_path / "run")
     assert isinstance(result.exception, DataError) and "There is no" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", ["vae", "gan"])
+def test_help_says_the_defaults_that_are_trained(command):
+    words = " ".join(run(command, "--help").output.split())
+    config = {"vae": vae, "gan": gan}[command].configured(given={"data": ["x"], "out": "x"})
+    pictures = config.net if command == "vae" else config
+    assert f"default: {config.template}." in words
+    assert f"default: the template's, {pictures.side} for {config.template}" in words
+    assert "default: grey for fer-48, else in colour" in words and pictures.colour

@@ -76,6 +76,20 @@ def test_blank_pictures_are_like_nothing_else(tmp_path):
     [
         ({**CLASSES, "sad": None}, "expression: no picture of sadness."),
         ({**CLASSES, "sad/a.png": picture(0, "sadness")}, "expression: a single picture of sadness."),
+        (
+            {**CLASSES, "sad/a.png": picture(0, "sadness"), "sad/b.png": b"x"},
+            "expression: a single readable picture of sadness to learn from.",
+        ),
+        (
+            {**CLASSES, "sad/a.png": b"x", "sad/b.png": b"y"},
+            "expression: no readable picture of sadness to learn from.",
+        ),
+        (
+            {f"train/{n}": d for n, d in CLASSES.items()}
+            | {"train/sad/a.png": picture(0, "sadness")}
+            | {f"test/{n}": picture(7) for n in (*CLASSES, "sad/q.png")},
+            "expression: a single readable picture of sadness to learn from.",
+        ),
         ({"happy/a.png": picture(0), "happy/b.png": picture(1)}, "one class only"),
         ({"happy/a.png": picture(0)}, "There is one picture"),
         ({**CLASSES, "happy/x.png": b"x"}, "1 pictures cannot be read, as 'happy/x.png'"),

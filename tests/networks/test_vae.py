@@ -3,7 +3,7 @@ import torch
 
 from mien.errors import UsageError
 from mien.networks import VAE, VAENetConfig
-from mien.networks.vae import told
+from mien.networks.vae import condition_vector
 
 SMALL = VAENetConfig(side=16, latents=6, widths=(8, 16), last_width=8)
 
@@ -36,16 +36,16 @@ def test_the_decoder_heeds_what_it_is_told_and_the_encoder_is_told_nothing():
     torch.manual_seed(0)
     model = VAE(SMALL, condition=3)
     z = torch.randn(1, 6).expand(3, -1)
-    images = model.decode(z, told(torch.arange(3), 3, None))
+    images = model.decode(z, condition_vector(torch.arange(3), 3, None))
     assert (images[0] - images[1]).abs().max() > 0.1
     assert all("film" not in name for name, _ in model.encoder.named_parameters())
 
 
 def test_labels_and_attributes_are_told_side_by_side():
     attributes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert told(torch.tensor([2, 0]), 3, attributes).tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
-    assert told(None, 0, attributes).tolist() == attributes.tolist()
-    assert told(None, 0, None) is None
+    assert condition_vector(torch.tensor([2, 0]), 3, attributes).tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+    assert condition_vector(None, 0, attributes).tolist() == attributes.tolist()
+    assert condition_vector(None, 0, None) is None
 
 
 def test_a_side_that_cannot_be_halved_so_often_is_refused():

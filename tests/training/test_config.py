@@ -2,11 +2,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
 from mien.errors import MienError, UsageError
+from mien.training import gan, vae
 from mien.training.config import TrainingConfig, as_dict, load_config
 
 
@@ -152,3 +153,54 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path, name, text, message):
 def test_a_file_that_is_not_there_is_a_clear_line(tmp_path):
     with pytest.raises(MienError, match=r"Cannot read the settings 'no.toml': No such file"):
         load(file=tmp_path / "no.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    RENAMED: ClassVar = {"colour": "shade"}
+
+    shade: str = "red"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed:
+    RENAMED: ClassVar = {"lr": "learning_rate", "flip": ("mirror", lambda flip: 0.5 if flip else 0.0)}
+
+    learning_rate: float = 0.1
+    mirror: float = 0.5
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_settings_are_read_under_their_older_names_too_and_the_later_source_wins(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text('{"lr": 0.3, "flip": false, "inner": {"colour": "blue"}}')
+
+    assert load_config(Renamed, file) == Renamed(learning_rate=0.3, mirror=0.0, inner=Inner(shade="blue"))
+    assert load_config(Renamed, file, ["learning_rate=0.4", "inner.colour=green"]).inner.shade == "green"
+    assert load_config(Renamed, file, ["lr=0.5"], defaults={"learning_rate": 0.7}).learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "side", "colour"),
+    [
+        (None, {}, 64, True),
+        ("face-64", {}, 64, True),
+        ("fer-48", {}, 48, False),
+        ("fer-48", {"side": 32, "colour": True}, 32, True),
+        ("arcface-112", {}, 64, True),
+    ],
+)
+def test_generators_draw_as_large_and_in_such_colours_as_their_template(template, given, side, colour):
+    common = {"data": ["x"], "out": "x", "template": template}
+    drawn = gan.configured("default", None, [], {**common, **given})
+    assert (drawn.template, drawn.side, drawn.colour) == (template or "face-64", side, colour)
+    net = vae.configured(None, [], {**common, **{f"net.{key}": value for key, value in given.items()}}).net
+    assert (net.side, net.colour) == (side, colour)
+
+
+def test_a_template_in_a_file_or_a_setting_counts_as_well(tmp_path):
+    (tmp_path / "a.toml").write_text('template = "fer-48"')
+    given = {"data": ["x"], "out": "x"}
+    assert gan.configured("default", tmp_path / "a.toml", [], given).side == 48
+    assert gan.configured("default", None, ["template=fer-48"], given).side == 48
+    assert gan.configured("default", tmp_path / "a.toml", ["side=32"], given).side == 32

@@ -16,7 +16,7 @@ from mien.training import embedder as story
 from mien.training.config import load_config
 from mien.training.embedder import EmbedderConfig, SmallResNetConfig, dry_run, train
 from mien.training.run import read_log
-from mien.training.stopping import Interrupted
+from mien.training.stopping import Interrupted, Stop
 from mien.vision.embedder import Embedder
 from mien.zoo.adding import add
 from training.people import BlocksAnalyzer, base_card, write_people
@@ -35,7 +35,14 @@ def analyzer(tmp_path):
 @pytest.fixture
 def config(data, tmp_path):
     return EmbedderConfig(
-        data=data, out=tmp_path / "run", fmr=0.05, images=6_000, batch_size=64, report_every=1_000, margin=0.2, lr=5e-3
+        data=data,
+        out=tmp_path / "run",
+        fmr=0.05,
+        images=6_000,
+        batch_size=64,
+        report_every=1_000,
+        margin=0.2,
+        learning_rate=5e-3,
     )
 
 
@@ -55,7 +62,7 @@ def test_a_correction_that_helps_is_said_to_beat_its_base_and_serves_as_an_embed
 
 
 def test_a_correction_that_never_helps_ends_as_none_and_says_so(config, analyzer):
-    verdict = train(replace(config, lr=1e-9, patience=2), analyzer=analyzer)
+    verdict = train(replace(config, learning_rate=1e-9, patience=2), analyzer=analyzer)
 
     assert verdict.outcome == "not shown" and "Use blocks" in zoo.named(config.out).summary
     assert verdict.new["eer"].value == pytest.approx(verdict.base["eer"].value, abs=1e-6)
@@ -76,7 +83,7 @@ def test_the_file_can_be_added_to_the_zoo(config, analyzer, tmp_path, monkeypatc
 def stopped_at(monkeypatch, images):
     """Ctrl-C arrives in the step that ends at so many images."""
 
-    class Now(story.Stop):
+    class Now(Stop):
         @property
         def requested(self):
             self.asked = getattr(self, "asked", 0) + 1
@@ -86,7 +93,7 @@ def stopped_at(monkeypatch, images):
         def requested(self, value):
             pass
 
-    monkeypatch.setattr(story, "Stop", Now)
+    monkeypatch.setattr("mien.training.course.Stop", Now)
 
 
 def test_a_stopped_run_that_goes_on_equals_an_unbroken_one_to_the_last_bit(config, analyzer, tmp_path, monkeypatch):
@@ -183,7 +190,7 @@ def test_a_network_from_scratch_learns_and_is_exported(config, analyzer, monkeyp
     shared = {name: getattr(config, name) for name in ("data", "out", "fmr")}
     settings = SmallResNetConfig(
         **shared, side=16, widths=(8, 8, 16, 16), blocks=(1, 1, 1, 1), dimension=32, images=1_280, batch_size=64,
-        report_every=640, lr=5e-3, scale=16.0,
+        report_every=640, learning_rate=5e-3, scale=16.0,
     )  # fmt: skip
 
     verdict = train(settings, analyzer=analyzer)

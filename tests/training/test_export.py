@@ -90,7 +90,7 @@ def trained(tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             save_image(folder / f"{subject}.png", draw_face(subject, side=48, expression=label).image)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.crops._run_time_detector", lambda: _Nothing())
+        patch.setattr("mien.data.crops.patient_detector", lambda: _Nothing())
         config = ExpressionConfig(
             data=place / "data", out=place / "run", images=320, batch_size=16, report_every=160, device="cpu",
             net=NET, frame=32, canvas=48, warmup=32,

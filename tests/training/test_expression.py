@@ -51,7 +51,7 @@ class Blind:
 
 @pytest.fixture(autouse=True)
 def small_and_blind(monkeypatch):
-    monkeypatch.setattr("mien.data.crops._run_time_detector", Blind)
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums are the same to the last bit only with as many threads
     yield
@@ -105,7 +105,7 @@ def finished(data, tmp_path_factory):
     """A run that was given time to learn."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.crops._run_time_detector", Blind)
+        patch.setattr("mien.data.crops.patient_detector", Blind)
         config = ExpressionConfig(
             data=data, out=tmp_path_factory.mktemp("finished") / "run", cache=data.parent / "crops", images=240 * STEP,
             batch_size=STEP, report_every=80 * STEP, net=PLAIN, frame=32, canvas=48, optimizer="adamw",
@@ -208,7 +208,7 @@ def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config
 
     config = replace(
         config, data=tmp_path / "two", cache=None, images=4 * STEP, heads=("ferplus", "fer2013"),
-        head_weights=(1.0, 0.5), mixup=0.4, balance="logits", focal=1.0, optimizer="adamw", learning_rate=1e-3,
+        head_weights=(1.0, 0.5), mixup=0.4, balance_by="logits", focal=1.0, optimizer="adamw", learning_rate=1e-3,
         accumulate=2, precision="bf16",
     )  # fmt: skip
     trained = train(config)
@@ -221,7 +221,7 @@ def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config
 
 
 def test_colour_is_learned_and_declared(config):
-    trained = train(replace(config, images=2 * STEP, net=replace(NET, colour=True), cache=None, flip=False))
+    trained = train(replace(config, images=2 * STEP, net=replace(NET, colour=True), cache=None, average_mirrored=False))
     assert trained.model.config.channels == 3
     assert zoo.named(config.out).convention["order"] == "RGB"
 
@@ -241,7 +241,7 @@ class Died(BaseException):
 
 @pytest.mark.parametrize("kind", ["killed between checkpoints", "Ctrl-C"])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, unbroken, monkeypatch):
-    config = replace(config, mixup=0.3, balance="sampling", patience=9)
+    config = replace(config, mixup=0.3, balance_by="sampling", patience=9)
     whole = replace(config, out=unbroken)
     if not unbroken.exists():
         train(whole)
@@ -295,7 +295,7 @@ def test_a_changed_setting_or_other_data_are_refused_by_name(config, data, tmp_p
 def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, monkeypatch, capfd):
     config = replace(config, report_every=2 * STEP)
     train(replace(config, images=4 * STEP, out=config.out.with_name("good")))
-    rates, loss = [], story._loss
+    rates, loss = [], story.batch_loss
 
     def spoilt(model, teachers, material, indices, given, device):
         rates.append(spoilt.rate())
@@ -305,13 +305,13 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
     guards = []
     monkeypatch.setattr(story, "Guard", lambda **options: guards.append(Guard(**options)) or guards[0])
     spoilt.rate = lambda: guards[0].scale
-    monkeypatch.setattr(story, "_loss", spoilt)
+    monkeypatch.setattr(story, "batch_loss", spoilt)
     with pytest.raises(TrainingError, match="no number, even at 1/8 of the learning rate; 3 times") as error:
         train(config)
 
     assert str(4 * STEP) in str(error.value)
     assert sorted(set(rates), reverse=True) == [1, 0.5, 0.25, 0.125]
-    assert capfd.readouterr().err.count("at half the rate") == 3
+    assert capfd.readouterr().err.count("at half the learning rate") == 3
     # What was good is still there.
     assert load_file(config.out / "last.safetensors") and [r["images"] for r in read_log(config.out)] == [32, 64]
 
@@ -327,7 +327,7 @@ def test_two_processes_publish_one_network(config, data, tmp_path):
 
         class Blind:
             def detect(self, image): return []
-        mien.data.crops._run_time_detector = Blind
+        mien.data.crops.patient_detector = Blind
         torch.set_num_threads(1)
         data, out = map(Path, sys.argv[1:])
         net = ExpressionNetConfig(side=24, stem=4, widths=(8, 16), blocks=(1, 1))
@@ -463,26 +463,3 @@ def test_runs_of_another_architecture_neither_start_nor_teach_this_one(finished,
 def test_settings_out_of_range_are_refused(config, wrong):
     with pytest.raises(UsageError):
         replace(config, **wrong)
-
-
-# Calibration ----------------------------------------------------------------------------------------------------------
-
-
-def test_temperature_undoes_overconfidence(rng):
-    logits = rng.normal(size=(4000, 5)) * 2
-    shares = torch.from_numpy(logits).softmax(1).numpy()
-    labels = np.array([rng.choice(5, p=row) for row in shares])
-    assert story._temperature(logits * 3, labels) == pytest.approx(3, rel=0.1)
-
-
-@pytest.mark.parametrize("target", [0.7, 0.9, 0.999])
-def test_the_operating_point_agrees_with_trying_every_threshold(rng, target):
-    sure = rng.uniform(0.2, 1.0, 300)
-    right = rng.uniform(size=300) < sure
-    point = story._operating_point(sure, right, target)
-
-    good = [t for t in [0.0, *sure] if (kept := sure >= t).sum() >= 150 and right[kept].mean() >= target]
-    if good:
-        assert (sure >= point).sum() == (sure >= min(good)).sum()
-    else:
-        assert (sure >= point).sum() == 150

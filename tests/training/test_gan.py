@@ -24,10 +24,12 @@ from mien.errors import DataError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import ExpressionNetConfig, VAENetConfig, expression_net
 from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
-from mien.training import gan as story
 from mien.training import vae as vae_story
 from mien.training.export import half_weights
 from mien.training.gan import GANConfig, Health, configured, dry_run, train
+from mien.training.gan.material import load_material
+from mien.training.gan.players import Players
+from mien.training.gan.rules import Rules, ScoreMeter
 from mien.training.guard import Guard
 from mien.training.ranks import Ranks
 from mien.training.run import read_log
@@ -48,10 +50,10 @@ class Blind:
 
 def look_away(patch):
     """Judge samples by a small network of random weights, and find no faces."""
-    patch.setattr("mien.data.crops._run_time_detector", Blind)
+    patch.setattr("mien.data.crops.patient_detector", Blind)
     torch.manual_seed(5)
     judge = expression_net(ExpressionNetConfig(stem=4, widths=(4, 8), blocks=(1, 1)), {"expression": 3}).eval()
-    patch.setattr(story, "load_expression_net", lambda _: (judge, {"expression": CLASSES}))
+    patch.setattr("mien.training.gan.players.load_expression_net", lambda _: (judge, {"expression": CLASSES}))
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +85,8 @@ def data(tmp_path_factory):
 @pytest.fixture
 def config(data, tmp_path):
     return GANConfig(
-        data=(data,), out=tmp_path / "run", cache=data.parent / "crops", side=16, keep_without_face=True,
+        data=(data,), out=tmp_path / "run", cache=data.parent / "crops", template="fer-48", side=16,
+        colour=False, keep_without_face=True,
         images=8 * BATCH, batch_size=BATCH, report_every=4 * BATCH, generator=SMALL, ema_half_life=40,
         health=Health(pictures=18), device="cpu",
     )  # fmt: skip
@@ -109,9 +112,10 @@ def finished(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         look_away(patch)
         config = GANConfig(
-            data=(data,), out=tmp_path_factory.mktemp("finished") / "run", cache=data.parent / "crops", side=16,
-            keep_without_face=True, images=200 * BATCH, batch_size=BATCH, report_every=50 * BATCH, generator=SMALL,
-            ema_half_life=100, rate_generator=2e-3, rate_discriminator=2e-3, health=Health(pictures=36), device="cpu",
+            data=(data,), out=tmp_path_factory.mktemp("finished") / "run", cache=data.parent / "crops",
+            template="fer-48", side=16, colour=False, keep_without_face=True, images=200 * BATCH, batch_size=BATCH,
+            report_every=50 * BATCH, generator=SMALL, ema_half_life=100, learning_rate_generator=2e-3,
+            learning_rate_discriminator=2e-3, health=Health(pictures=36), device="cpu",
         )  # fmt: skip
         trained = train(config)
     torch.set_num_threads(threads)
@@ -167,7 +171,7 @@ SWITCHES = {
     "basis, modulated": {"generator": replace(SMALL, base="basis", modulate=True, blocks=2)},
     "nonsaturating": {"game": "nonsaturating", "discriminator": DiscriminatorConfig(minibatch_std=True)},
     "no classes": {"conditional": False},
-    "colour": {"colour": True, "flip": False, "balance": 0.0},
+    "colour": {"colour": True, "mirror": 0.0, "balance": 0.0},
 }
 
 
@@ -188,9 +192,9 @@ def test_every_switch_trains_to_a_generator_in_half_precision(switch, config):
 
 def test_the_discriminator_heeds_the_label_only_from_the_ramp_on(config, monkeypatch):
     seen = []
-    move = story._Table.discriminator_move
+    move = Players.discriminator_objective
     monkeypatch.setattr(
-        story._Table, "discriminator_move", lambda table, *a: seen.append(table.conditioning) or move(table, *a)
+        Players, "discriminator_objective", lambda players, *a: seen.append(players.conditioning) or move(players, *a)
     )
     train(replace(config, ramp=(0.25, 0.75)))
     assert seen == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1]
@@ -210,19 +214,20 @@ class Recogniser(torch.nn.Module):
 
 
 def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
-    monkeypatch.setattr(story, "FaceRecogniser", Recogniser)
+    for module in ("players", "material"):
+        monkeypatch.setattr(f"mien.training.gan.{module}.FaceRecogniser", Recogniser)
     config = replace(config, identity=True, identity_weight=5.0, identity_share=1.0, ramp=(0.0, 0.0))
-    config = replace(config, rate_generator=5e-3, images=60 * BATCH, report_every=60 * BATCH)
+    config = replace(config, learning_rate_generator=5e-3, images=60 * BATCH, report_every=60 * BATCH)
 
     trained = train(config)
 
     card = zoo.named(config.out)
     assert card.convention["identity"] == "dlib-resnet29" and card.convention["losses"] == ["dlib-resnet29"]
-    table = story._Table(config, story._material(config, cache=config.cache, ranks=Ranks(), device="cpu"), "cpu")
-    who = table.material.reference
-    drawn = table.samples(trained.generator, table.material.labels[who], who, seed=3)
+    players = Players(config, load_material(config, cache=config.cache, ranks=Ranks(), device="cpu"), "cpu")
+    who = players.material.reference
+    drawn = players.samples(trained.generator, players.material.labels[who], who, seed=3)
     found = Recogniser("", 0)(torch.from_numpy(drawn)).numpy()
-    same, other = (np.mean((found * table.material.embeddings[rows]).sum(1)) for rows in (who, np.roll(who, 1)))
+    same, other = (np.mean((found * players.material.embeddings[rows]).sum(1)) for rows in (who, np.roll(who, 1)))
     assert same > max(other, 0.9)
 
 
@@ -233,7 +238,7 @@ def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
 def vae(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("vae") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.crops._run_time_detector", Blind)
+        patch.setattr("mien.data.crops.patient_detector", Blind)
         net = VAENetConfig(side=16, colour=False, latents=4, widths=(8, 16), last_width=8)
         vae_story.train(
             vae_story.VAEConfig(
@@ -254,7 +259,7 @@ def vae(data, tmp_path_factory):
 
 
 def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config, vae):
-    config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, rate_generator=1e-9)
+    config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, learning_rate_generator=1e-9)
     trained = train(config)
     begun, _ = vae_story.load_vae(vae)
     noise, label = torch.randn(2, 4), torch.tensor([0, 1])
@@ -280,7 +285,7 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
     for anchor in (0.0, 20.0):
         moved = replace(
             config, out=config.out.with_name(f"anchor{anchor:g}"), images=25 * BATCH, report_every=25 * BATCH,
-            rate_generator=2e-3, anchor=anchor, anchor_perceptual=0.0,
+            learning_rate_generator=2e-3, anchor=anchor, anchor_perceptual=0.0,
         )  # fmt: skip
         generator = train(moved).generator.cpu()
         with torch.no_grad():
@@ -300,7 +305,7 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
 def test_a_generator_begins_as_a_vae_that_is_shipped(config):
     config = replace(
         config, images=BATCH, report_every=BATCH, init=Path("face-vae-64"), template="face-64", side=64, colour=True,
-        conditional=False, anchor=1.0, anchor_perceptual=0.0, rate_generator=1e-9,
+        conditional=False, anchor=1.0, anchor_perceptual=0.0, learning_rate_generator=1e-9,
         discriminator=DiscriminatorConfig(widths=(4, 4, 4, 4)),
     )  # fmt: skip
     train(config)
@@ -345,7 +350,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, tmp_path
     discriminator = DiscriminatorConfig(spectral=True, minibatch_std=True)
     generator = replace(SMALL, norm="batch", modulate=True)
     config = replace(config, discriminator=discriminator, generator=generator, adapt_images=500, penalty_every=3)
-    monkeypatch.setattr(story, "_ADAPT_EVERY", 2 * BATCH)
+    monkeypatch.setattr("mien.training.gan.rules.ADAPT_EVERY", 2 * BATCH)
     whole = replace(config, out=tmp_path / "unbroken")
     train(whole)
     step, steps = Guard.step, []
@@ -401,11 +406,11 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
 
         class Blind:
             def detect(self, image): return []
-        mien.data.crops._run_time_detector = Blind
+        mien.data.crops.patient_detector = Blind
         torch.set_num_threads(1)
         close, Ranks.close = Ranks.close, lambda self: None
         trained = train(GANConfig(
-            data=(Path(sys.argv[1]),), out=Path(sys.argv[2]), cache=Path(sys.argv[3]), side=16,
+            data=(Path(sys.argv[1]),), out=Path(sys.argv[2]), cache=Path(sys.argv[3]), side=16, template="fer-48",
             keep_without_face=True, images=32, batch_size=8, report_every=16, conditional=False,
             generator=GeneratorConfig(latents=8, widths=(6, 4, 4)), health=Health(pictures=16), device="cpu",
         ))
@@ -433,23 +438,23 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
 
 
 def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, monkeypatch, capfd):
-    move, moves = story._Table.discriminator_move, []
+    move, moves = Players.discriminator_objective, []
 
-    def spoilt(table, indices):
+    def spoilt(players, indices):
         moves.append(1)
-        loss = move(table, indices)
+        loss = move(players, indices)
         return loss * torch.nan if len(moves) > 4 else loss
 
-    monkeypatch.setattr(story._Table, "discriminator_move", spoilt)
+    monkeypatch.setattr(Players, "discriminator_objective", spoilt)
     config = replace(config, report_every=4 * BATCH)
     with pytest.raises(TrainingError, match="no number, even at 1/8 of the learning rate; 3 times"):
         train(config)
-    assert capfd.readouterr().err.count("at half the rates") == 3
+    assert capfd.readouterr().err.count("at half the learning rate") == 3
     assert [row["images"] for row in read_log(config.out)] == [4 * BATCH] and (config.out / "best.safetensors").exists()
 
 
 def rules(**health):
-    return story._Rules(GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2))
+    return Rules(GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2))
 
 
 GOOD = {"spread": 0.9, "gap": 1.0, "distance": 5.0}
@@ -461,7 +466,7 @@ GOOD = {"spread": 0.9, "gap": 1.0, "distance": 5.0}
     ids=["collapse", "no gap"],
 )
 def test_a_collapse_that_lasts_eases_the_penalty_and_at_last_ends_the_run(bad, said):
-    watch = rules(images=100, warm_up=0.1)
+    watch = rules(images=100, act_from=0.1)
     assert watch.act(50, GOOD | bad, 5.0) == []  # warming up
     lines = [line for images in range(100, 1000, 100) for line in watch.act(images, GOOD | bad, 5.0)]
     assert len(lines) == 4 and all(said in line for line in lines)
@@ -469,31 +474,33 @@ def test_a_collapse_that_lasts_eases_the_penalty_and_at_last_ends_the_run(bad, s
 
 
 def test_a_collapse_that_passes_is_forgotten():
-    watch = rules(images=100, warm_up=0.0)
+    watch = rules(images=100, act_from=0.0)
     for images in range(0, 1000, 50):
         assert not watch.act(images, GOOD | {"spread": 0.1 if images % 100 else 0.8}, 5.0)
     assert watch.easing == 1
 
 
-def test_photographs_learned_by_heart_raise_the_variation():
+def test_memorised_photographs_raise_the_variation():
     watch = rules()
     (line,) = watch.act(900, GOOD | {"gap": 4.0, "distance": 9.0}, 5.0)
-    assert "learned by heart" in line and watch.probability == pytest.approx(0.3)
+    assert "memorised" in line and watch.probability == pytest.approx(0.3)
     assert not watch.act(900, GOOD | {"gap": 4.0, "distance": 6.0}, 5.0)
 
 
 def test_a_collapsed_run_stops_and_keeps_its_best_snapshot(config, monkeypatch):
-    monkeypatch.setattr(story, "spread_ratio", lambda *_: 0.05)
-    config = replace(config, report_every=BATCH, health=Health(pictures=18, warm_up=0, images=1))
-    with pytest.raises(TrainingError, match=r"has collapsed: spread 0.05 .*is kept in .*Try a lower rate_generator"):
+    monkeypatch.setattr("mien.training.gan.players.spread_ratio", lambda *_: 0.05)
+    config = replace(config, report_every=BATCH, health=Health(pictures=18, act_from=0, images=1))
+    with pytest.raises(
+        TrainingError, match=r"has collapsed: spread 0.05 .*is kept in .*a lower learning_rate_generator"
+    ):
         train(config)
     assert (config.out / "best.safetensors").is_file() and read_log(config.out)
 
 
 @pytest.mark.parametrize(("score", "direction"), [(1.0, 1), (-1.0, -1)])
 def test_variation_adapts_to_how_surely_photographs_are_told(score, direction):
-    watch = story._Rules(GANConfig(data=("x",), out="x", probability=0.5, adapt_images=4096))
-    meter = story._Meter(torch.device("cpu"))
+    watch = Rules(GANConfig(data=("x",), out="x", probability=0.5, adapt_images=4096))
+    meter = ScoreMeter(torch.device("cpu"))
     for _ in range(128):
         meter.note(torch.full((8, 1), score), torch.full((8, 1), -1.0), relativistic=False)
         watch.adapt(meter, Ranks())
@@ -536,7 +543,7 @@ def test_a_class_of_one_picture_is_left_out_and_named(config, data, tmp_path, ca
     draw(tmp_path / "few" / "valid", range(12, 14))
     foreseen = dry_run(replace(config, data=(tmp_path / "few",), cache=None))
     assert foreseen.classes == CLASSES and foreseen.pictures == 24
-    assert "Only 1 pictures show 'anger'" in capfd.readouterr().err
+    assert "Only 1 training picture shows 'anger', fewer than 4" in capfd.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(config):

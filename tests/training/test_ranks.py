@@ -48,6 +48,12 @@ STORY = """
             guard.step(optimizer, model, loss)
             ema.update(model, 8)
             progress.images += 8
+        with ranks.main_first():
+            if ranks.is_main:
+                (out / "first").touch()
+            assert (out / "first").exists(), "the main process was first"
+        told = ranks.from_main(lambda: {"rank": ranks.rank, "loss": float("nan")})
+        assert told["rank"] == 0 and told["loss"] != told["loss"], "what the main process made"
         run.log(images=progress.images, train_loss=ranks.mean(guard.mean_loss()))
         run.save_state(**parts)
         save_file(ema.model.state_dict(), out / f"rank{ranks.rank}.safetensors")
@@ -119,6 +125,9 @@ def test_one_process_alone_needs_no_set_up(monkeypatch):
 
     assert ranks == Ranks(0, 1, 0) and ranks.is_main
     assert ranks.mean(2.5) == 2.5 and ranks.any(True) and not ranks.any(False)
+    assert ranks.from_main(lambda: {"loss": 1.5}) == {"loss": 1.5}
+    with ranks.main_first():
+        pass
     ranks.close()
 
 

@@ -17,10 +17,13 @@ from mien.errors import DataError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import VAENetConfig
 from mien.networks.gan import DiscriminatorConfig
-from mien.training import vae as story
 from mien.training.export import save_weights
+from mien.training.ranks import Ranks
 from mien.training.run import read_log
 from mien.training.vae import SHIPPED, VAEConfig, dry_run, encode, load_vae, train
+from mien.training.vae.judging import validate
+from mien.training.vae.learning import Stability, build_networks, learn
+from mien.training.vae.material import load_material
 from mien.vision.embedder import Embedder
 from mien.vision.generator import Generator
 
@@ -39,7 +42,7 @@ class Blind:
 
 @pytest.fixture(autouse=True)
 def blind_and_single(monkeypatch):
-    monkeypatch.setattr("mien.data.crops._run_time_detector", Blind)
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums are the same to the last bit only with as many threads
     yield
@@ -99,7 +102,7 @@ def finished(data, tmp_path_factory):
     """A run that was given time to learn."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mien.data.crops._run_time_detector", Blind)
+        patch.setattr("mien.data.crops.patient_detector", Blind)
         config = settings(data, tmp_path_factory.mktemp("finished") / "run", images=100 * STEP, report_every=25 * STEP)
         return train(config), config
 
@@ -145,14 +148,14 @@ def test_the_fitted_prior_describes_held_out_latents_better_than_a_standard_norm
 
 def test_the_elbo_is_that_of_its_definition(finished):
     trained, config = finished
-    material = story._material(config, cache=config.cache, ranks=story.Ranks())
-    scores = story._validate(trained.model, material, config)
+    material = load_material(config, cache=config.cache, ranks=Ranks())
+    scores = validate(trained.model, material, config)
     valid, sigma = material.valid, scores["sigma"]
     mean, log_variance = encode(trained.model, valid.images)
     noise = np.random.default_rng(0).standard_normal(mean.shape, dtype=np.float32)
     with torch.no_grad():
         z = torch.from_numpy(mean + noise * np.exp(log_variance / 2))
-        drawn = trained.model.decode(z, material.told(valid, slice(None)))
+        drawn = trained.model.decode(z, material.condition(valid, slice(None)))
     images = torch.from_numpy(valid.images).float()
     fit = torch.distributions.Normal(drawn, sigma).log_prob(images).flatten(1).sum(1)
     posterior = torch.distributions.Normal(torch.from_numpy(mean), torch.from_numpy(log_variance / 2).exp())
@@ -220,14 +223,14 @@ def test_sheets_and_card_are_drawn(finished):
 
 @pytest.mark.parametrize("sharp", [False, True], ids=["plain", "with a critic"])
 def test_a_resumed_run_equals_an_unbroken_one_to_the_last_bit(config, tmp_path, monkeypatch, sharp):
-    more = {"adversarial": 0.5, "adversarial_from": 0.2, "critic": CRITIC} if sharp else {"precision": "bf16"}
+    more = {"adversarial": 0.5, "adversarial_from": 0.2, "discriminator": CRITIC} if sharp else {"precision": "bf16"}
     whole, broken = (replace(config, out=tmp_path / name, **more) for name in ("whole", "broken"))
     train(whole)
-    monkeypatch.setattr(story, "Budget", Once)
+    monkeypatch.setattr("mien.training.course.Budget", Once)
     train(broken)
     assert figures(broken.out)[-1]["images"] < whole.images
     monkeypatch.undo()
-    monkeypatch.setattr("mien.data.crops._run_time_detector", Blind)
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
     train(broken)
     assert same(whole.out / "last.safetensors", broken.out / "last.safetensors")
     assert figures(broken.out)[-1] == figures(whole.out)[-1]
@@ -247,7 +250,7 @@ class Once:
 
 
 def test_a_run_stops_early_where_nothing_gets_better(config, monkeypatch):
-    monkeypatch.setattr(story, "_validate", lambda *_, **__: dict.fromkeys(SCORES, 1.0))
+    monkeypatch.setattr("mien.training.vae.story.validate", lambda *_, **__: dict.fromkeys(SCORES, 1.0))
     train(replace(config, images=100 * STEP, report_every=2 * STEP, patience=2))
     assert figures(config.out)[-1]["images"] == 6 * STEP
 
@@ -256,28 +259,28 @@ SCORES = ("valid_elbo", "valid_kl", "valid_active_units", "valid_psnr", "valid_s
 
 
 def test_bits_become_free_when_latents_die(config, monkeypatch, capsys):
-    monkeypatch.setattr(story, "_validate", lambda *_, **__: dict.fromkeys(SCORES, 1.0))  # one unit of eight
+    monkeypatch.setattr(
+        "mien.training.vae.story.validate", lambda *_, **__: dict.fromkeys(SCORES, 1.0)
+    )  # one unit of eight
     train(config)
     assert "12% of the latents are used: 0.1 nats each cost nothing" in capsys.readouterr().err
 
 
 def test_a_diverging_run_goes_back_and_at_last_says_so(config, monkeypatch):
-    real = story._learn
-
-    def learn(*args):
-        loss = real(*args)
+    def spoilt(*args):
+        loss = learn(*args)
         for weight in args[0].model.parameters():
             weight.grad.fill_(math.nan)
         return loss
 
-    monkeypatch.setattr(story, "_learn", learn)
+    monkeypatch.setattr("mien.training.vae.story.learn", spoilt)
     with pytest.raises(TrainingError, match="no number, even at 1/8 of the learning rate"):
         train(config)
     assert (config.out / "last.safetensors").is_file()
 
 
 def test_a_gradient_many_times_as_long_as_usual_is_left_out():
-    health, model = story._Health(), torch.nn.Linear(2, 1, bias=False)
+    health, model = Stability(), torch.nn.Linear(2, 1, bias=False)
 
     def met(length):
         model.weight.grad = torch.tensor([[length, 0.0]])
@@ -292,58 +295,56 @@ def test_a_gradient_many_times_as_long_as_usual_is_left_out():
 
 
 def test_the_classic_loss_is_half_the_summed_squares_plus_the_divergence(config, monkeypatch):
-    classic = replace(config, variant="classic", flip=0.0, warm_up=0.0)
-    material = story._material(classic, cache=classic.cache, ranks=story.Ranks())
-    team = story._team(classic, material, torch.device("cpu"))
+    classic = replace(config, variant="classic", mirror=0.0, kl_warm_up=0.0)
+    material = load_material(classic, cache=classic.cache, ranks=Ranks())
+    networks = build_networks(classic, material, torch.device("cpu"))
     batch = material.batch(0, STEP)
     torch.manual_seed(0)
-    loss = story._learn(team, material, batch, story._Health(), 0, classic, torch.device("cpu"))
+    loss = learn(networks, material, batch, Stability(), 0, classic, torch.device("cpu"))
     torch.manual_seed(0)
     torch.rand(STEP)  # the flips
     with torch.no_grad():
         x = torch.from_numpy(material.train.images[batch]).float()
-        mean, log_variance = team.model.encode(x)
+        mean, log_variance = networks.model.encode(x)
         z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
-        drawn = team.model.decode(z, material.told(material.train, batch))
+        drawn = networks.model.decode(z, material.condition(material.train, batch))
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1)
     expected = 0.5 * ((x - drawn) / 255).square().flatten(1).sum(1) + kl
     # Warm-up over nothing: the first step has no KL yet.
     assert loss.item() * classic.net.pixels == pytest.approx((expected - kl).mean().item(), rel=1e-4)
     torch.manual_seed(0)
-    loss = story._learn(team, material, batch, story._Health(), STEP, classic, torch.device("cpu"))
+    loss = learn(networks, material, batch, Stability(), STEP, classic, torch.device("cpu"))
     assert loss.item() * classic.net.pixels == pytest.approx(expected.mean().item(), rel=1e-4)
 
 
 def test_parts_of_a_batch_give_a_gradient_like_the_whole_one(config):
-    classic = replace(config, variant="classic", flip=0.0)
-    material = story._material(classic, cache=classic.cache, ranks=story.Ranks())
+    classic = replace(config, variant="classic", mirror=0.0)
+    material = load_material(classic, cache=classic.cache, ranks=Ranks())
     gradients = []
     for accumulate in (1, 2):
         torch.manual_seed(1)
-        team = story._team(classic, material, torch.device("cpu"))
+        networks = build_networks(classic, material, torch.device("cpu"))
         batch = material.batch(0, STEP)
         torch.manual_seed(0)
-        story._learn(
-            team, material, batch, story._Health(), 0, replace(classic, accumulate=accumulate), torch.device("cpu")
-        )
-        gradients.append(team.model.last_weight.grad)
+        learn(networks, material, batch, Stability(), 0, replace(classic, accumulate=accumulate), torch.device("cpu"))
+        gradients.append(networks.model.last_weight.grad)
     assert torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.9
 
 
 def test_the_decoder_hears_the_critic_only_after_a_while(config):
-    sharp = replace(config, adversarial=0.5, critic=CRITIC)
-    material = story._material(sharp, cache=sharp.cache, ranks=story.Ranks())
+    sharp = replace(config, adversarial=0.5, discriminator=CRITIC)
+    material = load_material(sharp, cache=sharp.cache, ranks=Ranks())
     gradients = []
     for weight, images in ((0.0, 0), (0.5, 0), (0.5, sharp.images)):
-        config = replace(sharp, adversarial=weight, warm_up=0.0)
+        config = replace(sharp, adversarial=weight, kl_warm_up=0.0)
         torch.manual_seed(1)
-        team = story._team(config, material, torch.device("cpu"))
+        networks = build_networks(config, material, torch.device("cpu"))
         torch.manual_seed(0)
         batch = material.batch(0, STEP)
-        story._learn(team, material, batch, story._Health(), images, config, torch.device("cpu"))
-        gradients.append(team.model.last_weight.grad)
+        learn(networks, material, batch, Stability(), images, config, torch.device("cpu"))
+        gradients.append(networks.model.last_weight.grad)
         if weight:
-            assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in team.critic.parameters())
+            assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in networks.discriminator.parameters())
     assert torch.equal(gradients[0], gradients[1])
     assert not torch.allclose(gradients[1], gradients[2])
 
@@ -405,7 +406,7 @@ def test_a_class_of_one_picture_is_left_out_and_named(config, tmp_path, capsys):
     draw(folder / "valid", range(12, 14))
     draw(folder / "train", [0], ["fear"])
     assert dry_run(replace(config, data=(folder,), cache=None), steps=1).classes == CLASSES
-    assert "Only 1 training pictures show 'fear'" in capsys.readouterr().err
+    assert "Only 1 training picture shows 'fear', fewer than 8" in capsys.readouterr().err
 
 
 def test_other_data_cannot_go_on_with_a_run(config, tmp_path):
@@ -420,7 +421,7 @@ def test_other_data_cannot_go_on_with_a_run(config, tmp_path):
     ("setting", "message"),
     [
         ({"spike": 1.0}, "'spike' is above 1"),
-        ({"warm_up": 2.0}, "'warm_up' lies in"),
+        ({"kl_warm_up": 2.0}, "'kl_warm_up' lies in"),
         ({"perceptual": -1.0}, "'perceptual' is 0 or more"),
         ({"data": ()}, "at least one folder"),
         ({"template": "no-64"}, "no template 'no-64'"),

@@ -116,9 +116,9 @@ def _faces(
     generator: Generator, sources: tuple[Path, ...], splits: tuple[str, ...], kind: str, cache: Path | None
 ) -> np.ndarray:
     """Return faces as the generator was shown them, RGB uint8, shape (n, side, side, 3)."""
-    import numpy as np
 
-    from mien.training.pictures import read_pictures
+    from mien.data.pictures import read_pictures
+    from mien.training.reporter import PictureProgress
 
     convention = generator.card.convention
     pictures = read_pictures(
@@ -129,9 +129,9 @@ def _faces(
         kind=kind,
         splits=splits,
         cache=cache,
+        progress=PictureProgress(),
     )
-    faces = pictures.images.transpose(0, 2, 3, 1)
-    return np.repeat(faces, 3, axis=3) if faces.shape[3] == 1 else np.ascontiguousarray(faces)
+    return pictures.rgb()
 
 
 def _stacked(parts: list[np.ndarray]) -> np.ndarray:

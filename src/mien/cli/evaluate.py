@@ -18,10 +18,10 @@ from mien.errors import UsageError
 from mien.images import printable
 
 if TYPE_CHECKING:
+    from mien.data.pictures import Pictures
     from mien.evaluation.acquisition import AnalyzerLike
     from mien.evaluation.generation import Distances, Faces, GenerationReport
     from mien.evaluation.records import Rate
-    from mien.training.pictures import Pictures
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -312,6 +312,7 @@ def generation(
     """
     from mien import zoo
     from mien.alignment import TEMPLATES
+    from mien.data.pictures import read_pictures
     from mien.data.splits import SPLITS
     from mien.evaluation.generation import (
         JUDGES,
@@ -323,7 +324,7 @@ def generation(
         picked_from,
         rebuilt_by,
     )
-    from mien.training.pictures import read_pictures
+    from mien.training.reporter import PictureProgress
     from mien.vision.expression import ExpressionReader
     from mien.vision.finding import patient_detector
     from mien.vision.generator import Generator
@@ -345,7 +346,10 @@ def generation(
     side = side or TEMPLATES[template][0]
 
     parts = tuple(SPLITS) if split == "all" else (split,)
-    pictures = read_pictures(reference, template=template, side=side, colour=not grey, splits=parts, cache=cache)
+    shown = PictureProgress()
+    pictures = read_pictures(
+        reference, template=template, side=side, colour=not grey, splits=parts, cache=cache, progress=shown
+    )
     notes = list(pictures.notes)
     classes = tuple(name for name in pictures.classes if generator is None or name in generator.labels)
     real = _faces(pictures, classes)
@@ -366,6 +370,7 @@ def generation(
                 colour=not grey,
                 splits=SPLITS,
                 keep_without_face=True,
+                progress=shown,
             )
             ready = _faces(whole, classes)
         draw, count = picked_from(ready), min(count or len(ready), len(ready))
@@ -397,7 +402,7 @@ def generation(
         )
     if lesson is not None:
         learned = read_pictures(
-            reference, template=template, side=side, colour=not grey, splits=("train",), cache=cache
+            reference, template=template, side=side, colour=not grey, splits=("train",), cache=cache, progress=shown
         )
         school = _faces(learned, classes)
         school = school.take(school.labels >= 0)
@@ -423,8 +428,7 @@ def _faces(pictures: Pictures, classes: Sequence[str]) -> Faces:
     from mien.evaluation.generation import Faces
 
     numbers = [classes.index(name) if name in classes else -1 for name in pictures.classes]
-    images = pictures.images.transpose(0, 2, 3, 1)
-    images = np.repeat(images, 3, axis=3) if images.shape[3] == 1 else np.ascontiguousarray(images)
+    images = pictures.rgb()
     return Faces(images, np.array([*numbers, -1])[pictures.labels])  # -1 is the last of them
 
 

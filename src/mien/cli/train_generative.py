@@ -10,6 +10,7 @@ import click
 
 from mien.cli.common import counted, needs_torch
 from mien.cli.train import check_resume, duration, run_story, training_options
+from mien.training.config import DRAWN, PictureConfig
 
 if TYPE_CHECKING:
     from mien.training.gan import DryRun as GANDryRun
@@ -19,9 +20,15 @@ generative_options = partial(training_options, several=True)
 
 _KIND = click.option("--kind", metavar="LAYOUT", help="How all DATA are laid out; default: found out.")
 _LABELS = click.option("--labels", metavar="SET", help="What class numbers mean: fer2013, ferplus, affectnet8, ...")
-_TEMPLATE = click.option("--template", metavar="NAME", help="How faces are cut: face-64 (default), fer-48, ...")
-_SIDE = click.option("--side", type=int, metavar="PX", help="Of the pictures.")
-_GREY = click.option("--grey/--colour", default=None, help="Grey pictures, or in colour (default).")
+_SIDES = ", ".join(f"{side} for {name}" for name, (side, _) in DRAWN.items())
+_IN_GREY = " and ".join(name for name, (_, colour) in DRAWN.items() if not colour)
+_TEMPLATE = click.option(
+    "--template", metavar="NAME", help=f"How faces are cut: {', '.join(DRAWN)}, ...; default: {PictureConfig.template}."
+)
+_SIDE = click.option("--side", type=int, metavar="PX", help=f"Of the pictures; default: the template's, {_SIDES}.")
+_GREY = click.option(
+    "--grey/--colour", default=None, help=f"Grey pictures, or in colour; default: grey for {_IN_GREY}, else in colour."
+)
 _CACHE = click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
@@ -59,7 +66,6 @@ def vae(
     """
     with needs_torch():
         from mien.training import vae as story
-        from mien.training.config import load_config
 
     if dry_run and settings["out"] is None:
         settings["out"] = Path("run")  # must have a name, and is never made
@@ -70,7 +76,7 @@ def vae(
         "net.side": side,
         "net.colour": None if grey is None else not grey,
     }
-    config = load_config(story.VAEConfig, file, sets, given)
+    config = story.configured(file, sets, given)
     if dry_run:
         for line in _foreseen(story.dry_run(config), config.images):
             click.echo(line)

@@ -24,7 +24,7 @@ from mien.images import printable
 from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
 from mien.vision.session import thread_count
 
-__all__ = ["Crops", "DetectorLike", "cut_crops", "locate"]
+__all__ = ["Crops", "DetectorLike", "cut_crops", "locate", "rgb_faces"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Matrix = Float64[np.ndarray, "2 3"]
@@ -58,10 +58,19 @@ class Crops:
     def __len__(self) -> int:
         return len(self.faces)
 
+    def rgb(self) -> UInt8[np.ndarray, "samples side side 3"]:
+        """Return the faces as RGB."""
+        return rgb_faces(self.faces)
+
     @property
     def side(self) -> int:
         """Px of a crop's side."""
         return int(self.faces.shape[1])
+
+
+def rgb_faces(faces: UInt8[np.ndarray, "faces side side *colour"]) -> UInt8[np.ndarray, "faces side side 3"]:
+    """Return grey or RGB faces as RGB."""
+    return faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
 
 
 def locate(image: Image, detector: DetectorLike) -> Float32[np.ndarray, "5 2"] | None:
@@ -101,15 +110,13 @@ def cut_crops(
         DataError: None of the pictures can be read, or the cache cannot be written.
     """
     assert template in TEMPLATES and canvas >= frame > 0 and side > 0
-    if progress is None:
-        progress = _nothing
     place = None
     if cache is not None:
         facts = (_VERSION, samples.fingerprint(), template, side, colour, frame, canvas, zoo.default("detector"))
         place = cache / f"crops-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
         if (place / "done.json").is_file():
             return _load(place)
-    detector = detector or _run_time_detector()
+    detector = detector or patient_detector()
     cutter = _Cutter(template, side, colour, frame, canvas, detector)
     depth = (3,) if colour else ()
     crops = Crops(
@@ -137,7 +144,8 @@ def cut_crops(
         for name, reason in zip(samples.names, pool.map(work, range(len(samples))), strict=True):
             if reason is not None:
                 reasons.append((name, reason))
-            progress()
+            if progress is not None:
+                progress()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if len(reasons) == len(samples):
@@ -184,9 +192,6 @@ class _Cutter:
         return crop, canvas, whole, marks is not None
 
 
-_run_time_detector = patient_detector
-
-
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
     method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (side, side), interpolation=method), dtype=np.uint8)
@@ -212,10 +217,6 @@ def _chained(first: Matrix, then: Matrix) -> Matrix:
 
 def _inverse(matrix: Matrix) -> Matrix:
     return np.asarray(cv2.invertAffineTransform(matrix), dtype=np.float64)
-
-
-def _nothing() -> None:
-    """Take no notice of progress."""
 
 
 def _save(crops: Crops, place: Path) -> None:

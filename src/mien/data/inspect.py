@@ -244,6 +244,11 @@ def _problems(report: Report) -> Iterator[str]:
             yield f"{target}: no picture of {_some(empty)}."
         if single:
             yield f"{target}: a single picture of {_some(single)}."
+        learned = _readable_to_learn_from(report, target)
+        few = [name for name, total in totals.items() if total > 1 and learned[name] < 2]
+        for count, what in ((1, "a single readable picture"), (0, "no readable picture")):
+            if named := [name for name in few if learned[name] == count]:
+                yield f"{target}: {what} of {_some(named)} to learn from."
         if len(totals) - len(empty) == 1:
             yield f"{target}: one class only; there is nothing to tell apart."
         for split in _splits_of(samples):
@@ -263,6 +268,15 @@ def _problems(report: Report) -> Iterator[str]:
         yield f"{report.conflicts} groups of identical pictures have labels that contradict each other."
     if report.shared_subjects:
         yield f"{report.shared_subjects} subjects stand in more than one split."
+
+
+def _readable_to_learn_from(report: Report, target: str) -> dict[str, int]:
+    """Return how many pictures of each class can be read and do not stand in test or valid."""
+    broken = {name for name, _ in report.unreadable}
+    usable = np.array([name not in broken for name in report.samples.names])
+    usable &= ~np.isin(report.samples.splits, [split for split in SPLITS if split != "train"])
+    labels, classes = report.samples.targets[target].labels[usable], report.samples.targets[target].classes
+    return dict(zip(classes, np.bincount(labels[labels >= 0], minlength=len(classes)).tolist(), strict=True))
 
 
 def _some(names: Sequence[str]) -> str:

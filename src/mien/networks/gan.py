@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mien.errors import UsageError
-from mien.networks.vae import VAE, told
+from mien.networks.vae import VAE, condition_vector
 
 __all__ = [
     "HALF_RANGE",
@@ -262,7 +262,7 @@ class PriorGenerator(nn.Module):
             component: Of the prior, from 1; 0, or None, takes the noise for the latents.
         """
         latents = noise if component is None else self.latents_of(noise, component)
-        pixels: Tensor = self.decoder(latents, told(label if self.classes else None, self.classes, None))
+        pixels: Tensor = self.decoder(latents, condition_vector(label if self.classes else None, self.classes, None))
         return pixels.float() * HALF_RANGE + HALF_RANGE
 
     def latents_of(self, noise: Vectors, component: Labels) -> Vectors:

@@ -1,4 +1,4 @@
-"""A convolutional VAE: an encoder that knows no labels, and a decoder that may be told an expression and attributes."""
+"""A convolutional VAE: an encoder that knows no labels, and a decoder that may take an expression and attributes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mien.errors import UsageError
 
-__all__ = ["VAE", "VAENetConfig", "told"]
+__all__ = ["VAE", "VAENetConfig", "condition_vector"]
 
 _GROUP = 16  # channels that are normalised together
 _LOG_VARIANCE = (-12.0, 6.0)  # beyond these a posterior is a point, or wider than any prior
@@ -69,7 +69,7 @@ class VAE(nn.Module):
 
     Args:
         config: Its size.
-        condition: Length of what the decoder is told about a picture; 0 tells it nothing.
+        condition: Length of the decoder's condition; 0 has none.
 
     Attributes:
         config: As given.
@@ -102,7 +102,7 @@ class VAE(nn.Module):
 
         Args:
             latents: z.
-            condition: What is asked for, where this VAE is conditional, as `told` gives it.
+            condition: What is asked for, where this VAE is conditional, as `condition_vector` gives it.
         """
         pixels: Tensor = self.decoder(latents, condition)
         return pixels.float() * 127.5 + 127.5
@@ -174,10 +174,10 @@ def _norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(width // _GROUP, 1) if width % _GROUP == 0 else 1, width)
 
 
-def told(
+def condition_vector(
     labels: Int[Tensor, " batch"] | None, classes: int, attributes: Float[Tensor, "batch attributes"] | None
 ) -> Condition | None:
-    """Return what a decoder is told: a 1 at the class, then the attributes; None where there is neither."""
+    """Return the condition of a decoder: a 1 at the class, then the attributes; None where there is neither."""
     parts = [] if attributes is None else [attributes]
     if labels is not None:
         # A row of a matrix, so that ONNX has it too.

@@ -6,7 +6,6 @@ like to the embedder: treat it like a gallery, and delete it where a subject ask
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,13 +21,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from mien.analyzer import Analyzer
+from mien.data.acquisition import AnalyzerLike, acquire_faces, read_subjects
 from mien.data.samples import Samples
 from mien.errors import DataError, UsageError
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.intervals import Interval, bootstrap_rate
 from mien.metrics.verification import permissive_threshold
-from mien.training.faces import AnalyzerLike, acquire_faces, read_subjects
-from mien.training.run import Run, write_result
+from mien.training.publishing import publish_network
+from mien.training.reporter import PictureProgress
+from mien.training.run import Run
 from mien.vision.subjects import EMBEDDING, PROBABILITIES, SCORE
 
 __all__ = ["ClassifierConfig", "ClassifierReport", "train"]
@@ -156,7 +157,9 @@ def train(
     with Run(config.out, config, may_change={"cache"}) as run:
         analyzer = analyzer or Analyzer(embedder=config.on or None, expression=None)
         samples = samples or read_subjects(config.data)
-        faces = acquire_faces(samples, analyzer, cache=config.cache or config.out / "cache")
+        faces = acquire_faces(
+            samples, analyzer, cache=config.cache or config.out / "cache", progress=PictureProgress(least=1)
+        )
         names, labels = np.unique(faces.subjects, return_inverse=True)
         _check(labels)
 
@@ -339,24 +342,23 @@ def _export(
         [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
-    write_result(out / "model.onnx", model.SerializeToString())
-    entry = {
-        "name": out.resolve().name,
-        "role": "classifier",
-        "version": "1",
-        "summary": report.sentence(),
-        "licence": "that of the data",
-        "training_data": f"the user's own: '{config.data.name}'",
-        "convention": {
+    publish_network(
+        out / "model.onnx",
+        model.SerializeToString(),
+        name=out.resolve().name,
+        role="classifier",
+        summary=report.sentence(),
+        licence="that of the data",
+        training_data=f"the user's own: '{config.data.name}'",
+        convention={
             "on": config.on or analyzer.card.name,
             "embedder": analyzer.card.id,
             "dimension": dimension,
             "labels": names,
             "unknown_below": report.unknown_below,
         },
-        "metrics": asdict(report),
-    }
-    write_result(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        metrics=asdict(report),
+    )
 
 
 def _percent(rate: float, interval: Interval | None) -> str:

@@ -8,14 +8,23 @@ import json
 import math
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from mien.alignment import TEMPLATES
 from mien.errors import UsageError
 
-__all__ = ["TrainingConfig", "as_dict", "load_config"]
+__all__ = [
+    "DRAWN",
+    "PictureConfig",
+    "TrainingConfig",
+    "as_dict",
+    "current_names",
+    "follow_template",
+    "load_config",
+]
 
 Config = TypeVar("Config")
 
@@ -61,6 +70,54 @@ class TrainingConfig:
             )
 
 
+DRAWN: dict[str, tuple[int, bool]] = {"face-64": (64, True), "fer-48": (48, False)}
+"""What generators draw by template: side in px, and whether in colour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureConfig(TrainingConfig):
+    """Settings of a training on pictures without an order: where they are, and how faces are cut out of them.
+
+    Attributes:
+        data: Folders, zips or lists of pictures, learned from together; see `mien data inspect`.
+        kind: Layout of the data; auto finds out.
+        labels: Label set that class numbers refer to, such as fer2013.
+        template: How faces are cut.
+        keep_without_face: Take pictures in which no face is found as a whole, instead of leaving them out.
+        cache: Folder that keeps the crops; default is in the run folder. Runs on the same data may share one.
+    """
+
+    data: tuple[Path, ...]
+    kind: str = "auto"
+    labels: str | None = None
+    template: str = "face-64"
+    keep_without_face: bool = False
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.data:
+            raise UsageError("Setting 'data' names at least one folder, zip or list of pictures.")
+        if self.template not in TEMPLATES:
+            raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
+
+
+def follow_template(
+    cls: type[PictureConfig], file: Path | None, sets: Sequence[str], given: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return side and colour as the template that is asked for has them: defaults for `load_config`.
+
+    Args:
+        cls: Of the config.
+        file: As for `load_config`.
+        sets: Likewise.
+        given: Likewise.
+    """
+    template = _merged(cls, file, sets, given).get("template", cls.template)
+    side, colour = DRAWN.get(str(template), DRAWN[cls.template])
+    return {"side": side, "colour": colour}
+
+
 def load_config(
     cls: type[Config],
     file: Path | None = None,
@@ -79,28 +136,57 @@ def load_config(
         given: Values of options by dotted key; None says that an option was not given.
         defaults: Settings, nested as in a file, that stand in for the class's own.
 
+    A dataclass may name in `RENAMED` what its settings were called before: both names are read.
+
     Raises:
         UsageError: A key is unknown (the nearest one is named), a value is of the wrong type or out of range, a field
             without a default is missing, or the file cannot be read.
     """
-    tree: dict[str, Any] = {}
-    _merge(tree, defaults or {})
-    if file is not None:
-        _merge(tree, _read(file))
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"A setting is written key=value, such as seed=1, got '{text}'.")
-        _merge(tree, _nest(key.strip(), _Text(value.strip())))
-    for key, value in (given or {}).items():
-        if value is not None:
-            _merge(tree, _nest(key, value))
-    return _build(cls, tree, "")
+    return _build(cls, _merged(cls, file, sets, given, defaults), "")
 
 
 def as_dict(config: Any) -> dict[str, Any]:
     """Return a config as what JSON knows; `load_config` reads it back to an equal one."""
     return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+
+
+def current_names(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under today's names: those that a dataclass has renamed have the older ones in old files."""
+    renamed: Mapping[str, str | tuple[str, Callable[[Any], Any]]] = getattr(cls, "RENAMED", {})
+    hints = get_type_hints(cls)
+    current: dict[str, Any] = {}
+    for old, value in tree.items():
+        key = renamed.get(old, old)
+        if isinstance(key, tuple):
+            key, convert = key
+            value = convert(value)
+        kind = hints.get(key)
+        nested = isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping)
+        current[key] = current_names(kind, value) if nested else value  # type: ignore[arg-type]
+    return current
+
+
+def _merged(
+    cls: type,
+    file: Path | None,
+    sets: Sequence[str],
+    given: Mapping[str, Any] | None,
+    defaults: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the settings of all sources as one tree, under today's names; the later source wins."""
+    tree: dict[str, Any] = {}
+    _merge(tree, defaults or {})
+    if file is not None:
+        _merge(tree, current_names(cls, _read(file)))
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"A setting is written key=value, such as seed=1, got '{text}'.")
+        _merge(tree, current_names(cls, _nest(key.strip(), _Text(value.strip()))))
+    for key, value in (given or {}).items():
+        if value is not None:
+            _merge(tree, current_names(cls, _nest(key, value)))
+    return tree
 
 
 class _Text(str):

@@ -6,27 +6,27 @@ say in anything, decides whether the result may be said to beat the base.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import torch
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mien import zoo
 from mien.analyzer import Analyzer
+from mien.data.acquisition import AnalyzerLike, Faces, acquire_faces, read_subjects
 from mien.data.crops import cut_crops
 from mien.data.samples import Samples
 from mien.data.splits import SPLITS, by_subject
 from mien.data.transforms import Augment, Variation
-from mien.errors import DataError, TrainingError, UsageError
+from mien.errors import DataError, UsageError
 from mien.metrics.calibration import fit_logistic
 from mien.metrics.verification import fnmr_at_fmr
 from mien.networks.heads import Margin, MarginHead
@@ -34,14 +34,15 @@ from mien.networks.identity import Projection, SmallResNet
 from mien.networks.tracing import onnx_bytes
 from mien.training.composition import compose, corrected_convention
 from mien.training.config import TrainingConfig
+from mien.training.course import Course
 from mien.training.ema import EMA
-from mien.training.faces import AnalyzerLike, Faces, acquire_faces, read_subjects
 from mien.training.guard import Guard
 from mien.training.precision import autocast, choose_device
-from mien.training.reporter import Reporter
-from mien.training.run import Part, Progress, Run, load_checkpoint, write_result
+from mien.training.publishing import check_difference, publish_network
+from mien.training.reporter import PictureProgress
+from mien.training.run import Run
 from mien.training.schedule import warmup_cosine
-from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.stopping import EarlyStopping
 from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
 from mien.types import as_unit
 from mien.vision.embedder import Embedder
@@ -70,7 +71,7 @@ class EmbedderConfig(TrainingConfig):
         head: Margin of the training head.
         margin: Its size: a cosine for cosface, radians for arcface.
         scale: What cosines are multiplied by.
-        lr: Highest learning rate.
+        learning_rate: Highest learning rate.
         pull: How strongly the correction is drawn back to no change, a factor on the squared distance.
         ema_half_life: Of the averaged weights, in images.
         patience: Reports without a better valid cost before it ends; 0 goes to the end.
@@ -84,7 +85,7 @@ class EmbedderConfig(TrainingConfig):
     head: Margin = "arcface"
     margin: float = 0.3
     scale: float = 16.0
-    lr: float = 1e-3
+    learning_rate: float = 1e-3
     pull: float = 0.01
     ema_half_life: float = 1_000.0
     patience: int = 10
@@ -94,9 +95,16 @@ class EmbedderConfig(TrainingConfig):
     batch_size: int = 256
     report_every: int = 2_560
 
+    RENAMED: ClassVar = {"lr": "learning_rate"}
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low, high in (("margin", 0, 1.5), ("fmr", 1e-6, 0.5), ("lr", 1e-9, 10), ("scale", 1, 1000)):
+        for name, low, high in (
+            ("margin", 0, 1.5),
+            ("fmr", 1e-6, 0.5),
+            ("learning_rate", 1e-9, 10),
+            ("scale", 1, 1000),
+        ):
             if not low <= getattr(self, name) <= high:
                 raise UsageError(f"Setting '{name}' lies between {low:g} and {high:g}, got {getattr(self, name):g}.")
         if self.hidden < 0 or self.pull < 0:
@@ -161,7 +169,9 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
     with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
         analyzer = analyzer or Analyzer(embedder=config.on or None, expression=None)
         samples = samples or read_subjects(config.data)
-        faces = _in_parts(acquire_faces(samples, analyzer, cache=_cache(config)), config.seed)
+        faces = _in_parts(
+            acquire_faces(samples, analyzer, cache=_cache(config), progress=PictureProgress(least=1)), config.seed
+        )
         inside = {name: faces.splits == name for name in SPLITS}
         material = _material(config, samples, faces)
         valid = comparisons(faces.subjects[inside["valid"]])
@@ -176,94 +186,101 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
         ema = EMA(model, half_life_images=config.ema_half_life)
         learner = nn.ModuleDict({"model": model, "head": head})
         decay = config.weight_decay if isinstance(config, SmallResNetConfig) else 0.0
-        optimizer = torch.optim.AdamW(learner.parameters(), lr=config.lr, weight_decay=decay)
-        guard, progress = Guard(clip=5.0), Progress()
-        stopping = EarlyStopping(config.patience, higher_is_better=False)
-        parts: dict[str, Part] = {
-            "learner": learner, "ema": ema, "optimizer": optimizer,
-            "guard": guard, "progress": progress, "stopping": stopping,
-        }  # fmt: skip
-        budget = Budget(config.seconds)
+        optimizer = torch.optim.AdamW(learner.parameters(), lr=config.learning_rate, weight_decay=decay)
+        guard, stopping = Guard(clip=5.0), EarlyStopping(config.patience, higher_is_better=False)
+        course = Course(
+            run, config, guards={"train_loss": guard}, best=stopping, published={"model": ema.model},
+            parts={"learner": learner, "ema": ema, "optimizer": optimizer, "guard": guard, "stopping": stopping},
+        )  # fmt: skip
 
-        def valid_cost() -> float:
+        def valid_cost() -> dict[str, float]:
             vectors = _embedded(ema.model, material, np.flatnonzero(inside["valid"]), device)
-            return calibrated_cost(vectors, valid)
+            return {"valid_cost": calibrated_cost(vectors, valid)}
 
-        if not run.load_state(**parts):
+        if not course.begin():
             # A correction starts as no correction: one that never helps on valid ends as none.
-            stopping.update(valid_cost() if isinstance(model, Projection) else float("inf"), 0)
+            stopping.update(valid_cost()["valid_cost"] if isinstance(model, Projection) else float("inf"), 0)
             run.save_best(model=ema.model)
-        with Reporter(config.images, done=progress.images) as reporter, Stop() as stop:
-            while progress.images < config.images and not stopping.exhausted:
+            course.save()
+        with course:
+            for images in course.steps():
                 # Learn from one batch, drawn by its position.
-                generator = torch.Generator().manual_seed(run.seed_position(progress.images))
-                drawn = torch.randint(len(learn), (config.batch_size,), generator=generator)
-                optimizer.param_groups[0]["lr"] = guard.scale * warmup_cosine(
-                    progress.images, config.images, 4 * config.batch_size, config.lr
+                chance = torch.Generator().manual_seed(run.seed_position(images))
+                drawn = torch.randint(len(learn), (config.batch_size,), generator=chance)
+                optimizer.param_groups[0]["lr"] = course.scale * warmup_cosine(
+                    images, config.images, 4 * config.batch_size, config.learning_rate
                 )
                 optimizer.zero_grad(set_to_none=True)
-                loss = torch.zeros((), device=device)
-                for part in drawn.chunk(config.accumulate):
-                    with autocast(device, config.precision):
-                        vectors = model(material.varied(learn[part.numpy()], generator).to(device))
-                    right = labels[part].to(device)
-                    share = functional.cross_entropy(head(vectors, right), right)
-                    if isinstance(model, Projection):
-                        share = share + config.pull * model.distance_from_identity()
-                    (share / config.accumulate).backward()  # type: ignore[no-untyped-call]
-                    loss += share.detach() / config.accumulate
+                loss = _learn(learner, material, learn, labels, drawn, chance, config)
                 guard.step(optimizer, learner, loss)
                 ema.update(model, batch_size=config.batch_size)
-                progress.images += config.batch_size
-                reporter.advance(progress.images)
 
                 # Now and then, say how it goes and make the run safe to stop.
-                done = progress.images >= config.images or budget.spent
-                if done or progress.images % config.report_every < config.batch_size:
-                    train_loss = guard.mean_loss()
-                    if not guard.broken:
-                        cost = valid_cost()
-                        if stopping.update(cost, progress.images):
-                            run.save_best(model=ema.model)
-                        run.log(images=progress.images, train_loss=train_loss, valid_cost=cost)
-                        reporter.report(progress.images, train_loss=train_loss, valid_cost=cost)
-                        run.save_state(**parts)
-                if guard.broken:
-                    guard.recover(run, **parts)
-                    continue
-                if stop.requested:
-                    run.save_state(**parts)
-                    raise Interrupted(config.out, progress.images)
-                if budget.spent:
-                    break
+                if course.advance() and (figures := course.measure(valid_cost, decides="valid_cost")):
+                    course.report(figures, score=figures["valid_cost"])
 
         # Publish the best state, and judge it on subjects that had no say so far.
-        load_checkpoint(run.best, model=ema.model)
+        course.restore_best()
         best: nn.Module = ema.model.to("cpu").eval()
-        held_out = np.flatnonzero(inside["test"])
-        new = _embedded(best, material, held_out, torch.device("cpu"))
-        verdict = judge(
-            faces.vectors[held_out], new, faces.subjects[held_out], built_on=analyzer.card.name, fmr=config.fmr
-        )
-        how = _export(run.out, config, best, analyzer, new, faces.subjects[held_out], verdict)
-        run.finish(
-            {
-                "outcome": verdict.sentence(),
-                "faces lost": faces.lost,
-                "best valid cost (bits)": stopping.best,
-                "best at (images)": stopping.best_images,
-                "on the test subjects": {
-                    name: {
-                        "new": str(new),
-                        "base": str(verdict.base[name]),
-                        "difference": str(verdict.difference[name]),
-                    }
-                    for name, new in verdict.new.items()
-                },
-                "how to add it": how,
-            }
-        )
+        verdict = course.publish(lambda: _publish(run, config, best, analyzer, faces, material, stopping))
+        assert verdict is not None, "one process trains an embedder"
         return verdict
+
+
+def _learn(
+    learner: nn.ModuleDict,
+    material: _Material,
+    learn: Int[np.ndarray, " learned"],
+    labels: Int[Tensor, " learned"],
+    drawn: Int[Tensor, " batch"],
+    chance: torch.Generator,
+    config: EmbedderConfig,
+) -> Float[Tensor, ""]:
+    """Add the gradient of a batch's mean loss, part by part, and return the loss."""
+    model, head = learner["model"], learner["head"]
+    device = next(model.parameters()).device
+    loss = torch.zeros((), device=device)
+    for part in drawn.chunk(config.accumulate):
+        with autocast(device, config.precision):
+            vectors = model(material.varied(learn[part.numpy()], chance).to(device))
+        right = labels[part].to(device)
+        share = functional.cross_entropy(head(vectors, right), right)
+        if isinstance(model, Projection):
+            share = share + config.pull * model.distance_from_identity()
+        (share / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        loss += share.detach() / config.accumulate
+    return loss
+
+
+def _publish(
+    run: Run,
+    config: EmbedderConfig,
+    model: nn.Module,
+    analyzer: AnalyzerLike,
+    faces: Faces,
+    material: _Material,
+    stopping: EarlyStopping,
+) -> Verdict:
+    """Judge a network beside its base on the held-out subjects, and write it with its card."""
+    held_out = np.flatnonzero(faces.splits == "test")
+    vectors, subjects = _embedded(model, material, held_out, torch.device("cpu")), faces.subjects[held_out]
+    verdict = judge(faces.vectors[held_out], vectors, subjects, built_on=analyzer.card.name, fmr=config.fmr)
+    how = _export(run.out, config, model, analyzer, vectors, subjects, verdict)
+    tested = {
+        name: {"new": str(new), "base": str(verdict.base[name]), "difference": str(verdict.difference[name])}
+        for name, new in verdict.new.items()
+    }
+    run.finish(
+        {
+            "outcome": verdict.sentence(),
+            "faces lost": faces.lost,
+            "best valid cost (bits)": stopping.best,
+            "best at (images)": stopping.best_images,
+            "on the test subjects": tested,
+            "how to add it": how,
+        }
+    )
+    return verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,22 +462,19 @@ def _export(
         facts = {**convention("arcface-112-raw", "embedder").facts, "side": config.side}
         facts["kind"] = facts["kind"] if config.side == 112 else ""
         facts["dimension"] = config.dimension
-    write_result(file, data)
-    measured = _measured(vectors, subjects, config)
-    entry = {
-        "name": out.resolve().name,
-        "role": "embedder",
-        "version": "1",
-        "summary": f"Trained by `mien train embedder` on the user's own data. {verdict.sentence()}",
-        "licence": f"that of {base.name} ({base.licence}) and of the data"
-        if isinstance(model, Projection)
-        else "that of the data",
-        "training_data": f"the user's own: '{config.data.name}'",
-        "convention": facts,
-        **measured,
-        "metrics": {"base": base.id, "test": verdict.as_dict()},
-    }
-    write_result(out / "card.json", (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
+    corrects = isinstance(model, Projection)
+    publish_network(
+        file,
+        data,
+        name=out.resolve().name,
+        role="embedder",
+        summary=f"Trained by `mien train embedder` on the user's own data. {verdict.sentence()}",
+        licence=f"that of {base.name} ({base.licence}) and of the data" if corrects else "that of the data",
+        training_data=f"the user's own: '{config.data.name}'",
+        convention=facts,
+        metrics={"base": base.id, "test": verdict.as_dict()},
+        **_measured(vectors, subjects, config),
+    )
     _check_parity(zoo.named(out), base, model)
     if not facts["kind"]:
         return f"no convention of `mien models add` says what it is fed; name the folder itself: --embedder {out}"
@@ -499,8 +513,4 @@ def _check_parity(made: Card, base: Card, model: nn.Module) -> None:
     with torch.no_grad():
         expected = as_unit(model(given).numpy())
     difference = float(np.abs(embedder.embed(crops) - expected).max())
-    if not difference <= _PARITY:
-        raise TrainingError(
-            f"The ONNX file answers otherwise than PyTorch: a component of a unit vector differs by {difference:.2g}, "
-            f"more than {_PARITY:g}. Don't use it; try other versions of PyTorch and ONNX Runtime."
-        )
+    check_difference(difference, tolerance=_PARITY, unit="in a component of a unit vector")

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float32, Int, UInt8
 
 from mien import zoo
+from mien.data.crops import rgb_faces
 from mien.errors import TrainingError, UsageError
 from mien.images import printable, write_whole
 from mien.networks.tracing import onnx_bytes
@@ -204,7 +205,7 @@ class _Judge:
         labels: Int[np.ndarray, " faces"],
     ) -> None:
         self.card, self.file, self.labels = card, folder / "model.onnx", labels
-        self.faces = faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
+        self.faces = rgb_faces(faces)
 
     def answers(self, data: bytes) -> Int[np.ndarray, " faces"]:
         self.file.write_bytes(data)

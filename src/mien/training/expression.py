@@ -6,13 +6,13 @@ Everything random follows from the seed and the position in the training, so tha
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,15 +39,19 @@ from mien.networks import (
     expression_net,
 )
 from mien.networks.tracing import onnx_bytes
+from mien.training.calibration import confidence, fit_temperature, uncertainty_threshold
 from mien.training.config import TrainingConfig, as_dict, load_config
+from mien.training.course import Course
 from mien.training.ema import EMA
 from mien.training.guard import Guard
+from mien.training.material import Pinned
 from mien.training.precision import autocast, choose_device
+from mien.training.publishing import check_parity, publish_network
 from mien.training.ranks import Ranks
-from mien.training.reporter import Reporter
-from mien.training.run import Progress, Run, load_checkpoint, write_result
+from mien.training.reporter import PictureProgress
+from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
-from mien.training.stopping import Budget, EarlyStopping, Interrupted, Stop
+from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, fill, read_network
 from mien.types import EXPRESSIONS
 
@@ -59,7 +63,6 @@ __all__ = [
     "dry_run",
     "learned_faces",
     "load_expression_net",
-    "parity",
     "predict",
     "train",
 ]
@@ -103,14 +106,14 @@ class ExpressionConfig(TrainingConfig):
         ema_half_life: Images after which a weight's share in the published average has halved.
         smoothing: Part of each label that is spread over all classes.
         focal: Exponent of the focal loss; 0 is cross-entropy.
-        balance: Against rare classes going under: none, sampling (more often), logits (adjusted while training).
+        balance_by: Against rare classes going under: none, sampling (more often), logits (adjusted while training).
         balance_strength: Of it, 0 to 1.
         teachers: Finished runs whose averaged answers are learned too.
         teacher_weight: Share of the loss that comes from them.
         teacher_temperature: Softens both sides.
         select: Metric by which the best checkpoint is kept, the mean of the heads.
         patience: So many reports without a better one end the training; 0 never does.
-        flip: Average a face and its mirror image, in validation and at run time.
+        average_mirrored: Average a face and its mirror image, in validation and at run time.
         sure_accuracy: An outcome is uncertain where those at least as sure are right less often than this.
     """
 
@@ -141,15 +144,17 @@ class ExpressionConfig(TrainingConfig):
     ema_half_life: float = 100_000
     smoothing: float = 0.05
     focal: float = 0.0
-    balance: Literal["none", "sampling", "logits"] = "none"
+    balance_by: Literal["none", "sampling", "logits"] = "none"
     balance_strength: float = 0.5
     teachers: tuple[Path, ...] = ()
     teacher_weight: float = 0.5
     teacher_temperature: float = 2.0
     select: Literal["accuracy", "macro_f1"] = "accuracy"
     patience: int = 0
-    flip: bool = True
+    average_mirrored: bool = True
     sure_accuracy: float = 0.9
+
+    RENAMED: ClassVar = {"flip": "average_mirrored", "balance": "balance_by"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,80 +230,54 @@ def train(config: ExpressionConfig) -> Trained:
     """
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
-    samples, notes = _samples(config)
+    samples, notes = _load_samples(config)
     with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
         ranks.say(*notes)
-        material = _material(samples, config, cache=config.cache or config.out / "crops", ranks=ranks)
+        material = _load_material(samples, config, cache=config.cache or config.out / "crops", ranks=ranks)
 
         # Build. The published model is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)
-        model = _placed(_built(config, material), device)
+        model = _to(_build(config, material), device)
         ranks.broadcast(model)
-        teachers = [_placed(_teacher(folder, config, material.heads), device) for folder in config.teachers]
+        teachers = [_to(_load_teacher(folder, config, material.heads), device) for folder in config.teachers]
         ema = EMA(model, half_life_images=config.ema_half_life)
         optimizer = _optimizer(model, config)
         guard = Guard(clip=config.clip)
         stopping = EarlyStopping(config.patience)
-        progress = Progress()
-        parts = {
-            "model": model, "ema": ema, "optimizer": optimizer, "progress": progress, "guard": guard,
-            "stopping": stopping, "material": material,
-        }  # fmt: skip
+        course = Course(
+            run, config, guards={"train_loss": guard}, best=stopping, published={"model": ema.model},
+            parts={
+                "model": model, "ema": ema, "optimizer": optimizer, "guard": guard, "stopping": stopping,
+                "material": material,
+            },
+        )  # fmt: skip
         if ranks.is_main:
-            write_result(config.out / DESCRIPTION, _described(config, material).encode())
-        run.load_state(**parts)
-        budget = Budget(config.seconds)
+            write_result(config.out / DESCRIPTION, _description(config, material).encode())
+        course.begin()
 
-        with Stop() as stop, Reporter(config.images, done=progress.images, quiet=not ranks.is_main) as reporter:
-            while progress.images < config.images and not stopping.exhausted:
-                # Learn from one batch. Seeding by position makes every step repeatable on its own.
-                run.seed_position(progress.images)
-                rate = guard.scale * _rate(progress.images, config)
+        with course:
+            for images in course.steps():
+                # Learn from one batch.
+                rate = course.scale * _rate(images, config)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                batch = ranks.shard(torch.from_numpy(material.batch(progress.images, config.batch_size))).numpy()
+                batch = ranks.shard(torch.from_numpy(material.batch(images, config.batch_size))).numpy()
                 if isinstance(model, FaceTrunk):
-                    early = progress.images < config.small_share * config.images
-                    model.zoom = config.small_zoom if early else config.net.zoom
+                    model.zoom = config.small_zoom if images < config.small_share * config.images else config.net.zoom
                 optimizer.zero_grad(set_to_none=True)
                 loss = _learn(model, teachers, material, batch, config, device)
                 ranks.mean_gradients(model)
                 guard.step(optimizer, model, loss)
                 ema.update(model, batch_size=config.batch_size)
-                progress.images += config.batch_size
-                reporter.advance(progress.images)
 
                 # Now and then, say how it goes and make the run safe to stop.
-                out_of_time = ranks.any(budget.spent)
-                done = progress.images >= config.images or out_of_time
-                if done or progress.images % config.report_every < config.batch_size:
-                    train_loss = ranks.mean(guard.mean_loss())
-                    scores = _validate(ema.model, material, config) if ranks.is_main else {}
-                    # A norm's statistics may be spoilt where the weights are not.
-                    guard.broken = ranks.any(guard.broken or not math.isfinite(scores.get("valid_loss", 0.0)))
-                    if not guard.broken:
-                        value = ranks.mean(scores.get(f"valid_{config.select}", 0.0)) * ranks.world
-                        if stopping.update(value, progress.images):
-                            run.save_best(model=ema.model)
-                        run.log(images=progress.images, train_loss=train_loss, learning_rate=rate, **scores)
-                        reporter.report(progress.images, train_loss=train_loss, **scores)
-                        run.save_state(**parts)
-                if guard.broken:
-                    guard.recover(run, **parts)
-                    ranks.say(f"The loss is no number: back to {progress.images:,} images, at half the rate.")
-                    continue
-                if ranks.any(stop.requested):
-                    run.save_state(**parts)
-                    raise Interrupted(config.out, progress.images)
-                if out_of_time:
-                    break
+                if course.advance() and (
+                    figures := course.measure(lambda: _validate(ema.model, material, config), decides="valid_loss")
+                ):
+                    course.report(figures, score=figures[f"valid_{config.select}"], learning_rate=rate)
 
-        if ranks.is_main:
-            load_checkpoint(run.best, model=ema.model)
-        ranks.broadcast(ema.model)
-        summary = _publish(ema.model, material, config, run) if ranks.is_main else {}
-        if progress.images < config.images and not stopping.exhausted:
-            ranks.say(f"The time is over at {progress.images:,} images. Go on with the same command, --seconds aside.")
+        course.restore_best()
+        summary = course.publish(lambda: _publish(ema.model, material, config, run)) or {}
     ranks.close()
     return Trained(ema.model, material.heads, summary)
 
@@ -310,14 +289,14 @@ def dry_run(config: ExpressionConfig, *, steps: int = 3) -> DryRun:
         MienError: As `train` would.
     """
     device = choose_device(config.device)
-    samples, notes = _samples(config)
+    samples, notes = _load_samples(config)
     Ranks().say(*notes)
     counts = {split: int((samples.splits == split).sum()) for split in ("train", "valid")}
     few = [np.flatnonzero(samples.splits == split)[: max(config.batch_size, 2)] for split in counts]
-    material = _material(samples.take(np.concatenate(few)), config, cache=None, ranks=Ranks())
+    material = _load_material(samples.take(np.concatenate(few)), config, cache=None, ranks=Ranks())
     torch.manual_seed(config.seed)
-    model = _placed(_built(config, material), device)
-    teachers = [_placed(_teacher(folder, config, material.heads), device) for folder in config.teachers]
+    model = _to(_build(config, material), device)
+    teachers = [_to(_load_teacher(folder, config, material.heads), device) for folder in config.teachers]
     optimizer, guard, ema = _optimizer(model, config), Guard(clip=config.clip), EMA(model, config.ema_half_life)
     start = time.monotonic()
     for step in range(steps + 1):
@@ -381,8 +360,8 @@ def learned_faces(config: ExpressionConfig) -> LearnedFaces:
     Raises:
         MienError: The data are no longer there, or are no such data.
     """
-    samples, _ = _samples(config)
-    material = _material(samples, config, cache=config.cache or config.out / "crops", ranks=Ranks())
+    samples, _ = _load_samples(config)
+    material = _load_material(samples, config, cache=config.cache or config.out / "crops", ranks=Ranks())
     labels = material.labels(next(iter(material.heads)), material.valid)
     faces = material.crops.faces
     return LearnedFaces(faces[material.train], faces[material.valid[labels >= 0]], labels[labels >= 0])
@@ -392,7 +371,7 @@ def learned_faces(config: ExpressionConfig) -> LearnedFaces:
 
 
 @dataclass(eq=False)
-class _Material:
+class _Material(Pinned):
     """Everything that is learned from: crops, labels, splits. A part of the checkpoint, so that it cannot change."""
 
     heads: dict[str, tuple[str, ...]]
@@ -402,7 +381,7 @@ class _Material:
     valid: Int[np.ndarray, " valid"]
     order: Order
     augment: Augment
-    digest: str
+    data_digest: str
     priors: dict[str, Float[Tensor, " classes"]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -417,24 +396,18 @@ class _Material:
         shares = self.shares[head][indices].numpy()
         return np.asarray(np.where(np.isnan(shares).any(axis=1), -1, np.nan_to_num(shares).argmax(axis=1)))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what tells these data from others."""
-        return {"digest": self.digest, "pictures": len(self.train) + len(self.valid)}
+    @property
+    def digest(self) -> str:
+        """Hash of names, labels and splits."""
+        return self.data_digest
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Check that a checkpoint is of the same data.
-
-        Raises:
-            TrainingError: Pictures, labels or splits differ.
-        """
-        if state["digest"] != self.digest:
-            raise TrainingError(
-                f"The run learned from other data: {state['pictures']:,} pictures then, "
-                f"{len(self.train) + len(self.valid):,} now, or other labels or splits. Name another run folder."
-            )
+    @property
+    def count(self) -> int:
+        """Pictures to learn from and to check with."""
+        return len(self.train) + len(self.valid)
 
 
-def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
+def _load_samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
     """Return the labelled pictures of train and valid, and what should be said about them."""
     samples = read_samples(config.data, kind=config.kind, labels=config.labels)
     notes = list(samples.notes)
@@ -442,7 +415,7 @@ def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
     main = samples.targets[next(iter(heads))]
     labelled = np.any([samples.targets[name].labels >= 0 for name in heads], axis=0)
     for name in heads:
-        _told_apart(name, samples.targets[name], samples.splits != "test")
+        _shown_classes(name, samples.targets[name], samples.splits != "test")
     splits = fill_valid(
         samples.splits, main.labels, share=config.valid_share, seed=config.seed, subjects=samples.subjects
     )
@@ -453,7 +426,7 @@ def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
         keep &= ~leaking if config.drop_leaks else True
     kept = replace(samples, splits=splits).take(np.flatnonzero(keep))
     for name in heads:
-        present = _told_apart(name, kept.targets[name], kept.splits == "train")
+        present = _shown_classes(name, kept.targets[name], kept.splits == "train")
         if missing := [label for index, label in enumerate(heads[name]) if index not in present]:
             notes.append(f"No training picture of '{name}' shows {', '.join(missing)}: the network will not answer it.")
     if not (kept.splits == "valid").any():
@@ -461,7 +434,7 @@ def _samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
     return kept, notes
 
 
-def _told_apart(name: str, target: Target, among: Bool[np.ndarray, " samples"]) -> Int[np.ndarray, " present"]:
+def _shown_classes(name: str, target: Target, among: Bool[np.ndarray, " samples"]) -> Int[np.ndarray, " present"]:
     """Return the numbers of the classes that some samples show.
 
     Raises:
@@ -504,13 +477,20 @@ def _overlap(config: ExpressionConfig, notes: list[str], names: Sequence[str]) -
     notes.append(f"{found}: {'left out' if config.drop_leaks else 'kept, so figures will flatter'}.")
 
 
-def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
+def _load_material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
     """Cut the faces, and drop what cannot be read."""
-    if not ranks.is_main:
-        ranks.any(False)  # waits until the main process has cut them: the others read its cache
-    crops = _cut(samples, config, cache, quiet=not ranks.is_main)
-    if ranks.is_main:
-        ranks.any(False)
+    done = itertools.count(1)
+    with ranks.main_first(), PictureProgress(quiet=not ranks.is_main) as progress:  # the others read its cache
+        crops = cut_crops(
+            samples,
+            template=config.template,
+            side=config.net.side,
+            colour=config.net.colour,
+            frame=config.frame,
+            canvas=config.canvas,
+            cache=cache,
+            progress=lambda: progress(next(done), len(samples)),
+        )
     notes = []
     if crops.unreadable:
         listed = "; ".join(reason for _, reason in crops.unreadable[:_SHOWN])
@@ -532,7 +512,7 @@ def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None,
     order = Order(
         samples.targets[next(iter(heads))].labels[train],
         seed=config.seed,
-        balance=config.balance_strength if config.balance == "sampling" else 0.0,
+        balance=config.balance_strength if config.balance_by == "sampling" else 0.0,
     )
     augment = Augment(frame=config.frame, side=config.net.side, variation=config.augment)
     digest = hashlib.sha256(json.dumps(heads).encode())
@@ -544,33 +524,10 @@ def _material(samples: Samples, config: ExpressionConfig, *, cache: Path | None,
     return _Material(heads, crops, shares, train, valid, order, augment, digest.hexdigest())
 
 
-def _cut(samples: Samples, config: ExpressionConfig, cache: Path | None, *, quiet: bool) -> Crops:
-    with Reporter(len(samples), quiet=quiet or len(samples) < 1000) as reporter:
-        seen = 0
-
-        def advance() -> None:
-            nonlocal seen
-            seen += 1
-            reporter.advance(seen)
-            if seen % 5000 == 0:
-                reporter.report(seen)
-
-        return cut_crops(
-            samples,
-            template=config.template,
-            side=config.net.side,
-            colour=config.net.colour,
-            frame=config.frame,
-            canvas=config.canvas,
-            cache=cache,
-            progress=advance,
-        )
-
-
 # One step -------------------------------------------------------------------------------------------------------------
 
 
-def _built(config: ExpressionConfig, material: _Material) -> Net:
+def _build(config: ExpressionConfig, material: _Material) -> Net:
     """Return the network as training begins, or as the run of ``init`` ended."""
     model = expression_net(config.net, {name: len(labels) for name, labels in material.heads.items()})
     if config.init is not None:
@@ -622,13 +579,13 @@ def _learn(
     total = torch.zeros((), device=device)
     # A process's share of the batch need not divide evenly: parts weigh as many pictures as they have.
     for part in np.array_split(batch, min(config.accumulate, len(batch))):
-        loss = _loss(model, teachers, material, part, config, device) * (len(part) / len(batch))
+        loss = batch_loss(model, teachers, material, part, config, device) * (len(part) / len(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 
 
-def _loss(
+def batch_loss(
     model: Net,
     teachers: Sequence[Net],
     material: _Material,
@@ -646,24 +603,24 @@ def _loss(
     with autocast(device, config.precision):
         features = model.features(x)
     logits = model.classify(features)
-    taught = _teaching(teachers, x, config, device)
+    teacher_answers = _teacher_answers(teachers, x, config, device)
     total = torch.zeros((), device=device)
     for place, (name, answers) in enumerate(logits.items()):
-        if config.balance == "logits":
+        if config.balance_by == "logits":
             answers = logit_adjusted(answers, material.priors[name].to(device), tau=config.balance_strength)
         if config.focal:
             rows = focal(answers, shares[name], gamma=config.focal, smoothing=config.smoothing)
         else:
             rows = soft_cross_entropy(answers, shares[name], smoothing=config.smoothing)
-        if name in taught:
-            learned = distillation(logits[name], taught[name], temperature=config.teacher_temperature)
+        if name in teacher_answers:
+            learned = distillation(logits[name], teacher_answers[name], temperature=config.teacher_temperature)
             rows = torch.lerp(rows, learned, config.teacher_weight)
         total = total + rows.mean() * (config.head_weights[place] if config.head_weights else 1.0)
     return total
 
 
 @torch.no_grad()
-def _teaching(
+def _teacher_answers(
     teachers: Sequence[Net], x: Tensor, config: ExpressionConfig, device: torch.device
 ) -> dict[str, Float[Tensor, "batch classes"]]:
     """Return the mean of the teachers' log probabilities by head."""
@@ -676,7 +633,7 @@ def _teaching(
     return {name: torch.stack(given).mean(0) for name, given in answers.items()}
 
 
-def _teacher(folder: Path, config: ExpressionConfig, heads: Mapping[str, tuple[str, ...]]) -> Net:
+def _load_teacher(folder: Path, config: ExpressionConfig, heads: Mapping[str, tuple[str, ...]]) -> Net:
     """Return a finished run's network, only with the heads that are learned here."""
     teacher, known = load_expression_net(folder)
     theirs, ours = (teacher.config.side, teacher.config.colour), (config.net.side, config.net.colour)
@@ -696,7 +653,7 @@ def _rate(images: int, config: ExpressionConfig) -> float:
     return warmup_cosine(images, config.images, min(config.warmup, config.images // 10), config.learning_rate)
 
 
-def _placed(model: Net, device: torch.device) -> Net:
+def _to(model: Net, device: torch.device) -> Net:
     return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -737,7 +694,9 @@ def predict(
 
 def _validate(model: Net, material: _Material, config: ExpressionConfig) -> dict[str, float]:
     """Return loss, accuracy and macro-F1 on the pictures for validation, by head and as their mean."""
-    logits = predict(model, material.crops.faces[material.valid], flip=config.flip, precision=config.precision)
+    logits = predict(
+        model, material.crops.faces[material.valid], flip=config.average_mirrored, precision=config.precision
+    )
     scores: dict[str, float] = {}
     means: dict[str, list[float]] = {"valid_loss": [], "valid_accuracy": [], "valid_macro_f1": []}
     for name, answers in logits.items():
@@ -766,135 +725,88 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
     """
     model = model.to("cpu").eval()
     faces = material.crops.faces[material.valid]
-    logits = predict(model, faces, flip=config.flip)
-    temperature: dict[str, float] = {}
-    uncertain_below, summary = 0.0, dict[str, Any]()
-    for place, (name, answers) in enumerate(logits.items()):
-        labels = material.labels(name, material.valid)
-        known = labels >= 0
-        answers, labels = answers[known].astype(np.float64), labels[known]
-        temperature[name] = _temperature(answers, labels)
-        sure, right = _confidence(answers / temperature[name], labels)
-        table = confusion(labels, answers.argmax(axis=1), classes=answers.shape[1])
-        f1 = {label: score.f1 for label, score in zip(material.heads[name], per_class(table), strict=True)}
-        summary[name] = {
-            "pictures": len(labels),
-            "accuracy": float(accuracy(table)),
-            "macro_f1": float(macro_f1(table)),
-            "ece": expected_calibration_error(sure, right),
-            "ece_uncalibrated": expected_calibration_error(*_confidence(answers, labels)),
-            "temperature": temperature[name],
-            **{f"f1 {label}": value for label, value in f1.items()},
-        }
-        if place == 0:
-            uncertain_below = _operating_point(sure, right, config.sure_accuracy)
-            answered = sure >= uncertain_below
-            summary[name] |= {
-                "uncertain_below": uncertain_below,
-                "sure": float(answered.mean()),
-                "accuracy_where_sure": float(right[answered].mean()) if answered.any() else None,
-            }
+    logits = predict(model, faces, flip=config.average_mirrored)
+    figures = {
+        name: _calibrated(name, answers, material, config, decides=place == 0)
+        for place, (name, answers) in enumerate(logits.items())
+    }
     side, channels = config.net.side, config.net.channels
     network = onnx_bytes(model, torch.zeros(2, channels, side, side), outputs=list(logits))
-    difference = parity(model, network, faces[:64])
-    summary |= {
+    shown = {"image": _channels_first(faces[:64]).float()}
+    summary: dict[str, Any] = {
+        **figures,
         "parameters": count_parameters(model),
         "macs": count_macs(model, torch.zeros(1, channels, side, side)),
-        "onnx_difference": difference,
+        "onnx_difference": check_parity(model, network, shown, tolerance=_PARITY, unit="logits"),
         "pictures": {"train": len(material.train), "valid": len(material.valid)},
     }
-    card = {
-        "role": "expression",
-        "version": "1",
-        "summary": f"Trained with mien on {len(material.train):,} pictures: {config.net.arch}, seed {config.seed}.",
-        "licence": "Yours; the terms of the training data apply.",
-        "training_data": config.data.name,
-        "convention": {
+    publish_network(
+        config.out / "model.onnx",
+        network,
+        role="expression",
+        summary=f"Trained with mien on {len(material.train):,} pictures: {config.net.arch}, seed {config.seed}.",
+        training_data=config.data.name,
+        convention={
             "heads": {name: list(labels) for name, labels in material.heads.items()},
             "side": side,
             "order": "RGB" if config.net.colour else "GRAY",
             "mean": 0.0,
             "scale": 1.0,
             "template": config.template,
-            "flip": config.flip,
-            "temperature": temperature,
-            "uncertain_below": uncertain_below,
+            "flip": config.average_mirrored,
+            "temperature": {name: scores["temperature"] for name, scores in figures.items()},
+            "uncertain_below": next(iter(figures.values()))["uncertain_below"],
         },
-        "metrics": {"validation": {name: summary[name] for name in logits}},
-    }
-    write_result(config.out / "model.onnx", network)
-    write_result(config.out / "card.json", json.dumps(card, indent=1).encode())
+        metrics={"validation": figures},
+    )
     run.finish(summary)
     return summary
 
 
-def parity(model: Net, network: bytes, faces: UInt8[np.ndarray, "pictures side side *colour"]) -> float:
-    """Return the largest difference of a logit between PyTorch and an ONNX file.
+def _calibrated(
+    head: str,
+    answers: Float32[np.ndarray, "pictures classes"],
+    material: _Material,
+    config: ExpressionConfig,
+    *,
+    decides: bool,
+) -> dict[str, Any]:
+    """Return the figures of a head on the validation pictures, its temperature among them.
 
     Args:
-        model: On the CPU, in evaluation mode.
-        network: The ONNX file's content.
-        faces: Pictures to try, as for `predict`.
-
-    Raises:
-        TrainingError: They differ by more than rounding explains.
+        head: Its name.
+        answers: Its logits.
+        material: With the labels.
+        config: The share of right answers that makes one sure.
+        decides: Whether this head says what is uncertain.
     """
-    import onnxruntime
-
-    from mien.vision.session import session_options
-
-    x = _channels_first(faces).float()
-    session = onnxruntime.InferenceSession(network, session_options(threads=1), providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        ours = model(x)
-    theirs = session.run(list(ours), {"image": x.numpy()})
-    difference = max(float(np.abs(a.numpy() - b).max()) for a, b in zip(ours.values(), theirs, strict=True))
-    if not difference < _PARITY:
-        raise TrainingError(
-            f"The ONNX file answers otherwise than PyTorch: a logit differs by {difference:.2g}, more than "
-            f"{_PARITY:g}. It was not written. Try another version of PyTorch or ONNX Runtime."
-        )
-    return difference
-
-
-def _temperature(logits: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]) -> float:
-    """Return what logits are to be divided by so that the labels are likeliest.
-
-    Source: Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
-    """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    def surprise(log_temperature: float) -> float:
-        logs = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(logs[np.arange(len(labels)), labels].mean())
-
-    # Beyond these bounds so few pictures were seen, or so well learned, that a fit says nothing.
-    return float(np.exp(minimize_scalar(surprise, bounds=(np.log(0.25), np.log(4.0)), method="bounded").x))
+    labels = material.labels(head, material.valid)
+    known = labels >= 0
+    logits, labels = answers[known].astype(np.float64), labels[known]
+    temperature = fit_temperature(logits, labels)
+    sure, right = confidence(logits / temperature, labels)
+    table = confusion(labels, logits.argmax(axis=1), classes=logits.shape[1])
+    figures = {
+        "pictures": len(labels),
+        "accuracy": float(accuracy(table)),
+        "macro_f1": float(macro_f1(table)),
+        "ece": expected_calibration_error(sure, right),
+        "ece_uncalibrated": expected_calibration_error(*confidence(logits, labels)),
+        "temperature": temperature,
+        **{f"f1 {label}": score.f1 for label, score in zip(material.heads[head], per_class(table), strict=True)},
+    }
+    if decides:
+        uncertain_below = uncertainty_threshold(sure, right, config.sure_accuracy)
+        answered = sure >= uncertain_below
+        figures |= {
+            "uncertain_below": uncertain_below,
+            "sure": float(answered.mean()),
+            "accuracy_where_sure": float(right[answered].mean()) if answered.any() else None,
+        }
+    return figures
 
 
-def _confidence(
-    logits: Float[np.ndarray, "pictures classes"], labels: Int[np.ndarray, " pictures"]
-) -> tuple[Float[np.ndarray, " pictures"], Bool[np.ndarray, " pictures"]]:
-    """Return the probability of each answer, and whether it is right."""
-    from scipy.special import softmax
-
-    return np.minimum(softmax(logits, axis=1).max(axis=1), 1.0), logits.argmax(axis=1) == labels
-
-
-def _operating_point(
-    sure: Float[np.ndarray, " pictures"], right: Bool[np.ndarray, " pictures"], target: float
-) -> float:
-    """Return the least confidence above which answers are right at the target rate; at least half are answered."""
-    order = np.argsort(-sure, kind="stable")
-    rate = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    least = (len(order) + 1) // 2
-    reached = np.flatnonzero(rate[least - 1 :] >= target)
-    last = least - 1 + (int(reached[-1]) if len(reached) else 0)
-    return 0.0 if last == len(order) - 1 else float(sure[order[last]])
-
-
-def _described(config: ExpressionConfig, material: _Material) -> str:
+def _description(config: ExpressionConfig, material: _Material) -> str:
     heads = {name: list(labels) for name, labels in material.heads.items()}
     return json.dumps({"net": as_dict(config.net), "heads": heads, "template": config.template}, indent=1) + "\n"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from mien.errors import UsageError
 __all__ = ["Ranks"]
 
 Items = TypeVar("Items", bound=Sequence[object] | Tensor)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,32 @@ class Ranks:
         """Return whether any process says so: all must leave the loop at the same step."""
         return flag if self.world == 1 else self._sum(float(flag)) > 0
 
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process run a block before the others do: they find what it wrote."""
+        if not self.is_main:
+            self._wait()
+        yield
+        if self.is_main:
+            self._wait()
+
+    def from_main(self, make: Callable[[], Made]) -> Made:
+        """Call a function in the main process only, and return its answer in all of them."""
+        if self.world == 1:
+            return make()
+        answer = [make() if self.is_main else None]
+        dist.broadcast_object_list(answer, src=0)
+        return answer[0]  # type: ignore[return-value]
+
     def close(self) -> None:
         """Leave the processes."""
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    def _wait(self) -> None:
+        """Go on once every process has come here."""
+        if self.world > 1:
+            self._sum(0.0)
 
     def _sum(self, value: float) -> float:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Reporter"]
+__all__ = ["PictureProgress", "Reporter"]
 
 
 class Reporter:
@@ -83,6 +83,45 @@ class Reporter:
         left = f", {_duration((self._total - images) / speed)} left" if speed > 0 and images < self._total else ""
         self._stream.write(f"{images:,} of {self._total:,} images, {speed:,.0f} images/s{left}: {note}\n")
         self._stream.flush()
+
+
+class PictureProgress:
+    """Shows how far a long preparation of pictures has got; use it in a `with` block and call it after each one.
+
+    Args:
+        quiet: Show nothing.
+        least: Fewer pictures than this are not worth a bar.
+    """
+
+    def __init__(self, *, quiet: bool = False, least: int = 1000) -> None:
+        self._quiet, self._least = quiet, least
+        self._reporter: Reporter | None = None
+
+    def __enter__(self) -> PictureProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note that so many of so many pictures are done; the first of another set begins anew."""
+        if self._quiet or total < self._least:
+            return
+        if self._reporter is None or done == 1:
+            self._end()
+            self._reporter = Reporter(total).__enter__()
+        self._reporter.advance(done)
+        if done % 5000 == 0:
+            self._reporter.report(done)
+        if done == total:
+            self._end()
+
+    def _end(self) -> None:
+        if self._reporter is not None:
+            self._reporter.__exit__(None, None, None)
+            self._reporter = None
 
 
 def _duration(seconds: float) -> str:

@@ -1,14 +1,12 @@
 """A run folder: config, checkpoints, log and pictures of one training, safe to stop at any moment.
 
-    RUN/config.json        what was asked for
-    RUN/run.json           which program and versions train it
-    RUN/last.safetensors   everything needed to go on; replaced as a whole
-    RUN/best.safetensors   the model with the best validation
-    RUN/log.jsonl          a line a report; the same numbers in tensorboard/
-    RUN/pictures/*.png     what was drawn on the way
-    RUN/summary.json, curves.png, card.html   written at the end
-
-A checkpoint is one safetensors file: tensors by dotted name, everything else as JSON in its header. Nothing is pickled.
+RUN/config.json        what was asked for
+RUN/run.json           which program and versions train it
+RUN/last.safetensors   everything needed to go on; replaced as a whole
+RUN/best.safetensors   the model with the best validation
+RUN/log.jsonl          a line a report; the same numbers in tensorboard/
+RUN/pictures/*.png     what was drawn on the way
+RUN/summary.json, curves.png, card.html   written at the end
 """
 
 from __future__ import annotations
@@ -23,19 +21,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from mien.errors import TrainingError
 from mien.images import encode_image, printable, write_whole
-from mien.training.config import as_dict
+from mien.training.checkpoint import FORMAT, Part, load_checkpoint, pack_checkpoint
+from mien.training.config import as_dict, current_names
 from mien.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -43,20 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log", "write_result"]
 
-_FORMAT = 1
 _ALWAYS_MAY_CHANGE = ("out", "seconds", "device")  # where the folder lies, how long to stay, and on what to compute
-
-
-class Part(Protocol):
-    """What a checkpoint can hold: a module, an optimizer, an EMA, a `Progress`, ..."""
-
-    def state_dict(self) -> Any:
-        """Return nested dicts and lists of tensors, numbers, texts and None."""
-        ...
-
-    def load_state_dict(self, state_dict: Any) -> Any:
-        """Take up what `state_dict` gave."""
-        ...
 
 
 @dataclass
@@ -319,7 +303,7 @@ class Run:
         story = type(self._config).__name__
         if origin.get("story") != story:
             raise TrainingError(f"'{self.out}' holds a run of {origin.get('story')}, not of {story}. Name another one.")
-        old, new = _leaves(before), _leaves(json.loads(_json(as_dict(self._config))))
+        old, new = _leaves(current_names(type(self._config), before)), _leaves(json.loads(_json(as_dict(self._config))))
         changed = [
             f"{key} ({_shown(old, key)} -> {_shown(new, key)})"
             for key in sorted(old.keys() | new.keys())
@@ -334,15 +318,9 @@ class Run:
 
     def _save(self, path: Path, parts: Mapping[str, Part]) -> None:
         log = self.out / "log.jsonl"
-        tensors: dict[str, Tensor] = {}
-        header = {
-            "format": _FORMAT,
-            "images": self._images,
-            "seconds": round(self.seconds, 2),
-            "log_bytes": log.stat().st_size if log.exists() else 0,
-            "parts": {name: _flatten(part.state_dict(), name, tensors) for name, part in parts.items()},
-        }
-        self._write(path.name, save(tensors, {"mien": json.dumps(header)}), sync=True)
+        written = log.stat().st_size if log.exists() else 0
+        data = pack_checkpoint(parts, images=self._images, seconds=round(self.seconds, 2), log_bytes=written)
+        self._write(path.name, data, sync=True)
 
     def _write(self, name: str, data: bytes, *, sync: bool = False) -> None:
         path = self.out / name
@@ -383,51 +361,6 @@ def write_result(file: Path, data: bytes) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path, **parts: Part) -> dict[str, Any]:
-    """Give parts their state from a checkpoint; parts of the file that are not named are left alone.
-
-    Nothing is changed unless every part fits.
-
-    Args:
-        path: `last.safetensors` or `best.safetensors` of a run.
-        parts: By the names under which they were saved.
-
-    Returns:
-        The header: ``images`` and ``seconds`` at which it was saved, among others.
-
-    Raises:
-        TrainingError: The file is missing or damaged, or holds other parts, another architecture or a newer version.
-    """
-    where = f"The checkpoint '{path}'"
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("mien", "{}"))
-            wanted = [key for key in file.keys() if key.split(".", 1)[0] in parts]  # noqa: SIM118 (no mapping)
-            tensors = {key: file.get_tensor(key) for key in wanted}
-    except FileNotFoundError:
-        raise TrainingError(f"{where} is missing. Is '{path.parent}' the folder of a run?") from None
-    except (SafetensorError, ValueError, OSError) as error:
-        raise TrainingError(f"{where} cannot be read: {error}. Start again in another folder.") from error
-    if header.get("format") != _FORMAT:
-        raise TrainingError(
-            f"{where} is of format {header.get('format', 'unknown')}; this version of mien reads format {_FORMAT}."
-        )
-    missing = [name for name in parts if name not in header["parts"]]
-    if missing:
-        raise TrainingError(f"{where} lacks {', '.join(missing)}; it holds {', '.join(header['parts'])}.")
-    states = {name: _restore(header["parts"][name], tensors) for name in parts}
-    for name, part in parts.items():
-        if misfit := _misfit(part.state_dict(), states[name], name):
-            raise TrainingError(
-                f"{where} does not fit: {misfit}. It is of another architecture; build the model as its config says."
-            )
-    for name, part in parts.items():
-        part.load_state_dict(states[name])
-        if isinstance(part, torch.optim.Optimizer):
-            _match_layout(part)
-    return header  # type: ignore[no-any-return]
-
-
 def read_log(out: Path) -> list[dict[str, float | None]]:
     """Return the rows of a run's log; a last line that was never finished is left out."""
     try:
@@ -442,68 +375,6 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-
-
-def _flatten(state: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return a state as JSON; its tensors go to ``tensors`` under dotted names and leave a reference."""
-    if isinstance(state, Tensor):
-        # A file knows no strides, and refuses two names for one memory.
-        tensors[name] = state.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name}
-    if isinstance(state, Mapping):
-        # Keys may be numbers, as an optimizer's are; JSON would make them text.
-        return {"dict": [[key, _flatten(value, f"{name}.{key}", tensors)] for key, value in state.items()]}
-    if isinstance(state, tuple | list):
-        items = [_flatten(value, f"{name}.{place}", tensors) for place, value in enumerate(state)]
-        return {"tuple": items} if isinstance(state, tuple) else items
-    assert state is None or isinstance(state, bool | int | float | str), f"{name} is of {type(state)}"
-    return state
-
-
-def _restore(state: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(state, list):
-        return [_restore(value, tensors) for value in state]
-    if not isinstance(state, dict):
-        return state
-    ((kind, value),) = state.items()
-    if kind == "tensor":
-        return tensors[value]
-    if kind == "tuple":
-        return tuple(_restore(item, tensors) for item in value)
-    return {key: _restore(item, tensors) for key, item in value}
-
-
-def _misfit(ours: Any, theirs: Any, name: str) -> str | None:
-    """Say where a module's state differs from the file's in names or shapes; None where it fits."""
-    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
-        if ours.shape != theirs.shape:
-            return f"{name} is {tuple(theirs.shape)} in the file and {tuple(ours.shape)} here"
-        return None
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        tensors = {key for key, value in (*ours.items(), *theirs.items()) if isinstance(value, Tensor)}
-        for key in sorted(map(str, tensors)):
-            if key not in theirs:
-                return f"{name}.{key} is not in the file"
-            if key not in ours:
-                return f"{name}.{key} of the file is not in this model"
-        for key in ours:
-            if key in theirs and (found := _misfit(ours[key], theirs[key], f"{name}.{key}")):
-                return found
-    if isinstance(ours, list) and isinstance(theirs, list):
-        if len(ours) != len(theirs):
-            return f"{name} has {len(theirs)} entries in the file and {len(ours)} here"
-        for place, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-            if found := _misfit(mine, other, f"{name}.{place}"):
-                return found
-    return None
-
-
-def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay out what belongs to a weight as the weight itself: channels last stays fast after a resume."""
-    for weight, state in optimizer.state.items():
-        for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
-                state[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _cut(path: Path, size: int) -> None:
@@ -548,7 +419,7 @@ def _origin(config: Any) -> dict[str, Any]:
 
     return {
         "story": type(config).__name__,
-        "format": _FORMAT,
+        "format": FORMAT,
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "mien": version("mien"),
         "torch": torch.__version__,

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.data.pictures import read_pictures
 from mien.drawing import draw_face
 from mien.errors import DataError
 from mien.images import save_image
-from mien.training.pictures import read_pictures
 
 
 class Blind:
@@ -33,7 +33,7 @@ def fill(folder, subjects, expression="neutral", *, grey=False):
 
 def read(*sources, **settings):
     given = {"template": "face-64", "side": 16, "colour": True, "keep_without_face": True, "detector": Blind()}
-    return read_pictures(sources, **{**given, **settings}, quiet=True)
+    return read_pictures(sources, **{**given, **settings})
 
 
 def names(pictures, split):

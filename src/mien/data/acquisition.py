@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,6 @@ from mien.analyzer import main_face
 from mien.data.samples import Samples, read_samples
 from mien.errors import DataError, ImageError, TrainingError
 from mien.images import write_whole
-from mien.training.reporter import Reporter
 from mien.types import Face
 from mien.zoo import Card
 
@@ -80,13 +80,20 @@ def read_subjects(data: Path) -> Samples:
     return samples
 
 
-def acquire_faces(samples: Samples, analyzer: AnalyzerLike, *, cache: Path) -> Faces:
+def acquire_faces(
+    samples: Samples,
+    analyzer: AnalyzerLike,
+    *,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Faces:
     """Find and embed the main face of each sample.
 
     Args:
         samples: Pictures with their subjects.
         analyzer: Finds and embeds faces.
         cache: Folder that keeps the embeddings for the same pictures and models.
+        progress: Called after each picture with how many are done, and how many there are.
 
     Raises:
         DataError: No face was found at all.
@@ -97,7 +104,7 @@ def acquire_faces(samples: Samples, analyzer: AnalyzerLike, *, cache: Path) -> F
     file = cache / f"embeddings-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     kept = _load(file)
     if kept is None:
-        kept = _search(samples, analyzer)
+        kept = _search(samples, analyzer, progress)
         packed = io.BytesIO()
         np.savez(packed, numbers=kept[0], vectors=kept[1])
         try:
@@ -111,18 +118,19 @@ def acquire_faces(samples: Samples, analyzer: AnalyzerLike, *, cache: Path) -> F
     return Faces(numbers, samples.subjects[numbers], samples.splits[numbers], vectors, len(samples) - len(numbers))
 
 
-def _search(samples: Samples, analyzer: AnalyzerLike) -> tuple[np.ndarray, np.ndarray]:
+def _search(
+    samples: Samples, analyzer: AnalyzerLike, progress: Callable[[int, int], None] | None
+) -> tuple[np.ndarray, np.ndarray]:
     numbers: list[int] = []
     vectors: list[Float32[np.ndarray, " dimension"]] = []
-    with Reporter(len(samples)) as reporter:
-        for number, image in samples.pictures():
-            reporter.advance(number + 1)
-            if isinstance(image, ImageError):
-                continue
+    for number, image in samples.pictures():
+        if not isinstance(image, ImageError):
             face = main_face(analyzer.analyze(image), image.shape[1], image.shape[0])
             if face is not None and face.embedding is not None:
                 numbers.append(number)
                 vectors.append(face.embedding.vector)
+        if progress is not None:
+            progress(number + 1, len(samples))
     if not numbers:
         raise DataError(f"No face was found in any of {len(samples)} pictures. Check that they show faces.")
     return np.array(numbers), np.array(vectors, dtype=np.float32)

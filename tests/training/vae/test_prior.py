@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from mien.training.prior import Prior, fit_prior, shrunk
+from mien.training.vae.prior import Prior, fit_prior, shrunk
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import csv
 import difflib
 import hashlib
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -22,10 +23,9 @@ from mien.data.splits import SPLITS
 from mien.data.tree import is_picture, open_tree
 from mien.errors import DataError, ImageError
 from mien.images import printable
-from mien.training.reporter import Reporter
 from mien.types import EXPRESSIONS
 
-__all__ = ["Pictures", "read_pictures"]
+__all__ = ["Pictures", "as_rgb", "read_pictures"]
 
 _ATTRIBUTES = "attributes.csv"
 _FILE = ("file", "path", "image", "filename", "image_path", "file_name", "image_id")  # its column of picture names
@@ -81,6 +81,10 @@ class Pictures:
         """Return the pictures that have a label, with other labels; those of -1 are left out."""
         return replace(self, labels=labels.astype(np.int64), classes=classes).take(labels >= 0)
 
+    def rgb(self) -> UInt8[np.ndarray, "pictures side side 3"]:
+        """Return the pictures as RGB, channels last."""
+        return as_rgb(self.images)
+
     def split(self, name: str) -> Pictures:
         """Return the pictures of a split: train, valid or test."""
         return self.take(self.splits == name)
@@ -93,6 +97,14 @@ class Pictures:
             hasher.update(np.ascontiguousarray(array).data)
         hasher.update(" ".join(self.splits.tolist()).encode())
         return hasher.hexdigest()
+
+
+def as_rgb(images: Shaped[np.ndarray, "pictures channels side side"]) -> UInt8[np.ndarray, "pictures side side 3"]:
+    """Return pictures, channels first, grey or RGB, as RGB with channels last; values are rounded to 0 to 255."""
+    if images.dtype != np.uint8:
+        images = images.clip(0, 255).round().astype(np.uint8)
+    last = images.transpose(0, 2, 3, 1)
+    return np.repeat(last, 3, axis=3) if last.shape[3] == 1 else np.ascontiguousarray(last)
 
 
 def read_pictures(
@@ -108,7 +120,7 @@ def read_pictures(
     keep_without_face: bool = False,
     cache: Path | None = None,
     detector: DetectorLike | None = None,
-    quiet: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Pictures:
     """Read, align and split the faces of one or several data sets.
 
@@ -132,7 +144,7 @@ def read_pictures(
         keep_without_face: Keep the middle of a picture in which no face is found.
         cache: Folder where crops are kept; a second call for the same pictures reads them there.
         detector: Finds the faces; default the one of run time.
-        quiet: Show no progress.
+        progress: Called after each picture with how many of a source are done, and how many it has.
 
     Raises:
         DataError: A source is no data set, lacks an attribute that is asked for, or no picture is left.
@@ -146,7 +158,7 @@ def read_pictures(
         samples = read_samples(source, kind=_layout(source, kind), labels=labels)
         notes += samples.notes
         values, known, spelt = _attributes(samples, attributes)
-        crops = _cut(samples, template, side, colour, cache, detector, quiet)
+        crops = _cut(samples, template, side, colour, cache, detector, progress)
         if crops.unreadable:
             notes.append(
                 f"{len(crops.unreadable):,} pictures cannot be read and are left out: {crops.unreadable[0][1]}"
@@ -217,31 +229,22 @@ def _cut(
     colour: bool,
     cache: Path | None,
     detector: DetectorLike | None,
-    quiet: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> Crops:
-    with Reporter(len(samples), quiet=quiet or len(samples) < 1000) as reporter:
-        seen = 0
-
-        def advance() -> None:
-            nonlocal seen
-            seen += 1
-            reporter.advance(seen)
-            if seen % 5000 == 0:
-                reporter.report(seen)
-
-        # Faces are found once for all smaller sides.
-        size = max(side, TEMPLATES[template][0])
-        return cut_crops(
-            samples,
-            template=template,
-            side=size,
-            colour=colour,
-            frame=size,
-            canvas=size,
-            cache=cache,
-            detector=detector,
-            progress=advance,
-        )
+    # Faces are found once for all smaller sides.
+    size = max(side, TEMPLATES[template][0])
+    done = itertools.count(1)
+    return cut_crops(
+        samples,
+        template=template,
+        side=size,
+        colour=colour,
+        frame=size,
+        canvas=size,
+        cache=cache,
+        detector=detector,
+        progress=None if progress is None else lambda: progress(next(done), len(samples)),
+    )
 
 
 def _channels_first(

@@ -1,0 +1,125 @@
+"""A generator that begins as a VAE: its decoder, and the fitted prior as its noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mien import zoo
+from mien.errors import ModelError, TrainingError
+from mien.images import printable
+from mien.networks.gan import (
+    PriorGenerator,
+)
+from mien.networks.vae import VAE
+from mien.training.gan.config import GANConfig
+from mien.training.gan.material import Material
+from mien.training.publishing import publish_network
+from mien.training.vae.loading import load_vae
+
+__all__ = ["Beginning", "blend", "copy_encoder", "load_beginning"]
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """A finished VAE run that a generator begins as.
+
+    Attributes:
+        vae: The network.
+        classes: Number of labels that its decoder knows.
+        means: Of the fitted prior's components.
+        factors: Of them.
+        of: Label of each component, -1 for any.
+        weights: Of each.
+    """
+
+    vae: VAE
+    classes: int
+    means: Float[Tensor, "components latents"]
+    factors: Float[Tensor, "components latents latents"]
+    of: Int[np.ndarray, " components"]
+    weights: Float[np.ndarray, " components"]
+
+    def generator(self) -> PriorGenerator:
+        """Return the generator, as it begins."""
+        return PriorGenerator(self.vae, self.classes, self.means, self.factors)
+
+    def components(self, labels: Int[np.ndarray, " batch"], chance: torch.Generator) -> Int[Tensor, " batch"]:
+        """Draw a component of the prior for each label, numbered from 1."""
+        shares = np.ones((len(labels), 1)) * self.weights
+        if self.classes:
+            shares = shares * ((self.of == labels[:, None]) | (self.of == -1))
+        return torch.multinomial(torch.from_numpy(shares), 1, generator=chance)[:, 0] + 1
+
+
+def load_beginning(folder: Path, config: GANConfig, material: Material) -> Beginning:
+    """Read the VAE that a generator begins as, of a run or shipped.
+
+    Raises:
+        TrainingError: It is no finished run of a VAE, or draws other pictures or classes.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    vae, facts = load_vae(folder)
+    ours: tuple[object, ...] = (config.side, config.colour, config.template, list(material.classes), [])
+    theirs = (vae.config.side, vae.config.colour, facts["template"], facts["labels"], facts["attributes"])
+    for what, mine, other in zip(("side", "colour", "template", "labels", "attributes"), ours, theirs, strict=True):
+        if mine != other:
+            raise TrainingError(
+                f"The VAE of '{printable(folder)}' has {what} {other}, this training has {mine}. They must be alike: "
+                f"change the settings, or train another VAE."
+            )
+    try:
+        card = zoo.named(folder)
+        graph = onnx.load_model(zoo.path(card)).graph
+        parts = np.array(card.convention["components"], dtype=np.float64)
+        # Half-precision weights carry the suffix.
+        values = {item.name.removesuffix(".half").split(".")[-1]: item for item in graph.initializer}
+        # The first one is what takes noise for latents.
+        means, factors = (
+            torch.from_numpy(np.array(numpy_helper.to_array(values[name]))).float()[1:] for name in ("means", "factors")
+        )
+    except (ModelError, OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"'{printable(folder)}' holds no fitted prior ({error}). Finish that training first: same command."
+        ) from error
+    return Beginning(vae, len(material.classes), means, factors, parts[:, 0].astype(np.int64), parts[:, 1])
+
+
+@torch.no_grad()
+def blend(learned: nn.Module, begun: nn.Module, share: float) -> None:
+    """Move learned weights towards those that they began as.
+
+    Source: X. Wang et al., "ESRGAN", ECCV workshops 2018, section 3.4 (network interpolation).
+    """
+    for weight, before in zip(learned.parameters(), begun.parameters(), strict=True):
+        weight.lerp_(before.to(weight.device), 1 - share)
+
+
+def copy_encoder(config: GANConfig) -> bool:
+    """Copy the encoder of the VAE that a generator began as and whose latents it draws; return whether it has one."""
+    assert config.init is not None, "an anchored generator has one"
+    try:
+        encoder = zoo.encoder_of(zoo.named(config.init))
+        weights = zoo.path(encoder).read_bytes()
+    except (ModelError, OSError, KeyError):
+        return False
+    publish_network(
+        config.out / "encoder.onnx",
+        weights,
+        name=f"{config.out.resolve().name}-encoder",
+        role=encoder.role,
+        version=encoder.version,
+        summary=encoder.summary,
+        licence=encoder.licence,
+        training_data=encoder.training_data,
+        convention=encoder.convention,
+        metrics=encoder.metrics,
+    )
+    return True
