@@ -290,6 +290,29 @@ def test_every_page_is_in_the_index():
         assert page.name == "README.md" or f"({page.name})" in index, f"docs/README.md does not mention {page.name}"
 
 
+def test_the_contents_of_the_decisions_list_every_decision_with_its_summary():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/contents.py", "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_decision_stands_below_a_heading():
+    page = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+    orphans = [lead for lead in re.findall(r"^\*\*.*?\*\*", page, re.MULTILINE) if f"\n\n{lead}\n\n" not in page]
+
+    assert not orphans, "give these a heading (### ...) and a line of their own"
+
+
+def test_a_decision_without_a_summary_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import contents
+
+    with pytest.raises(ValueError, match="'### Threads' needs a summary"):
+        contents.contents("## Speed\n\n### Threads\n\nThey follow the quota.\n")
+
+
 def test_the_picture_of_the_readme_is_small_enough_to_clone():
     assert (ROOT / "docs/images/hero.png").stat().st_size < 400_000
 
