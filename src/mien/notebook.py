@@ -76,7 +76,7 @@ def boxed_picture(path: str, width: int, height: int, boxes: Sequence[Corners]) 
     Raises:
         ImageError: The file cannot be read any more, or is another picture now.
     """
-    from PIL import Image, ImageDraw, ImageOps
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     try:
         with Image.open(path, formats=_FORMATS) as file:
@@ -90,11 +90,12 @@ def boxed_picture(path: str, width: int, height: int, boxes: Sequence[Corners]) 
     if (upright.width > upright.height) != (width > height) and width != height:
         raise ImageError("The file is not the picture that was analysed.")
     upright.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
-    pen, scale = ImageDraw.Draw(upright), upright.width / width
+    pen, font, scale = ImageDraw.Draw(upright), ImageFont.load_default(14), upright.width / width
     for number, box in enumerate(boxes, start=1):
         left, top, right, bottom = (value * scale for value in box)
         pen.rectangle((left, top, right, bottom), outline=_BOX_COLOUR, width=2)
-        pen.text((left + 4, top + 2), str(number), fill=_BOX_COLOUR)
+        pen.rectangle((left, top, left + 4 + font.getlength(str(number)) + 4, top + 18), fill=_BOX_COLOUR)
+        pen.text((left + 4, top + 1), str(number), fill="black", font=font)
     return _inline(upright, f"{len(boxes)} faces")
 
 
