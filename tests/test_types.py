@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from mien.errors import UsageError
+from mien.images import save_image
 from mien.types import (
     EXPRESSIONS,
     Box,
+    Candidate,
     Comparison,
     Embedding,
     Expression,
@@ -21,6 +23,7 @@ from mien.types import (
     Picture,
     Quality,
     Reason,
+    Records,
     Side,
     as_unit,
 )
@@ -107,6 +110,105 @@ def test_as_unit_scales_along_the_last_axis_and_leaves_zero_alone(rng):
     assert unit.dtype == np.float32 and norms[1, 1] == 0
     np.testing.assert_allclose(np.delete(norms.ravel(), 4), 1, rtol=1e-6)
     np.testing.assert_allclose(unit[0, 0] * np.linalg.norm(vectors[0, 0]), vectors[0, 0], rtol=1e-5)
+
+
+@pytest.fixture
+def face():
+    vector = as_unit(np.arange(1.0, 129.0))
+    return Face(
+        Box(10, 20, 40, 100),
+        np.zeros((5, 2), np.float32),
+        0.875,
+        quality=Quality(0.5, (Reason.BLURRED, Reason.TOO_DARK)),
+        embedding=Embedding("model-1", vector),
+        expression=Expression("anger", {"anger": 0.75, "fear": 0.25}),
+        crop=np.full((8, 8, 3), 7, np.uint8),
+    )
+
+
+def test_a_face_as_a_row_has_no_embedding_and_no_pixels(face):
+    assert face.to_record() == {
+        "left": 10.0,
+        "top": 20.0,
+        "right": 40.0,
+        "bottom": 100.0,
+        "score": 0.875,
+        "quality": 0.5,
+        "reasons": "blurred, too_dark",
+        "expression": "anger",
+        "probability": 0.75,
+        "uncertain": False,
+    }
+
+
+def test_notebooks_show_a_face_with_its_crop_and_without_its_embedding(face):
+    html = face._repr_html_()
+
+    assert html.count("data:image/png;base64,") == 1 and "anger" in html
+    assert not any(f"{value:.4g}" in html for value in face.embedding.vector)
+    assert "<img" not in dataclasses.replace(face, crop=None)._repr_html_()
+
+
+def test_notebooks_show_a_picture_with_its_faces(face, tmp_path):
+    path = tmp_path / "a <b>.png"
+    save_image(path, np.zeros((120, 60, 3), np.uint8))
+    picture = Picture(str(path), width=60, height=120, faces=(face, face))
+
+    html = picture._repr_html_()
+
+    assert html.count("data:image/png;base64,") == 1 and html.count("<tr>") == 3
+    assert "a &lt;b&gt;.png: 2 faces" in html and "http" not in html
+
+
+def test_notebooks_say_why_a_picture_is_not_shown(face, tmp_path):
+    moved = Picture(str(tmp_path / "moved.png"), width=60, height=120, faces=(face,))._repr_html_()
+
+    assert "<img" not in moved and "1 face. The file cannot be read." in moved and "anger" in moved
+    assert "is no picture" in Picture("a.txt", error="'a.txt' is no picture.")._repr_html_()
+
+
+def test_notebooks_show_the_notes_on_a_picture_escaped():
+    html = Picture(None, width=60, height=120, notes=("Turned by <90> degrees.",))._repr_html_()
+
+    assert "a picture from memory: 0 faces. Turned by &lt;90&gt; degrees." in html
+
+
+def test_rows_of_a_picture_name_its_path_and_number_its_faces(face):
+    rows = Picture("a.png", width=60, height=120, faces=(face, face)).to_records()
+
+    assert [(row["path"], row["face"], row["left"]) for row in rows] == [("a.png", 1, 10.0), ("a.png", 2, 10.0)]
+
+
+def test_a_comparison_as_a_row_claims_no_rate_that_was_not_measured():
+    measured = OperatingPoint(1e-3, 0.9, 1e-3, 0.25, (0, 0.01), (0.2, 0.3), 100, 1000)
+    bare = OperatingPoint(1.0, 0.9, 1.0, math.nan, (0, 1), (0, 1), 0, 0)
+
+    assert Comparison(0.95, True, 0.99, measured).to_record() == {
+        "match": True,
+        "score": 0.95,
+        "threshold": 0.9,
+        "probability": 0.99,
+        "fmr": 1e-3,
+        "fnmr": 0.25,
+    }
+    row = Comparison(0.95, True, 0.99, bare).to_record()
+    assert row["fmr"] is None and row["fnmr"] is None
+    assert "<td>yes</td>" in Comparison(0.95, True, 0.99, measured)._repr_html_()
+
+
+def test_records_are_a_tuple_that_shows_itself_as_a_table():
+    found = Records([Candidate("Ada & Bo", 1, 2, 0.75), Candidate("Cy", 3, 4, 0.5)])
+
+    assert found == (Candidate("Ada & Bo", 1, 2, 0.75), Candidate("Cy", 3, 4, 0.5))
+    assert found.to_records()[1] == {"subject": "Cy", "subject_id": 3, "sample_id": 4, "score": 0.5}
+    assert "Ada &amp; Bo" in found._repr_html_() and found._repr_html_().count("<tr>") == 3
+    assert repr(Records()) == "()" and "none" in Records()._repr_html_()
+
+
+def test_records_cross_processes():
+    (back,) = pickle.loads(pickle.dumps(Records([Candidate("Cy", 3, 4, 0.5)])))
+
+    assert back == Candidate("Cy", 3, 4, 0.5)
 
 
 POINT = OperatingPoint(0.1, 0.5, 0.1, math.nan, (0, 1), (0, 1), 0, 0)

@@ -18,7 +18,7 @@ from mien import zoo
 from mien.errors import ImageError, UsageError
 from mien.images import Source, decode, load_image, printable
 from mien.images import digest as digest_of
-from mien.types import Embedding, Expression, Face, Picture
+from mien.types import Embedding, Expression, Face, Picture, Records
 from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
@@ -164,7 +164,7 @@ class Analyzer:
         """The embedder in use."""
         return self._models.embedder
 
-    def analyze(self, image: Source, *, embed: bool = True, crops: bool = False) -> tuple[Face, ...]:
+    def analyze(self, image: Source, *, embed: bool = True, crops: bool = False) -> Records[Face]:
         """Return the faces of a picture, largest first.
 
         Args:
@@ -177,7 +177,7 @@ class Analyzer:
         """
         faces = _faces(self._models, load_image(image))
         (picture,) = _finished(self._models, [Picture(None, faces=faces)], embed, crops)
-        return picture.faces
+        return Records(picture.faces)
 
     def pictures(
         self, paths: Iterable[Source], *, embed: bool = True, crops: bool = False, digests: bool = False

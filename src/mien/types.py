@@ -9,12 +9,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from mien.errors import UsageError
+from mien import notebook
+from mien.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "EXPRESSIONS",
@@ -29,6 +33,7 @@ __all__ = [
     "Picture",
     "Quality",
     "Reason",
+    "Records",
     "Side",
     "as_unit",
 ]
@@ -221,6 +226,27 @@ class Face:
             f"A face has five landmarks, an array of shape (5, 2), got {_kind(self.landmarks)}.",
         )
 
+    def to_record(self) -> dict[str, object]:
+        """Return what is known of the face as one flat row, without the embedding and the pixels."""
+        left, top, right, bottom = (float(value) for value in self.box.as_tuple())
+        quality, expression = self.quality, self.expression
+        return {
+            "left": left,
+            "top": top,
+            "right": right,
+            "bottom": bottom,
+            "score": float(self.score),
+            "quality": None if quality is None else float(quality.score),
+            "reasons": None if quality is None else ", ".join(quality.reasons),
+            "expression": None if expression is None else expression.label,
+            "probability": None if expression is None else float(expression.probabilities[expression.label]),
+            "uncertain": None if expression is None else expression.uncertain,
+        }
+
+    def _repr_html_(self) -> str:
+        crop = "" if self.crop is None else notebook.inline_picture(self.crop, "the aligned face")
+        return notebook.html_of([self.to_record()], picture=crop)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -243,6 +269,29 @@ class Picture:
     error: str | None = None
     digest: str | None = None
     notes: tuple[str, ...] = ()
+
+    def to_records(self) -> list[dict[str, object]]:
+        """Return a flat row for each face, with the path and the number of the face, from 1."""
+        return [{"path": self.path, "face": n, **face.to_record()} for n, face in enumerate(self.faces, start=1)]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return `to_records` as a pandas table; pandas has to be installed."""
+        return notebook.table_of(self.to_records())
+
+    def _repr_html_(self) -> str:
+        name = self.path or "a picture from memory"
+        if self.error is not None:
+            return notebook.html_of([], note=self.error)
+        shown, note = "", f"{name}: {len(self.faces)} {'face' if len(self.faces) == 1 else 'faces'}"
+        if self.path is not None:
+            try:
+                boxes = [face.box.as_tuple() for face in self.faces]
+                shown = notebook.boxed_picture(self.path, self.width, self.height, boxes)
+            except ImageError as error:
+                note += f". {error}"
+        note = " ".join([f"{note}{'' if note.endswith('.') else '.'}", *self.notes])
+        rows = [{key: value for key, value in row.items() if key != "path"} for row in self.to_records()]
+        return notebook.html_of(rows, picture=shown, note=note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +385,21 @@ class Comparison:
     sides: tuple[Side, Side] | None = None
     pairs: int = 1
 
+    def to_record(self) -> dict[str, object]:
+        """Return the answer as one flat row; the rates are None where none were measured at the threshold."""
+        point = self.point
+        return {
+            "match": bool(self.match),
+            "score": float(self.score),
+            "threshold": float(point.threshold),
+            "probability": float(self.probability),
+            "fmr": float(point.fmr) if point.num_impostor else None,
+            "fnmr": float(point.fnmr) if point.num_genuine else None,
+        }
+
+    def _repr_html_(self) -> str:
+        return notebook.html_of([self.to_record()])
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -352,6 +416,42 @@ class Candidate:
     subject_id: int
     sample_id: int
     score: float
+
+    def to_record(self) -> dict[str, object]:
+        """Return the candidate as one flat row."""
+        return {
+            "subject": self.subject,
+            "subject_id": self.subject_id,
+            "sample_id": self.sample_id,
+            "score": float(self.score),
+        }
+
+    def _repr_html_(self) -> str:
+        return notebook.html_of([self.to_record()])
+
+
+class _Record(Protocol):
+    def to_record(self) -> dict[str, object]: ...
+
+
+RecordT = TypeVar("RecordT", bound=_Record, covariant=True)
+
+
+class Records(tuple[RecordT, ...]):
+    """Faces or candidates: a tuple that a notebook shows as a table, and that turns into rows."""
+
+    __slots__ = ()
+
+    def to_records(self) -> list[dict[str, object]]:
+        """Return a flat row for each."""
+        return [record.to_record() for record in self]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return `to_records` as a pandas table; pandas has to be installed."""
+        return notebook.table_of(self.to_records())
+
+    def _repr_html_(self) -> str:
+        return notebook.html_of(self.to_records(), note="" if self else "none")
 
 
 def as_unit(vector: Float[np.ndarray, "*batch dimension"]) -> Float32[np.ndarray, "*batch dimension"]:
