@@ -24,8 +24,8 @@ from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.finding import DetectorLike
 from mien.vision.quality import assess, measure
-from mien.vision.session import thread_count
 from mien.vision.views import TURNS, WholePicture, look
+from mien.zoo.session import thread_count
 
 __all__ = ["DETECTORS", "FACES", "Analyzer", "central_face", "choose_face", "main_face"]
 

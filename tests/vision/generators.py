@@ -54,8 +54,13 @@ def save_generator(
     encoder=False,
     channels=3,
     side=SIDE,
+    told=True,
 ):
-    """Write a run folder. ``components`` are (label or -1, share), their spread is 1/10, their means ``means``."""
+    """Write a run folder.
+
+    ``components`` are (label or -1, share), their spread is 1/10, their means ``means``. A network that is not ``told``
+    the label has it from the components alone.
+    """
     folder.mkdir(parents=True)
     rows = basis(channels, side)
     net = Graph()
@@ -72,7 +77,7 @@ def save_generator(
     elif kind == "vae":
         z = net.node("Identity", z, name="latents")
     x = net.node("MatMul", z, net.weight(rows[:LATENTS] * CONTRAST))
-    if labels:
+    if labels and told:
         shown = CONTRAST * np.arange(len(labels))[:, None] * rows[LATENTS]
         x = net.node("Add", x, net.node("Gather", net.weight(shown), net.take("label", TensorProto.INT64)))
     if attributes:

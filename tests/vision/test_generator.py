@@ -235,6 +235,36 @@ def test_a_vae_makes_faces_around_the_latents_of_the_one_to_be_like(vae, found):
     assert wide.mean(axis=0) == pytest.approx(centre, abs=0.25) and 0.1 < wide.std(axis=0).mean() < 0.5
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["told the label", "not told"])
+def test_faces_like_a_given_one_show_the_expressions_that_they_are_labelled_with(tmp_path, found, told):
+    generator = Generator(
+        save_generator(
+            tmp_path / "v", kind="vae", labels=LABELS, components=COMPONENTS, means=MEANS, encoder=True, told=told
+        )
+    )
+    centre = generator.encode([found])[0]
+    happy = np.average(MEANS[1:3], axis=0, weights=[0.2, 0.1])
+    (batch,) = generator.batches(8, Request(expression=("surprise", "happiness"), like=found, truncation=0.01))
+    latents = seen(batch.images)[:, :LATENTS]
+
+    assert batch.labels == ("surprise", "happiness") * 4
+    assert latents[::2].mean(axis=0) == pytest.approx(centre + MEANS[3] - happy, abs=0.1)
+    assert latents[1::2].mean(axis=0) == pytest.approx(centre, abs=0.1)
+
+
+def test_an_expression_that_a_face_like_a_given_one_cannot_show_is_refused(tmp_path, found, judged):
+    folder = save_generator(
+        tmp_path / "v", kind="vae", labels=LABELS, components=((1, 0.5), (1, 0.5)), encoder=True, told=False
+    )
+    generator = Generator(folder)
+
+    assert len(generator.generate(2, like=found)) == 2  # It shows happiness, as the picture does.
+    with pytest.raises(UsageError, match="cannot make the given face, which shows happiness, show surprise"):
+        generator.generate(1, like=found, expression="surprise")
+    with pytest.raises(UsageError, match="cannot make the given face"):
+        generator.edit(found, expression="surprise")
+
+
 def test_a_gan_with_an_identity_input_is_fed_the_embedding(tmp_path, found, store, rng):  # noqa: F811
     generator = Generator(save_generator(tmp_path / "who", identity="tiny"))
     one, other = as_unit(rng.normal(size=(2, 64)))

@@ -59,6 +59,7 @@ def audit(
     from mien.evaluation.generation import feature_space
     from mien.evaluation.publish import save_audit
     from mien.vision.generator import Generator
+    from mien.zoo import store
 
     generator = Generator(model)
     if out is None:
@@ -84,7 +85,7 @@ def audit(
         report, samples = audit_generator(generator, train, others, judge=judge, n=count, seed=seed, progress=seen)
     save_audit(report, samples, train, out)
     if as_json is not None and str(as_json) != "-":
-        as_json.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+        store.write_atomically(as_json, (json.dumps(report.to_json(), indent=1) + "\n").encode())
     if str(as_json) == "-":
         echo_json(report.to_json(), indent=1)
     _echo(report, out, err=str(as_json) == "-")

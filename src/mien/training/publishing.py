@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mien.errors import TrainingError
 from mien.training.run import write_result
-from mien.vision.session import session_options
+from mien.zoo.session import session_options
 
 __all__ = ["YOURS", "check_difference", "check_parity", "publish_network"]
 

@@ -20,7 +20,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -145,7 +145,7 @@ class _Plan:
     parts: Mapping[int, Float64[np.ndarray, "part 2"]] = field(default_factory=dict)  # by label; -1 of all labels
     attributes: Float32[np.ndarray, " attributes"] | None = None
     identity: Float32[np.ndarray, " dimension"] | None = None
-    around: Float32[np.ndarray, " latents"] | None = None
+    around: Float32[np.ndarray, "turn latents"] | None = None  # a row for each of the labels in turn
 
     @property
     def every(self) -> Float64[np.ndarray, "part 2"]:
@@ -385,9 +385,7 @@ class Generator:
         cut = self.cut(picture)
         shown = self.expression_of(cut)
         here = self.encode([cut])
-        there = here
-        if (means := self._class_means) is not None and {shown, expression} <= means.keys():
-            there = here + np.float32(strength) * (means[expression] - means[shown])
+        there = self._moved(here, shown, expression, strength)
         plain = self._decoded(here, shown)[0]
         change = min(strength, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
         # Means of expressions also differ by how their pictures were lit, which is no part of an expression.
@@ -422,9 +420,11 @@ class Generator:
                 identity = self._identity_of(self.cut(request.like))
             elif self.has_encoder:
                 cut = self.cut(request.like)
-                around = self.encode([cut])[0]
-                if self.labels and not labels:
-                    labels = (self.labels.index(self.expression_of(cut)),)
+                around = self.encode([cut])
+                if self.labels:
+                    shown = self.expression_of(cut)
+                    labels = labels or (self.labels.index(shown),)
+                    around = np.concatenate([self._moved(around, shown, self.labels[label]) for label in labels])
             else:
                 raise UsageError(self._cannot("face to be like", self._alike()))
         elif self.takes_identity and identity is None:
@@ -530,7 +530,7 @@ class Generator:
                 label[row] = int(label_share * len(self.labels)) if wanted < 0 else wanted
         noise *= np.float32(request.truncation)
         if plan.around is not None:
-            noise = plan.around + np.float32(_LIKENESS) * noise
+            noise = plan.around[numbers % len(plan.around)] + np.float32(_LIKENESS) * noise
         return self._with_conditions(_Feed(noise, component, label), plan.attributes, plan.identity)
 
     def _with_conditions(self, feed: _Feed, attributes: np.ndarray | None, identity: np.ndarray | None) -> _Feed:
@@ -575,8 +575,6 @@ class Generator:
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
         given |= {"attributes": feed.attributes, "identity": feed.identity}
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
-        from mien.zoo.adding import runtime_errors
-
         try:
             answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
         except runtime_errors() as error:
@@ -645,6 +643,19 @@ class Generator:
             self.labels[label]: np.average(means[rows[:, 0].astype(int) - 1], axis=0, weights=rows[:, 1])
             for label, rows in parts.items()
         }
+
+    def _moved(self, latents: Latents, shown: str, wanted: str, strength: float = 1.0) -> Latents:
+        """Move a face's latents from the mean of the expression that it shows to that of another one."""
+        if wanted == shown:
+            return latents
+        if (means := self._class_means) is not None and {shown, wanted} <= means.keys():
+            return np.asarray(latents + np.float32(strength) * (means[wanted] - means[shown]), dtype=np.float32)
+        if "label" not in {item.name for item in self._session.get_inputs()}:
+            raise UsageError(
+                f"'{self.card.name}' cannot make the given face, which shows {shown}, show {wanted}: its prior "
+                "knows no faces of both. Leave the expression out."
+            )
+        return latents  # The network is told the label.
 
     # Other networks ---------------------------------------------------------------------------------------------------
 

@@ -1,1 +1,1 @@
-"""Readers and converters of weight files that are not ONNX, or not as ONNX Runtime likes them."""
+"""Readers of foreign weight files, and what makes ONNX of them, without the frameworks that wrote them."""
