@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.errors import GalleryError
 from mien.gallery import Gallery
 from mien.types import Embedding, as_unit
 
@@ -98,8 +99,14 @@ def test_it_takes_more_faces_and_gives_up_what_it_has(old):
         assert {subject.name for subject in gallery.subjects()} == NAMES - {"Ada Lovelace"} | {"Newcomer"}
 
 
-def test_the_export_of_an_older_mien_is_read(tmp_path):
-    shutil.copytree(FIXTURES / "exported", tmp_path / "exported")
+def test_the_export_of_an_older_mien_is_read_but_for_names_that_look_alike(tmp_path):
+    folder = tmp_path / "exported"
+    shutil.copytree(FIXTURES / "exported", folder)
     with Gallery(tmp_path / "new.mien") as gallery:
-        moved = gallery.import_(tmp_path / "exported")
-        assert moved.samples == 18 and gallery.model == MODEL
+        with pytest.raises(GalleryError, match=r"Line 14 .*looks like that of line 10.*Nothing was imported"):
+            gallery.import_(folder)
+        assert len(gallery) == 0
+        text = (folder / "gallery.jsonl").read_text("utf-8")
+        (folder / "gallery.jsonl").write_text(text.replace("Bob\u200b", "Bob the second"), "utf-8")
+        assert gallery.import_(folder).samples == 18 and gallery.model == MODEL
+        assert gallery.subject("Ada L.").samples == 3 and gallery.check().ok

@@ -187,8 +187,8 @@ def _duplicate_threshold(gallery: Gallery, card: Card) -> float | None:
 def _enrol(
     gallery: Gallery, picture: Picture, name: str, which: str, *, min_quality: float, threshold: float | None
 ) -> _Outcome:
+    from mien.gallery.names import clean_name
     from mien.gallery.records import Enrolment
-    from mien.gallery.store import clean_name
     from mien.types import Reason
 
     if picture.error is not None or picture.digest is None:
