@@ -1,13 +1,16 @@
+import copy
 import itertools
+import pickle
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien import zoo
-from mien.analyzer import Analyzer, main_face
+from mien.analyzer import Analyzer, choose_face, main_face
 from mien.errors import ImageError, ModelError, UsageError
-from mien.images import digest, load_image
+from mien.images import decode, digest, load_image
 from mien.types import EXPRESSIONS, Box, Face
 from mien.zoo.adding import add
 from squares import POINTS, _filled, save, scene, store  # noqa: F401
@@ -94,12 +97,55 @@ def test_without_embedding_the_embedders_file_is_not_needed(store):  # noqa: F81
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)), "a.jpg"],
-    ids=["grey", "four channels", "float", "path"],
+    [np.zeros((9, 9, 5), np.uint8), np.zeros((9, 9, 3)), "no-such.jpg", np.zeros((0, 9, 3), np.uint8), None],
+    ids=["five channels", "float", "missing", "empty", "nothing"],
 )
-def test_what_is_no_rgb_array_is_refused(analyzer, image):
-    with pytest.raises(ImageError, match=r"RGB uint8 array \(height, width, 3\)"):
+def test_what_is_no_picture_is_refused(analyzer, image):
+    with pytest.raises(ImageError):
         analyzer.analyze(image)
+
+
+def test_whatever_holds_a_picture_is_analysed(analyzer, tmp_path):
+    path = save(tmp_path / "a.png", *THREE)
+    boxes = [face.box for face in analyzer.analyze(scene(*THREE))]
+
+    for source in (path, str(path), path.as_uri(), path.read_bytes(), Image.open(path)):
+        assert [face.box for face in analyzer.analyze(source)] == boxes
+    (picture,) = analyzer.pictures([path.read_bytes()])
+    assert picture.path is None and [face.box for face in picture.faces] == boxes
+
+
+def test_a_single_path_is_no_list_of_letters(analyzer):
+    with pytest.raises(UsageError, match=r"give one alone as \[picture\]"):
+        next(iter(analyzer.pictures("a.jpg")))
+
+
+def test_an_analyzer_crosses_processes_by_its_options(analyzer):
+    analyzer.analyze(scene(*THREE))
+    for other in (pickle.loads(pickle.dumps(analyzer)), copy.deepcopy(analyzer)):
+        assert "_models" not in vars(other) and other.threads == 2 and other.card == analyzer.card
+        one, *_ = other.analyze(scene(*THREE))
+        np.testing.assert_array_equal(one.embedding.vector, analyzer.analyze(scene(*THREE))[0].embedding.vector)
+    assert pickle.loads(pickle.dumps(next(analyzer.pictures([scene(*THREE)])))).faces[0].box == one.box
+
+
+# Which face
+
+
+def test_a_choice_between_two_faces_as_prominent_is_refused():
+    pair, single = (face(10, 30, 60), face(90, 30, 60)), (face(20, 20, 60),)
+    with pytest.raises(ImageError, match=r"it shows 2 faces, and no single one is .* Say which one with --face"):
+        choose_face(pair, 160, 120)
+    assert choose_face((face(50, 30, 60), face(4, 4, 20)), 160, 120).box.left == 50
+    assert choose_face(pair, 160, 120, "largest") is pair[0]
+    assert choose_face(pair, 160, 120, 2) is choose_face(pair, 160, 120, "2") is pair[1]
+    assert choose_face(single, 160, 120, "only") is choose_face(single, 160, 120) is single[0]
+    with pytest.raises(ImageError, match="2 faces, expected one"):
+        choose_face(pair, 160, 120, "only")
+    with pytest.raises(ImageError, match="it shows 2 faces, there is no face 3"):
+        choose_face(pair, 160, 120, "3")
+    with pytest.raises(UsageError, match="got 'nicest'"):
+        choose_face(pair, 160, 120, "nicest")
 
 
 # Options
@@ -180,9 +226,9 @@ def test_a_picture_that_does_not_fit_into_memory_is_reported(analyzer, tmp_path,
     def load(path):
         if path == paths[1]:
             raise MemoryError
-        return load_image(path)
+        return decode(path)
 
-    monkeypatch.setattr("mien.analyzer.load_image", load)
+    monkeypatch.setattr("mien.analyzer.decode", load)
 
     errors = [picture.error for picture in analyzer.pictures(paths)]
 

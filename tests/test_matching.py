@@ -123,6 +123,31 @@ def test_the_large_face_in_the_middle_is_the_one_compared(analyzer):
     assert verify(portrait, scene((50, 30, 60, ANNA)), analyzer=analyzer).match
 
 
+def test_verify_says_which_face_of_how_many_it_compared(analyzer):
+    portrait = scene((50, 30, 60, ANNA), (4, 4, 20, BERT))
+    one, other = verify(portrait, scene((50, 30, 60, ANNA)), analyzer=analyzer).sides
+
+    assert (one.faces, one.face, one.box.as_tuple()) == (2, 1, (50, 30, 110, 90)) and (other.faces, other.face) == (
+        1,
+        1,
+    )
+
+
+def test_verify_refuses_to_choose_between_two_faces_alike_unless_told_how(analyzer):
+    room = {"width": 600, "height": 400}  # for the crops
+    both = scene((100, 170, 60, BERT), (440, 170, 60, ANNA), **room)
+    anna = scene((270, 170, 60, ANNA), **room)
+
+    with pytest.raises(ImageError, match=r"Which face of the first picture\? It shows 2 faces"):
+        verify(both, anna, analyzer=analyzer)
+    with pytest.raises(ImageError, match=r"Which face of the second picture\? It shows 2 faces, expected one"):
+        verify(anna, both, face="only", analyzer=analyzer)
+    best = verify(both, anna, face="best", analyzer=analyzer)
+    assert best.match and best.pairs == 2 and best.sides[0].faces == 2
+    numbers = [n for n in (1, 2) if verify(both, anna, face=n, analyzer=analyzer).match]
+    assert numbers == [best.sides[0].face]
+
+
 def test_verify_decides_at_the_point_that_is_given(analyzer):
     picture = scene((50, 30, 60, ANNA))
 

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count, islice
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from mien import zoo
 from mien.errors import ImageError, UsageError
+from mien.images import Source, decode, load_image, printable
 from mien.images import digest as digest_of
-from mien.images import load_image, printable
 from mien.types import Embedding, Expression, Face, Picture
 from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
+from mien.vision.finding import DetectorLike
 from mien.vision.quality import assess, measure
 from mien.vision.session import thread_count
+from mien.vision.views import TURNS, WholePicture, look
 
-__all__ = ["DETECTORS", "Analyzer", "central_face", "main_face"]
+__all__ = ["DETECTORS", "FACES", "Analyzer", "central_face", "choose_face", "main_face"]
 
 DETECTORS = {
     "auto": "BlazeFace first, CenterFace for the landmarks and where BlazeFace finds nothing: the default.",
     "fast": "The same at a third of the size: for faces that fill a good part of the picture.",
     "accurate": "CenterFace at full size: for crowds and small faces, several times as slow.",
+    "whole": "No search: each picture is one face that fills it, as other tools cut faces out.",
 }
+
+FACES = ("main", "largest", "only")
+"""Which face of a picture is meant: large and central, the largest, or the only one. Or a number, largest first."""
+
+_CLEARLY = 0.05  # of its side: by less than this before the next one a main face is an arbitrary choice
 
 
 _SINGLES, _CHUNK = 4, 4  # pictures of a worker's first tasks, and of its later ones
@@ -48,8 +57,10 @@ class Models:
         expression: zoo.Card | None,
         min_face: float | None,
         threshold: float | None,
+        turn: int | None,
         threads: int,
     ) -> None:
+        self.turn = turn
         self._embedder_card = embedder
         self._expression_card = expression
         self._threads = threads
@@ -74,7 +85,7 @@ class Analyzer:
     Opening an analyzer is cheap; networks are opened, and pulled if they are missing, when they are first needed.
 
     Args:
-        detector: `auto`, `fast`, `accurate`, or the name of a detector of the catalogue.
+        detector: One of `DETECTORS`, or the name of a detector of the catalogue.
         embedder: An embedder, by name, run folder or file as `mien.zoo.named` takes it; default the catalogue's.
         expression: An expression model, by name, run folder or file as `mien.zoo.named` takes it; `default` is the
             catalogue's, None reads no expressions and saves their time.
@@ -82,6 +93,10 @@ class Analyzer:
             pictures up to 1,280 px, growing with the picture.
         threshold: Least detection score; default the detector's own.
         threads: ONNX Runtime threads for one picture; default the CPU quota.
+        turn: Turn each picture by so many degrees clockwise first (0, 90, 180, 270), and look at it in no other way.
+            None: where no face is upright, the picture is looked at with room around it and turned, see `Face.turn`.
+
+    An analyzer can be pickled and copied: the other one opens its networks anew.
 
     Example:
         >>> faces = Analyzer().analyze(load_image("group.jpg"))  # doctest: +SKIP
@@ -98,13 +113,27 @@ class Analyzer:
         min_face: float | None = None,
         threshold: float | None = None,
         threads: int | None = None,
+        turn: int | None = None,
     ) -> None:
+        if turn is not None and turn not in TURNS:
+            raise UsageError(f"A picture is turned by 0, 90, 180 or 270 degrees, got {turn}.")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads should be a whole number from 1, got {threads}.")
         if min_face is not None and not 2 <= min_face <= 10_000:
             raise UsageError(f"min_face should be 2 to 10000 px, got {min_face:g}.")
         if threshold is not None and not 0 < threshold < 1:
             raise UsageError(f"The detection threshold should lie between 0 and 1, got {threshold:g}.")
         if detector not in DETECTORS:
             _expect_role(detector, "detector")
+        self._arguments = {
+            "detector": detector,
+            "embedder": embedder,
+            "expression": expression,
+            "min_face": min_face,
+            "threshold": threshold,
+            "threads": threads,
+            "turn": turn,
+        }
         self.detector = detector
         self.card = _expect_role(embedder or zoo.default("embedder"), "embedder")
         self.threads = threads or thread_count()
@@ -114,7 +143,11 @@ class Analyzer:
             "expression": _expression_card(expression),
             "min_face": min_face,
             "threshold": threshold,
+            "turn": turn,
         }
+
+    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, object]]]:
+        return (_open, (self._arguments,))
 
     @cached_property
     def _models(self) -> Models:
@@ -131,37 +164,36 @@ class Analyzer:
         """The embedder in use."""
         return self._models.embedder
 
-    def analyze(
-        self, image: UInt8[np.ndarray, "height width 3"], *, embed: bool = True, crops: bool = False
-    ) -> tuple[Face, ...]:
+    def analyze(self, image: Source, *, embed: bool = True, crops: bool = False) -> tuple[Face, ...]:
         """Return the faces of a picture, largest first.
 
         Args:
-            image: RGB uint8, shape (height, width, 3), as `mien.load_image` returns it.
+            image: RGB uint8, shape (height, width, 3), as `mien.load_image` returns it, or what that function reads.
             embed: Compute embeddings.
             crops: Keep the aligned crops in the faces.
 
         Raises:
-            ImageError: ``image`` is not such an array.
+            ImageError: ``image`` is no picture.
         """
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ImageError("analyze takes an RGB uint8 array (height, width, 3); read files with mien.load_image.")
-        (picture,) = _finished(self._models, [Picture(None, faces=_faces(self._models, image))], embed, crops)
+        faces = _faces(self._models, load_image(image))
+        (picture,) = _finished(self._models, [Picture(None, faces=faces)], embed, crops)
         return picture.faces
 
     def pictures(
-        self, paths: Iterable[str | Path], *, embed: bool = True, crops: bool = False, digests: bool = False
+        self, paths: Iterable[Source], *, embed: bool = True, crops: bool = False, digests: bool = False
     ) -> Iterator[Picture]:
-        """Read and analyse picture files, several at once, in order, with flat memory.
+        """Read and analyse pictures, several at once, in order, with flat memory.
 
         A picture that cannot be read is reported in `Picture.error` and the batch goes on.
 
         Args:
-            paths: Files.
+            paths: Files, or whatever else `mien.load_image` reads.
             embed: Compute embeddings.
             crops: Keep the aligned crops in the faces.
             digests: Compute `Picture.digest`.
         """
+        if isinstance(paths, str | os.PathLike | bytes | np.ndarray):
+            raise UsageError("pictures takes a list of pictures; give one alone as [picture].")
         chunks = _chunks(paths)
         first = next(chunks, None)
         if first is None:
@@ -192,12 +224,12 @@ class Analyzer:
         return self.embedder.embed(crops)
 
     def _pictures(
-        self, models: Models, paths: Sequence[str | Path], embed: bool, crops: bool, digests: bool
+        self, models: Models, paths: Sequence[Source], embed: bool, crops: bool, digests: bool
     ) -> list[Picture]:
         return _finished(models, [_read(models, path, digests) for path in paths], embed, crops)
 
 
-def _chunks(paths: Iterable[str | Path]) -> Iterator[list[str | Path]]:
+def _chunks(paths: Iterable[Source]) -> Iterator[list[Source]]:
     """Hand out work: single pictures first, so that answers come at once, then a few, to embed their faces together."""
     waiting = iter(paths)
     for number in count():
@@ -207,18 +239,23 @@ def _chunks(paths: Iterable[str | Path]) -> Iterator[list[str | Path]]:
         yield chunk
 
 
-def _read(models: Models, path: str | Path, digests: bool) -> Picture:
-    """Read one file and find its faces, or say what is wrong with it."""
-    name = str(path)
+def _read(models: Models, source: Source, digests: bool) -> Picture:
+    """Read one picture and find its faces, or say what is wrong with it."""
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     try:
-        image = load_image(path)
+        decoded = decode(source)
+        image = decoded.image
         faces = _faces(models, image)
     except ImageError as error:
         return Picture(name, error=str(error))
     except MemoryError:
-        return Picture(name, error=f"'{printable(path)}' needs more memory than there is; reduce it first.")
+        shown = "The picture" if name is None else f"'{printable(name)}'"
+        return Picture(name, error=f"{shown} needs more memory than there is; reduce it first.")
     digest = digest_of(image) if digests else None
-    return Picture(name, width=image.shape[1], height=image.shape[0], faces=faces, digest=digest)
+    notes = decoded.notes
+    if faces and faces[0].turn:
+        notes = (*notes, f"it is stored turned; upright after {faces[0].turn} degrees clockwise")
+    return Picture(name, width=image.shape[1], height=image.shape[0], faces=faces, digest=digest, notes=notes)
 
 
 def _finished(models: Models, pictures: list[Picture], embed: bool, crops: bool) -> list[Picture]:
@@ -262,39 +299,72 @@ def main_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
         width: Of the picture, px.
         height: Of the picture, px.
     """
+    return max(faces, key=lambda face: _prominence(face, width, height), default=None)
 
-    def prominence(face: Face) -> float:
-        box = face.box
-        off = np.hypot((box.left + box.right - width) / 2, (box.top + box.bottom - height) / 2)
-        return box.side - 0.5 * float(off)
 
-    return max(faces, key=prominence, default=None)
+def choose_face(faces: Sequence[Face], width: int, height: int, which: str | int = "main") -> Face:
+    """Return the face that is meant where a picture shows several, and refuse an arbitrary choice.
+
+    Args:
+        faces: Of one picture, largest first, at least one.
+        width: Of the picture, px.
+        height: Of the picture, px.
+        which: One of `FACES`, or the number of the face, from 1, largest first. A single face is always meant.
+
+    Raises:
+        ImageError: It shows other faces beside the only one, fewer than that number, or two that are as prominent.
+        UsageError: ``which`` is none of these.
+    """
+    said = f"it shows {len(faces)} faces"
+    number = which if isinstance(which, int) else int(which) if which.isdecimal() else None
+    if number is None and which not in FACES:
+        raise UsageError(f"A face is {', '.join(FACES)}, or its number, from 1, largest first; got '{which}'.")
+    if len(faces) == 1:
+        return faces[0]
+    if number is not None:
+        if not 1 <= number <= len(faces):
+            raise ImageError(f"{said}, there is no face {number}.")
+        return faces[number - 1]
+    if which == "only":
+        raise ImageError(f"{said}, expected one.")
+    if which == "largest":
+        return faces[0]
+    best, second = sorted(faces, key=lambda face: -_prominence(face, width, height))[:2]
+    if _prominence(best, width, height) - _prominence(second, width, height) < _CLEARLY * best.box.side:
+        raise ImageError(f"{said}, and no single one is the largest and most central. Say which one with --face.")
+    return best
+
+
+def _prominence(face: Face, width: int, height: int) -> float:
+    box = face.box
+    off = np.hypot((box.left + box.right - width) / 2, (box.top + box.bottom - height) / 2)
+    return box.side - 0.5 * float(off)
 
 
 def _faces(models: Models, image: UInt8[np.ndarray, "height width 3"]) -> tuple[Face, ...]:
     """Find, cut out and judge the faces of a picture; they carry their crops and no embeddings yet."""
-    found = models.detector.detect(image)
+    view, found = look(image, models.detector, turn=models.turn)
     read: Sequence[Expression | None] = [None] * len(found)
     if models.expression is not None:
-        read = models.expression.read(image, found)
+        read = models.expression.read(view.image, found)
     faces = []
     for detection, expression in zip(found, read, strict=True):
-        crop = models.embedder.crop(image, detection.landmarks)
+        crop = models.embedder.crop(view.image, detection.landmarks)
         quality = assess(measure(crop, detection.landmarks, detection.box, detection.score))
+        box, landmarks = detection.box, detection.landmarks
+        if not view.is_picture:
+            box, landmarks = view.to_picture(box, landmarks)
         faces.append(
-            Face(
-                detection.box,
-                detection.landmarks,
-                detection.score,
-                quality=quality,
-                expression=expression,
-                crop=crop,
-            )
+            Face(box, landmarks, detection.score, quality=quality, expression=expression, crop=crop, turn=view.turn)
         )
     return tuple(faces)
 
 
-def _detector(name: str, *, min_face: float | None, threshold: float | None, threads: int) -> Detector:
+def _open(arguments: dict[str, Any]) -> Analyzer:
+    return Analyzer(**arguments)
+
+
+def _detector(name: str, *, min_face: float | None, threshold: float | None, threads: int) -> DetectorLike:
     accurate = zoo.default("detector")
     if name in ("auto", "fast"):
         # One thread each: at these sizes waking a second one costs more than it brings.
@@ -306,6 +376,9 @@ def _detector(name: str, *, min_face: float | None, threshold: float | None, thr
             threads=1,
             second=second,
         )
+    if name == "whole":
+        # It is known that there is a face: the search for its landmarks is kinder than among photographs.
+        return WholePicture(Detector(zoo.card(accurate), threshold=threshold or 0.3, threads=threads).detect)
     if name == "accurate":
         return Detector(
             zoo.card(accurate), min_face=min_face, threshold=threshold, threads=threads, scale=1.0, max_side=2560

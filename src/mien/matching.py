@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
 
 from mien import zoo
 from mien.errors import ImageError, ModelError, UsageError
-from mien.types import Comparison, Embedding, Face, OperatingPoint
+from mien.types import Comparison, Embedding, Face, OperatingPoint, Side
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
+    from mien.images import Source
 
 __all__ = ["compare", "given_threshold", "operating_point", "probability", "similarity", "verify"]
 
@@ -103,27 +104,31 @@ def compare(a: Embedding, b: Embedding, *, card: zoo.Card, point: OperatingPoint
 
 
 def verify(
-    a: str | Path | bytes | BinaryIO | UInt8[np.ndarray, "height width 3"],
-    b: str | Path | bytes | BinaryIO | UInt8[np.ndarray, "height width 3"],
+    a: Source,
+    b: Source,
     *,
     fmr: float = 1e-3,
     point: OperatingPoint | None = None,
     analyzer: Analyzer | None = None,
+    face: str | int = "main",
 ) -> Comparison:
-    """Compare the main faces of two pictures: are they of one subject?
+    """Compare a face of one picture with a face of another: are they of one subject?
 
     Args:
-        a: A picture: path, bytes, open file, or RGB array.
+        a: A picture: whatever `mien.load_image` reads.
         b: The other one.
         fmr: Largest false match rate allowed.
         point: Decide at this operating point instead, such as a calibrated gallery's.
         analyzer: To use one again; default a new one.
+        face: Which face of a picture with several: `main` is large and near the middle, and refused where two are as
+            prominent; `largest`; `only` refuses other faces; a number, from 1, largest first; `best` compares all with
+            all and answers for the most similar pair, whose false match rate grows with the number of pairs.
 
     Returns:
-        Score, decision, probability, and the operating point behind the decision.
+        Score, decision, probability, the operating point behind the decision, and which faces were compared.
 
     Raises:
-        ImageError: A picture cannot be read, or shows no face.
+        ImageError: A picture cannot be read, shows no face, or none that is clearly meant.
 
     Example:
         >>> verify("a.jpg", "b.jpg", fmr=1e-4).match  # doctest: +SKIP
@@ -133,19 +138,35 @@ def verify(
 
     analyzer = analyzer or Analyzer(expression=None)
     point = point or operating_point(analyzer.card, fmr)
-    first, second = (_main_embedding(analyzer, source, label) for source, label in ((a, "first"), (b, "second")))
-    return compare(first, second, card=analyzer.card, point=point)
+    first, second = (_sides(analyzer, source, label, face) for source, label in ((a, "first"), (b, "second")))
+    pairs = [(compare(x, y, card=analyzer.card, point=point), s, t) for s, x in first for t, y in second]
+    comparison, one, other = max(pairs, key=lambda pair: pair[0].score)
+    return replace(comparison, sides=(one, other), pairs=len(pairs))
 
 
-def _main_embedding(analyzer: Analyzer, source: Any, label: str) -> Embedding:
-    from mien.analyzer import main_face
+def _sides(analyzer: Analyzer, source: Source, label: str, which: str | int) -> list[tuple[Side, Embedding]]:
+    """Return the faces of a picture that shall be compared."""
+    from mien.analyzer import choose_face
     from mien.images import load_image
 
     image = load_image(source)
-    face: Face | None = main_face(analyzer.analyze(image), image.shape[1], image.shape[0])
-    if face is None:
+    faces = analyzer.analyze(image)
+    if not faces:
         raise ImageError(
             f"No face was found in the {label} picture. Try a larger or sharper one, or a smaller min_face."
         )
+    try:
+        chosen = faces if which == "best" else (choose_face(faces, image.shape[1], image.shape[0], which),)
+    except ImageError as error:
+        raise ImageError(f"Which face of the {label} picture? {str(error)[0].upper()}{str(error)[1:]}") from None
+    return [(_side(faces, face), _embedding(face)) for face in chosen]
+
+
+def _side(faces: Sequence[Face], face: Face) -> Side:
+    number = next(number for number, other in enumerate(faces, start=1) if other is face)
+    return Side(len(faces), number, face.box, face.turn)
+
+
+def _embedding(face: Face) -> Embedding:
     assert face.embedding is not None, "analyze embeds unless told otherwise"
     return face.embedding

@@ -70,7 +70,7 @@ def test_json_is_one_document(run, folder):
     a, b, d, c = document["pictures"] if "d.jpg" in document["pictures"][2]["path"] else [None] * 4
     assert (a["path"], a["width"], a["height"]) == (str(folder / "a.png"), 160, 120)
     assert [face["box"] for face in b["faces"]] == [[80, 30, 140, 90], [20, 20, 60, 60]]
-    assert set(b["faces"][0]) == {"box", "landmarks", "score", "quality", "expression"}
+    assert set(b["faces"][0]) == {"box", "landmarks", "score", "quality", "expression", "turn"}
     assert set(d) == {"path", "error"} and c["faces"] == []
 
 

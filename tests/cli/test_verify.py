@@ -1,5 +1,6 @@
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -74,7 +75,8 @@ def test_json_says_all_of_it(run, anna, bert):
     facts = json.loads(run(anna, bert, "--json").stdout)
 
     assert facts["schema"] == "mien/comparison/1" and facts["match"] is False
-    assert facts["a"] == {"path": str(anna)} and facts["embedder"].startswith("tiny-1-")
+    assert facts["a"] == {"path": str(anna), "faces": 1, "face": 1, "box": [50, 30, 110, 90], "turn": 0}
+    assert facts["pairs"] == 1 and facts["embedder"].startswith("tiny-1-")
     assert facts["score"] < facts["operating_point"]["threshold"] and 0 < facts["probability"] < 1
     assert facts["operating_point"]["fmr_interval"] == [1e-4, 2e-3]
 
@@ -85,6 +87,31 @@ def test_json_has_null_for_rates_that_nobody_measured(run, anna):
     assert {key for key, value in point.items() if value is None} == {
         "target_fmr", "fmr", "fmr_interval", "fnmr", "fnmr_interval",
     }  # fmt: skip
+
+
+def test_of_several_faces_it_is_said_which_one_was_compared(run, anna, tmp_path):
+    group = save(tmp_path / "group.png", (50, 30, 60, ANNA), (4, 4, 20, BERT))
+    result = run(group, anna, "--json")
+
+    assert result.return_value == 0 and json.loads(result.stdout)["a"]["faces"] == 2
+    assert result.stderr == f"mien: '{group}' shows 2 faces; compared is number 1 (60 px at 50,30), by --face main.\n"
+
+
+def test_an_arbitrary_choice_between_faces_is_refused_and_can_be_made(run, tmp_path):
+    room = {"width": 600, "height": 400}  # for the crops
+    both = save(tmp_path / "both.png", (100, 170, 60, ANNA), (440, 170, 60, BERT), **room)
+    anna = save(tmp_path / "one.png", (270, 170, 60, ANNA), **room)
+    bert = save(tmp_path / "other.png", (270, 170, 60, BERT), **room)
+
+    assert run(both, anna).return_value == 2 and "It shows 2 faces" in run(both, anna).stderr
+    assert run(both, anna, "--face", "only").return_value == 2
+    assert {run(both, anna, "--face", number).return_value for number in "12"} == {0, 1}
+    assert run(both, anna, "--face", "3").return_value == 2
+    for one in (anna, bert):
+        result = run(both, one, "--face", "best")
+        assert result.return_value == 0 and "most similar of 2 pairs" in result.stderr
+    with pytest.raises(click.BadParameter, match="a number from 1, got 'nicest'"):
+        run(both, anna, "--face", "nicest")
 
 
 def test_one_picture_may_come_from_stdin(run, anna):

@@ -15,10 +15,12 @@ from mien.cli.common import (
     counted,
     expression_model,
     face_as_json,
+    find_pictures,
     make_analyzer,
     make_folder,
     path_as_json,
     progress,
+    say_notes,
 )
 from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
@@ -60,8 +62,6 @@ def analyze(
 
     The exit status is 1 if a picture could not be read; a picture without a face is no failure.
     """
-    from mien.images import find_images
-
     if embeddings and form is None:
         raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
     if "-" in pictures and len(pictures) > 1:
@@ -72,10 +72,10 @@ def analyze(
     tally = _Tally()
     if pictures == ("-",):
         data = sys.stdin.buffer.read()
-        paths, results = [], _one(analyzer, data, **options)
+        paths, results = (), _one(analyzer, data, **options)
     else:
         data = None
-        paths = find_images(pictures)
+        paths = find_pictures(pictures, results=[save, crops])
         results = analyzer.pictures(paths, **options)
 
     def as_json(picture: Picture) -> dict[str, Any]:
@@ -85,6 +85,9 @@ def analyze(
     with writer as write, progress(len(paths) or None, printing=True) as advance:
         for picture in results:
             kept = keeper.keep(picture, picture.path if data is None else data)
+            if kept.error is not None:
+                click.echo(f"mien: {kept.error}", err=True)
+            say_notes(kept)
             write(kept)
             tally.add(kept)
             advance()
@@ -94,16 +97,8 @@ def analyze(
 
 def _one(analyzer: Analyzer, data: bytes, *, embed: bool, crops: bool) -> Iterator[Picture]:
     """Analyse a picture from stdin."""
-    from mien.images import load_image
-    from mien.types import Picture
-
-    try:
-        image = load_image(data)
-    except ImageError as error:
-        yield Picture("-", error=str(error))
-        return
-    faces = analyzer.analyze(image, embed=embed, crops=crops)
-    yield Picture("-", width=image.shape[1], height=image.shape[0], faces=faces)
+    for picture in analyzer.pictures([data], embed=embed, crops=crops):
+        yield replace(picture, path="-")
 
 
 @dataclass(slots=True)
@@ -171,16 +166,15 @@ class _Keeper:
 def _as_json(picture: Picture, embeddings: bool) -> dict[str, Any]:
     name = path_as_json(picture.path or "-")
     if picture.error is not None:
-        _say_error(picture)
         return {**name, "error": picture.error}
     faces = [face_as_json(face, embedding=embeddings) for face in picture.faces]
-    return {**name, "width": picture.width, "height": picture.height, "faces": faces}
+    facts = {**name, "width": picture.width, "height": picture.height, "faces": faces}
+    return {**facts, "notes": list(picture.notes)} if picture.notes else facts
 
 
 def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
-        _say_error(picture)
         return
     from mien.images import printable
 
@@ -202,7 +196,3 @@ def _words(face: Face) -> Iterator[str]:
         yield f"{best} {face.expression.probabilities[best]:.2f}{sure}"
     if face.quality is not None and face.quality.reasons:
         yield ", ".join(reason.replace("_", " ") for reason in face.quality.reasons)
-
-
-def _say_error(picture: Picture) -> None:
-    click.echo(f"mien: {picture.error}", err=True)

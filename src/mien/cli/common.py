@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from mien.errors import UsageError
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.gallery import Gallery
-    from mien.types import Face, OperatingPoint
+    from mien.types import Face, OperatingPoint, Picture
     from mien.zoo import Card
 
 __all__ = [
@@ -33,8 +34,11 @@ __all__ = [
     "echo_json",
     "expression_model",
     "face_as_json",
+    "face_option",
+    "find_pictures",
     "gallery_options",
     "is_terminal",
+    "machine_readable",
     "make_analyzer",
     "make_folder",
     "needs_torch",
@@ -42,21 +46,57 @@ __all__ = [
     "path_as_json",
     "plain",
     "progress",
+    "say_notes",
 ]
 
 DEFAULT_FMR = 1e-3
 _BAR_AFTER_S = 1.0
+_TURN = "mien.turn"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def face_option(*further: str) -> Callable[[Command], Command]:
+    """Add --face as ``which``: main, largest, only, ``further`` ones, or a number."""
+
+    def check(_: click.Context, __: click.Parameter, value: str) -> str:
+        known = ("main", "largest", "only", *further)
+        if value not in known and not (value.isdecimal() and int(value)):
+            raise click.BadParameter(f"expected {', '.join(known)} or a number from 1, got '{value}'.")
+        return value
+
+    words = "Of a picture with several faces: large and central (main), the largest, refuse the picture (only), "
+    words += "the best pair, " * ("best" in further) + "or a number, largest first."
+    return click.option(
+        "--face", "which", default="main", show_default=True, metavar="WHICH", callback=check, help=words
+    )
+
+
 def analyzer_options(command: Command) -> Command:
-    """Add --detector, --embedder and --min-face; pass them on to `make_analyzer`."""
+    """Add --detector, --embedder, --min-face and --turn; pass them on to `make_analyzer`."""
+
+    def keep_turn(context: click.Context, _: click.Parameter, value: str) -> None:
+        # Read by `make_analyzer`: no command has anything to do with it.
+        context.meta[_TURN] = None if value == "auto" else int(value)
+
     for option in (
+        click.option(
+            "--turn",
+            type=click.Choice(["auto", "0", "90", "180", "270"]),
+            default="auto",
+            show_default=True,
+            expose_value=False,
+            callback=keep_turn,
+            help="Turn pictures clockwise by so many degrees; auto: where no face is upright, find out.",
+        ),
         click.option("--min-face", type=float, metavar="PX", help="Least face side to find; smaller takes longer."),
         click.option("--embedder", metavar="NAME", help="Embedder; default: the catalogue's, see `mien models list`."),
         click.option(
-            "--detector", default="auto", show_default=True, metavar="NAME", help="auto, fast, accurate, or a model."
+            "--detector",
+            default="auto",
+            show_default=True,
+            metavar="NAME",
+            help="auto, fast, accurate, whole (tight crops), a model.",
         ),
     ):
         command = option(command)
@@ -74,7 +114,34 @@ def make_analyzer(
     """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
     from mien.analyzer import Analyzer
 
-    return Analyzer(detector=detector, embedder=embedder, expression=expression, min_face=min_face, threshold=threshold)
+    context = click.get_current_context(silent=True)
+    turn = context.meta.get(_TURN) if context is not None else None
+    return Analyzer(
+        detector=detector,
+        embedder=embedder,
+        expression=expression,
+        min_face=min_face,
+        threshold=threshold,
+        turn=turn,
+    )
+
+
+def find_pictures(pictures: Sequence[str | Path], *, results: Sequence[Path | None] = ()) -> tuple[Path, ...]:
+    """Return the pictures that arguments lead to, and say on stderr what was left out; see `search_images`."""
+    from mien.files import search_images
+
+    found = search_images(pictures, results=results)
+    for line in found.left_out():
+        click.echo(f"mien: {line}", err=True)
+    return found.paths
+
+
+def say_notes(picture: Picture) -> None:
+    """Say on stderr what was odd about a picture that was read all the same."""
+    from mien.files import printable
+
+    for note in picture.notes:
+        click.echo(f"mien: '{printable(picture.path or '-')}': {note}.", err=True)
 
 
 def expression_model(option: str | None) -> str | None:
@@ -191,6 +258,12 @@ def echo_json(value: Any, *, indent: int | None = None, nl: bool = True) -> None
     click.echo(json.dumps(plain(value), indent=indent, allow_nan=False), nl=nl)
 
 
+def machine_readable() -> None:
+    """Write UTF-8 on stdout where a program or file takes it: other programs' code pages lack most names."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not is_terminal(sys.stdout):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
 def plain(value: Any) -> Any:
     """Return records, arrays and paths as what JSON knows; a number that is not finite becomes null."""
     import numpy as np
@@ -239,6 +312,7 @@ def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, Any]:
             "probabilities": {label: round(value, 4) for label, value in expression.probabilities.items()},
             "uncertain": expression.uncertain,
         },
+        "turn": face.turn,
     }
     if embedding and face.embedding is not None:
         # Nine digits give a float32 back to the last bit.

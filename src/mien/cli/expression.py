@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mien.cli.common import analyzer_options, counted, make_analyzer, path_as_json, progress
+from mien.cli.common import (
+    analyzer_options,
+    counted,
+    find_pictures,
+    machine_readable,
+    make_analyzer,
+    path_as_json,
+    progress,
+    say_notes,
+)
 from mien.cli.records import json_options, record_writer
 
 if TYPE_CHECKING:
@@ -43,12 +52,12 @@ def expression(
     be read.
     """
     from mien import zoo
-    from mien.images import find_images
 
     model = model or zoo.default("expression")
     analyzer = make_analyzer(detector, embedder, min_face, expression=model)
-    paths = find_images(pictures)
+    paths = find_pictures(pictures)
     if form == "csv":
+        machine_readable()
         _echo_row("path", "face", "left", "top", "right", "bottom", "expression", "probability", "uncertain")
     writer = record_writer(
         None if form == "csv" else form,
@@ -61,6 +70,9 @@ def expression(
     failed = faces = 0
     with writer as write, progress(len(paths), printing=True) as advance:
         for picture in analyzer.pictures(paths, embed=False):
+            if picture.error is not None:
+                click.echo(f"mien: {picture.error}", err=True)
+            say_notes(picture)
             write(picture)
             failed += picture.error is not None
             faces += len(picture.faces)
@@ -85,7 +97,6 @@ def _outcome(face: Face) -> str:
 def _as_json(picture: Picture) -> dict[str, Any]:
     name = path_as_json(picture.path or "")
     if picture.error is not None:
-        _say_error(picture)
         return {**name, "error": picture.error}
     faces = []
     for face in picture.faces:
@@ -105,7 +116,6 @@ def _as_json(picture: Picture) -> dict[str, Any]:
 def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
-        _say_error(picture)
         return
     from mien.images import printable
 
@@ -122,7 +132,6 @@ def _echo_words(picture: Picture) -> None:
 def _echo_rows(picture: Picture) -> None:
     """Print a CSV row a face; a picture without one has a row without one."""
     if picture.error is not None:
-        _say_error(picture)
         return
     path = path_as_json(picture.path or "")["path"]
     for number, face in enumerate(picture.faces, start=1):
@@ -137,7 +146,3 @@ def _echo_row(*values: object) -> None:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(values)
     click.echo(line.getvalue())
-
-
-def _say_error(picture: Picture) -> None:
-    click.echo(f"mien: {picture.error}", err=True)

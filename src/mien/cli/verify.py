@@ -16,6 +16,7 @@ from mien.cli.common import (
     decision_options,
     decision_point,
     echo_json,
+    face_option,
     gallery_options,
     make_analyzer,
     open_gallery,
@@ -36,6 +37,7 @@ MATCH, NO_MATCH, ERROR = 0, 1, 2
 @click.argument("a")
 @click.argument("b")
 @decision_options
+@face_option("best")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; see docs/json.md.")
 @gallery_options(required=False)
 @analyzer_options
@@ -44,6 +46,7 @@ def verify(
     b: str,
     fmr: float | None,
     threshold: float | None,
+    which: str,
     as_json: bool,
     gallery: str | None,
     key: Path | None,
@@ -52,6 +55,9 @@ def verify(
     min_face: float | None,
 ) -> int:
     """Compare the main faces of pictures A and B: are they of one subject? One of them may be - for stdin.
+
+    Where a picture shows several faces, it is said which one was compared; a choice between two that are as large and
+    central is refused. --face best compares all with all: the false match rate grows with the number of pairs.
 
     A calibrated --gallery brings its own threshold. The exit status is 0 for a match, 1 for none, 2 for an error.
     """
@@ -67,11 +73,12 @@ def verify(
             with open_gallery(gallery, key, model=analyzer.card.id, read_only=True) as opened:
                 point = decision_point(analyzer.card, fmr=fmr, threshold=threshold, gallery=opened)
         first, second = (sys.stdin.buffer if name == "-" else name for name in (a, b))
-        comparison = verify(first, second, point=point, analyzer=analyzer)
+        comparison = verify(first, second, point=point, analyzer=analyzer, face=which)
     if as_json:
         echo_json(_as_json(a, b, comparison, analyzer.card.id))
     else:
         _echo_words(comparison)
+    _say_choice(a, b, comparison, which)
     return MATCH if comparison.match else NO_MATCH
 
 
@@ -88,14 +95,46 @@ def _errors_end_with(status: int) -> Iterator[None]:
 def _as_json(a: str, b: str, comparison: Comparison, model: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "a": path_as_json(a),
-        "b": path_as_json(b),
+        "a": {**path_as_json(a), **_side_as_json(comparison, 0)},
+        "b": {**path_as_json(b), **_side_as_json(comparison, 1)},
         "score": round(comparison.score, 6),
         "match": comparison.match,
         "probability": comparison.probability,
         "embedder": model,
+        "pairs": comparison.pairs,
         "operating_point": _point_as_json(comparison.point),
     }
+
+
+def _side_as_json(comparison: Comparison, number: int) -> dict[str, Any]:
+    """Return how many faces a picture shows, and which was compared."""
+    assert comparison.sides is not None, "pictures were compared"
+    side = comparison.sides[number]
+    box = [round(value, 2) for value in side.box.as_tuple()]
+    return {"faces": side.faces, "face": side.face, "box": box, "turn": side.turn}
+
+
+def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
+    """Say on stderr which face was compared, where there was a choice, and what was turned."""
+    from mien.files import printable
+
+    assert comparison.sides is not None, "pictures were compared"
+    for name, side in zip((a, b), comparison.sides, strict=True):
+        if side.faces > 1:
+            where = f"{side.box.side:.0f} px at {side.box.left:.0f},{side.box.top:.0f}"
+            click.echo(
+                f"mien: '{printable(name)}' shows {side.faces} faces; compared is number {side.face} ({where}), "
+                f"by --face {which}.",
+                err=True,
+            )
+        if side.turn:
+            click.echo(f"mien: '{printable(name)}' is stored turned; upright after {side.turn} degrees.", err=True)
+    if comparison.pairs > 1:
+        click.echo(
+            f"mien: the most similar of {comparison.pairs} pairs of faces; its false match rate is up to "
+            f"{comparison.pairs} times the rate of one comparison.",
+            err=True,
+        )
 
 
 def _point_as_json(point: OperatingPoint) -> dict[str, Any]:
