@@ -153,3 +153,7 @@ class GalleryProtocol(Protocol):
     def keep_point(self, point: OperatingPoint) -> StoredPoint:
         """Store an operating point of the model in use."""
         ...
+
+    def points(self) -> list[StoredPoint]:
+        """Return the calibrated operating points of the model in use, most permissive first."""
+        ...
