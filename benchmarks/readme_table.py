@@ -1,8 +1,9 @@
-"""Write the measured table of both READMEs from results/*.json.
+"""Write the measured tables of the READMEs and of docs/measured from results/*.json.
 
     python benchmarks/readme_table.py            # rewrite what stands between the markers
-    python benchmarks/readme_table.py --check    # status 1 if a README says anything else than the results
+    python benchmarks/readme_table.py --check    # status 1 if a page says anything else than the results
 
+The READMEs have the few rows that a user asks for first (`HEADLINES`), docs/measured has all of them (`SECTIONS`).
 A result that is not there leaves its rows out.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,34 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
+MEASURED = {"en": ROOT / "docs/measured.md", "zh": ROOT / "docs/measured.zh-CN.md"}
+
+CATALOGUE = tomllib.loads((ROOT / "src/mien/zoo/catalogue.toml").read_text(encoding="utf-8"))
+DEFAULT_EMBEDDER = CATALOGUE["defaults"]["embedder"]
+"""Results of one embedder are those of this one, in `NAME_EMBEDDER.json` or in `NAME.json`."""
+IDENTITY_SPACE = "dlib-resnet29"
+"""The features in which generated faces were compared with real ones."""
+PUBLISHED_ON_LFW = {"dlib-resnet29": "99.38 %"}
+"""By embedder, as its authors give it."""
+
 HEAD = {
     "en": "| What was measured | mien | Beside it, in the same run | Result |\n| --- | --- | --- | --- |",
     "zh": "| 测量内容 | mien | 同一次运行中的对照 | 结果文件 |\n| --- | --- | --- | --- |",
 }
+README_HEAD = {
+    "en": "| measured | mien | for comparison |\n| --- | --- | --- |",
+    "zh": "| 测量内容 | mien | 对照 |\n| --- | --- | --- |",
+}
 
 MACHINE = {
     "en": "On {cores} cores of a shared {cpu}, Python {python}, ONNX Runtime {onnxruntime}. Milliseconds depend on the "
-    "machine and on who shares it; ratios are of one run. Intervals are 95 %, resampling subjects.",
+    "machine and on its load; ratios are of one run. Intervals are 95 %, resampling subjects.",
     "zh": "机器：共享的 {cpu}，{cores} 核，Python {python}，ONNX Runtime {onnxruntime}。"
     "毫秒数取决于机器及其负载；比值取自同一次运行。区间为 95 %，按身份重采样。",
+}
+README_MACHINE = {
+    "en": "On {cores} cores of a shared {cpu}. Intervals are 95 %.",
+    "zh": "在共享的 {cpu} 的 {cores} 个核上测得。区间为 95 %。",
 }
 
 Row = tuple[str, str, str]
@@ -42,6 +62,11 @@ def percent(rate: float, digits: int = 1) -> str:
 
 def within(interval: list[float], digits: int = 1) -> str:
     return f"[{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
+
+
+def embedder_of(result: dict[str, Any]) -> str:
+    """Return the name in an embedder's id, `name-version-digest`."""
+    return str(result["embedder"]).rsplit("-", 2)[0]
 
 
 def speed(result: dict[str, Any]) -> Iterator[Texts]:
@@ -82,17 +107,18 @@ def lfw(result: dict[str, Any]) -> Iterator[Texts]:
     accuracy = f"{percent(result['accuracy'], 2)} ± {100 * result['accuracy_stderr']:.2f}"
     tar = result["tar_at_fmr"]
     rates = f"TAR {percent(tar['1e-2'])} @ FMR 1e-2, {percent(tar['1e-3'])} @ 1e-3"
-    failed = len(result["fta"])
+    failed, name = len(result["fta"]), embedder_of(result)
+    published = PUBLISHED_ON_LFW.get(name)
     yield {
         "en": (
-            f"LFW, 6,000 pairs, ten folds, {failed} failures to acquire",
+            f"`{name}` on LFW, 6,000 pairs, ten folds, {failed} failures to acquire",
             f"{accuracy}; {rates}",
-            "the network's published figure: 99.38 %",
+            f"the network's published figure: {published}" if published else "",
         ),
         "zh": (
-            f"LFW，6,000 对，十折，采集失败 {failed} 次",
+            f"`{name}`，LFW，6,000 对，十折，采集失败 {failed} 次",
             f"{accuracy}；{rates}",
-            "该网络公布的数字：99.38 %",
+            f"该网络公布的数字：{published}" if published else "",
         ),
     }
 
@@ -104,11 +130,27 @@ def operating_points(result: dict[str, Any]) -> Iterator[Texts]:
         for rate, name in ((1e-2, "1e-2"), (1e-3, "1e-3"), (1e-4, "1e-4"))
         if rate in points
     )
-    subjects = f"{result['metrics']['subjects']:,}"
+    subjects, name = f"{result['metrics']['subjects']:,}", embedder_of(result)
     yield {
-        "en": (f"FNMR @ FMR, CelebA subset of 89x109 px, {subjects} subjects never fitted on", told, ""),
-        "zh": (f"FNMR @ FMR，CelebA 子集（89x109 像素），{subjects} 个未参与拟合的身份", told, ""),
+        "en": (f"`{name}`: FNMR @ FMR, CelebA subset of 89x109 px, {subjects} subjects never fitted on", told, ""),
+        "zh": (f"`{name}`：FNMR @ FMR，CelebA 子集（89x109 像素），{subjects} 个未参与拟合的身份", told, ""),
     }
+
+
+def fairness(result: dict[str, Any]) -> Iterator[Texts]:
+    """Of each embedder, the false match rates of the groups with the highest, at the threshold for a stated rate."""
+    for name in sorted(result["embedders"], key=lambda name: (name != DEFAULT_EMBEDDER, name)):
+        figures = result["embedders"][name]
+        target, groups = f"{figures['target_fmr']:.0e}".replace("e-0", "e-"), figures["utkface"]
+        told = "; ".join(_of_group(groups[key]) for key in ("worst_adult", "children") if key in groups)
+        yield {
+            "en": (f"`{name}`, rates by group: FMR on UTKFace at the threshold for {target}", told, ""),
+            "zh": (f"`{name}`，各人群的错误率：UTKFace，阈值按 FMR {target}，实际 FMR", told, ""),
+        }
+
+
+def _of_group(rates: dict[str, Any]) -> str:
+    return f"{rates['group']}: {percent(rates['fmr'], 2)} {within(rates['interval'], 2)}"
 
 
 def search(result: dict[str, Any]) -> Iterator[Texts]:
@@ -327,7 +369,7 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
     """Of a shipped generator: that it draws faces, of all kinds, and what was asked for."""
     name, n = result["model"].rsplit("-", 2)[0], result["n"]
     found, real = result["face_found"], result["real_face_found"]
-    identity = result["spaces"]["dlib-resnet29"]
+    identity = result["spaces"][IDENTITY_SPACE]
     distance = f"{identity['generated']['frechet']['mean']:.3f}"
     beside = f"{identity['real']['frechet']['mean']:.3f}"
     asked, seen = result["asked_is_seen"], result["real_is_seen"]
@@ -386,7 +428,7 @@ def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def _at_peers(row: dict[str, Any]) -> str:
-    identity, expression = row["dlib-resnet29"], row["expression-resnet27"]["mean"]
+    identity, expression = row[IDENTITY_SPACE], row["expression-resnet27"]["mean"]
     limits = "" if identity["interval"] is None else " [{:.3f}, {:.3f}]".format(*identity["interval"])
     return f"{identity['mean']:.3f}{limits}, {expression:.1f}, {percent(row['face_found']['mean'], 0)}"
 
@@ -443,63 +485,212 @@ def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
         }
 
 
-SOURCES: dict[str, Callable[[dict[str, Any]], Iterator[Texts]]] = {
-    "speed": speed,
-    "lfw": lfw,
-    "operating_points_dlib-resnet29": operating_points,
-    "search": search,
-    "grouping": grouping,
-    "quality": quality,
-    "memory": memory,
-    "crash": crash,
-    "bad_input": bad_input,
-    "expression": expression,
-    "generation_face-vae-64": generation,
-    "generation_face-gan-64": generation,
-    "generation_expression-vae-48": generation,
-    "generation_expression-gan-48": generation,
-    "generative_peers": generative_peers,
-    "generative_training": generative_training,
-    "likeness": likeness,
-    "synthetic_training": synthetic_training,
+def speed_in_short(result: dict[str, Any]) -> Texts:
+    ours, theirs = (f"{result['times'][name]['p50_ms']:.0f} ms" for name in ("auto", "face_recognition"))
+    ratio = f"{result['ratio_p50']['auto']:.1f}"
+    return {
+        "en": ("find and embed a face, 640x480 px", ours, f"`face_recognition`: {theirs}, {ratio} times as long"),
+        "zh": ("检测一张人脸并提取特征，640x480 像素", ours, f"`face_recognition`：{theirs}，{ratio} 倍"),
+    }
+
+
+def lfw_in_short(result: dict[str, Any]) -> Texts:
+    told = f"{percent(result['accuracy'], 2)} ± {100 * result['accuracy_stderr']:.2f}"
+    published = PUBLISHED_ON_LFW.get(embedder_of(result))
+    return {
+        "en": ("LFW, pairs decided correctly", told, f"the same network, as published: {published}" * bool(published)),
+        "zh": ("LFW，判断正确的图片对", told, f"同一网络公布的数字：{published}" * bool(published)),
+    }
+
+
+def operating_points_in_short(result: dict[str, Any]) -> Texts:
+    points = {point["target_fmr"]: point for point in result["operating_points"]}
+    told = "; ".join(f"{percent(points[rate]['fnmr'])} @ FMR {name}" for rate, name in ((1e-2, "1e-2"), (1e-3, "1e-3")))
+    return {
+        "en": ("matches missed, celebrities, pictures of 89x109 px", told, ""),
+        "zh": ("漏认，名人图片，89x109 像素", told, ""),
+    }
+
+
+def fairness_in_short(result: dict[str, Any]) -> Texts:
+    figures = result["embedders"][DEFAULT_EMBEDDER]
+    told = "; ".join(
+        f"{rates['group']}: {percent(rates['fmr'], 2)}"
+        for rates in (figures["utkface"].get(key) for key in ("worst_adult", "children"))
+        if rates
+    )
+    target = percent(figures["target_fmr"])
+    return {
+        "en": (f"rates by group: false matches where {target} were asked for", told, ""),
+        "zh": (f"各人群的错误率：要求误匹配率 {target} 时的实际值", told, ""),
+    }
+
+
+def search_in_short(result: dict[str, Any]) -> Texts:
+    ours, flat, graph = (result["128-d"][name] for name in ("mien", "faiss flat", "faiss hnsw32 ef64"))
+    told = f"{ours['p50_ms']:.1f} ms, {ours['search_peak_mb']:,} MB, recall {ours['recall_at_1']:.2f}"
+    size, beside = f"{ours['templates']:,}", f"{flat['p50_ms']:.0f} ms, {flat['search_peak_mb']:,} MB"
+    fewer, recall = f"{graph['templates']:,}", f"recall {graph['recall_at_1']:.2f}"
+    return {
+        "en": (f"search among {size} templates", told, f"FAISS flat: {beside}; HNSW, {fewer}: {recall}"),
+        "zh": (f"在 {size} 个模板中检索", told, f"FAISS flat：{beside}；HNSW，{fewer} 个：{recall}"),
+    }
+
+
+def grouping_in_short(result: dict[str, Any]) -> Texts:
+    methods = result["methods"]
+    ours = next(values for name, values in methods.items() if "(mien)" in name)["half B"]["bcubed_f"]
+    others = {name: values["half B"]["bcubed_f"] for name, values in methods.items() if "(mien)" not in name}
+    best = max(others, key=lambda name: others[name])
+    return {
+        "en": ("group faces by person, B³ F", f"{ours:.2f}", f"{best}: {others[best]:.2f}"),
+        "zh": ("按人分组，B³ F", f"{ours:.2f}", f"{best}：{others[best]:.2f}"),
+    }
+
+
+def expression_in_short(result: dict[str, Any]) -> Texts:
+    ours = result["fer2013"][next(iter(result["models"]))]["all"]
+    told = f"{percent(ours['accuracy'])} {within(ours['accuracy_interval'])}"
+    theirs = percent(result["fer2013"]["mini_xception"]["all"]["accuracy"])
+    return {
+        "en": ("expressions, FER2013 test split", told, f"`fer` (mini-XCEPTION): {theirs}"),
+        "zh": ("表情，FER2013 测试集", told, f"`fer`（mini-XCEPTION）：{theirs}"),
+    }
+
+
+def generation_in_short(result: dict[str, Any]) -> Texts:
+    told, real = percent(result["face_found"]["share"]), percent(result["real_face_found"]["share"])
+    return {
+        "en": ("`face-gan-64`: a detector finds a face", told, f"real photographs: {real}"),
+        "zh": ("`face-gan-64`：检测器找到人脸", told, f"真实照片：{real}"),
+    }
+
+
+def crash_in_short(result: dict[str, Any]) -> Texts:
+    rounds, enrolled, lost = result["rounds"], f"{result['acknowledged']:,}", str(result["missing"])
+    return {
+        "en": (f"enrolments lost in {rounds} crashes (`kill -9`), of {enrolled}", lost, ""),
+        "zh": (f"{rounds} 次 `kill -9`，{enrolled} 次登记中丢失的", lost, ""),
+    }
+
+
+HEADLINES: dict[str, Callable[[dict[str, Any]], Texts]] = {
+    "speed": speed_in_short,
+    "lfw": lfw_in_short,
+    "operating_points": operating_points_in_short,
+    "fairness": fairness_in_short,
+    "search": search_in_short,
+    "grouping": grouping_in_short,
+    "expression": expression_in_short,
+    "generation_face-gan-64": generation_in_short,
+    "crash": crash_in_short,
 }
+"""The rows of the READMEs: what a user asks for first, against what would be used instead."""
+
+SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], Iterator[Texts]]]]] = {
+    "recognition": (
+        {"en": "Recognition", "zh": "识别"},
+        {
+            "speed": speed,
+            "lfw": lfw,
+            "operating_points": operating_points,
+            "fairness": fairness,
+            "quality": quality,
+        },
+    ),
+    "galleries": (
+        {"en": "Galleries and groups", "zh": "人脸库与分组"},
+        {"search": search, "grouping": grouping, "crash": crash},
+    ),
+    "expressions": ({"en": "Expressions", "zh": "表情"}, {"expression": expression}),
+    "generation": (
+        {"en": "Generated faces", "zh": "生成的人脸"},
+        {
+            "generation_face-vae-64": generation,
+            "generation_face-gan-64": generation,
+            "generation_expression-vae-48": generation,
+            "generation_expression-gan-48": generation,
+            "generative_peers": generative_peers,
+            "likeness": likeness,
+            "synthetic_training": synthetic_training,
+        },
+    ),
+    "running": (
+        {"en": "Memory, start and bad input", "zh": "内存、启动与坏输入"},
+        {"memory": memory, "generative_training": generative_training, "bad_input": bad_input},
+    ),
+}
+"""The parts of docs/measured: a heading, and for each result the rows that are made from it."""
+
+BY_EMBEDDER = ("lfw", "operating_points")
+"""Results of which there may be one for each embedder."""
+
+
+def result_files(name: str, results: Path) -> list[Path]:
+    """Return the files of a result that are there; of one by embedder, that of the default embedder comes first."""
+    files = [results / f"{name}.json"]
+    if name in BY_EMBEDDER:
+        files = [results / f"{name}_{DEFAULT_EMBEDDER}.json", *files, *sorted(results.glob(f"{name}_*.json"))]
+    return list(dict.fromkeys(path for path in files if path.exists()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one result."""
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+def sections(language: str, results: Path = RESULTS) -> str:
+    """Return all tables in one language, each below its heading."""
+    parts, machine = [], {}
+    for headings, sources in SECTIONS.values():
+        lines = []
+        for name, rows in sources.items():
+            for path in result_files(name, results):
+                result = read_json(path)
+                machine = machine or result.get("machine", {})
+                source = f"[{path.stem}](../benchmarks/results/{path.name})"
+                lines += [f"| {' | '.join(texts[language])} | {source} |" for texts in rows(result)]
+        if lines:
+            parts += [f"## {headings[language]}", "\n".join([HEAD[language], *lines])]
+    if machine:
+        parts.append(MACHINE[language].format(**machine))
+    return "\n\n".join(parts)
 
 
 def table(language: str, results: Path = RESULTS) -> str:
-    """Return the table in one language, without the rows of results that are not there."""
-    lines, machine = [HEAD[language]], {}
-    for name, read in SOURCES.items():
-        path = results / f"{name}.json"
-        if not path.exists():
-            continue
-        source = f"[{name.split('_dlib')[0]}](benchmarks/results/{name}.json)"
-        result = json.loads(path.read_text(encoding="utf-8"))
-        machine = machine or result.get("machine", {})
-        for texts in read(result):
-            lines.append(f"| {' | '.join(texts[language])} | {source} |")
+    """Return the short table of a README in one language."""
+    lines, machine = [README_HEAD[language]], {}
+    for name, row in HEADLINES.items():
+        for path in result_files(name, results)[:1]:
+            result = read_json(path)
+            machine = machine or result.get("machine", {})
+            lines.append(f"| {' | '.join(row(result)[language])} |")
     if machine:
-        lines += ["", MACHINE[language].format(**machine)]
+        lines += ["", README_MACHINE[language].format(**machine)]
     return "\n".join(lines)
 
 
 def with_table(text: str, rows: str) -> str:
-    """Return a README with the table between its markers."""
+    """Return a page with tables between its markers."""
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n{rows}\n{END}{rest.split(END)[1]}"
 
 
 def main() -> int:
+    """Rewrite the pages, or say which are out of date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing")
     check = parser.parse_args().check
     stale = []
-    for language, path in READMES.items():
-        text = path.read_text(encoding="utf-8")
-        wanted = with_table(text, table(language))
-        if wanted != text:
-            stale.append(path.name)
-            if not check:
-                path.write_text(wanted, encoding="utf-8")
+    for pages, make in ((READMES, table), (MEASURED, sections)):
+        for language, path in pages.items():
+            text = path.read_text(encoding="utf-8")
+            wanted = with_table(text, make(language))
+            if wanted != text:
+                stale.append(str(path.relative_to(ROOT)))
+                if not check:
+                    path.write_text(wanted, encoding="utf-8")
     if check and stale:
         print(
             f"{', '.join(stale)} differ from benchmarks/results. Run: python benchmarks/readme_table.py",

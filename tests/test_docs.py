@@ -6,6 +6,7 @@ expected output `...` stands for anything, fractions may differ by a hundredth, 
 """
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -206,10 +207,11 @@ def headings(page):
 
 
 def commands(page):
-    """Yield each line of the page's blocks, fenced or indented, that calls mien, and its words."""
+    """Yield each line of the page's blocks, fenced or indented, and tables that calls mien, and its words."""
     fenced = [block.text for block in blocks(page) if block.kind in ("console", "sh")]
+    in_tables = re.findall(r"^\| [^|`]+ \| `(mien [^`]+)` \|$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     indented = re.findall(r"^    mien .*(?:\\\n.*)*", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    for line in "\n".join([*fenced, *indented]).replace("\\\n", " ").splitlines():
+    for line in "\n".join([*fenced, *in_tables, *indented]).replace("\\\n", " ").splitlines():
         call = re.match(r"\s*(?:\$ )?(mien [^|>&;<]*)", line.split("  #")[0])
         if call:
             yield line, shlex.split(call[1])
@@ -233,7 +235,9 @@ def test_commands_and_options_exist(page):
             rest = rest[1:]
 
 
-@pytest.mark.parametrize("page", ["README", "docs/training", "docs/generation", "docs/tutorials-corrected"])
+@pytest.mark.parametrize(
+    "page", ["README", "docs/measured", "docs/training", "docs/generation", "docs/tutorials-corrected"]
+)
 def test_both_languages_have_the_same_sections_code_and_links(page):
     english, chinese = (
         (ROOT / f"{page}{language}.md").read_text(encoding="utf-8").replace(".zh-CN.md", ".md")
@@ -241,7 +245,7 @@ def test_both_languages_have_the_same_sections_code_and_links(page):
     )
 
     def shape(text):
-        return [line.split(" ")[0] for line in text.splitlines() if re.match(r"#+ |- \*\*|```", line)]
+        return [line.split(" ")[0] for line in text.splitlines() if re.match(r"#+ |- \*\*|```|\| ", line)]
 
     def links(text):
         return sorted(re.findall(r"\]\((docs/[^)]*|examples|CHANGELOG.md|CONTRIBUTING.md|bench[^)]*)\)", text))
@@ -262,21 +266,63 @@ def test_the_tables_say_what_the_results_say():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_changed_result_shows_in_the_table(tmp_path, monkeypatch):
+@pytest.fixture
+def readme_table(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import readme_table
+    return importlib.import_module("readme_table")
 
+
+@pytest.mark.parametrize("page", ["table", "sections"])
+def test_a_changed_result_shows_in_the_table(readme_table, page, tmp_path):
     result = json.loads((ROOT / "benchmarks/results/lfw.json").read_text())
     (tmp_path / "lfw.json").write_text(json.dumps(result | {"accuracy": 0.1234}))
 
-    table = readme_table.table("en", tmp_path)
+    rows = getattr(readme_table, page)("en", tmp_path)
 
-    assert "12.34 %" in table
-    assert "kill -9" not in table, "a result that is not there leaves its rows out"
+    assert "12.34 %" in rows
+    assert "kill -9" not in rows, "a result that is not there leaves its rows out"
+
+
+def test_rows_are_of_the_default_embedder_where_several_were_measured(readme_table, tmp_path):
+    result = json.loads((ROOT / "benchmarks/results/lfw.json").read_text())
+    mine, other = readme_table.DEFAULT_EMBEDDER, "another"
+    for name, accuracy in ((other, 0.5), (mine, 0.75)):
+        changed = result | {"accuracy": accuracy, "embedder": f"{name}-1-01234567"}
+        (tmp_path / f"lfw_{name}.json").write_text(json.dumps(changed))
+
+    short, full = readme_table.table("en", tmp_path), readme_table.sections("en", tmp_path)
+
+    assert "75.00 %" in short and "50.00 %" not in short
+    assert 0 < full.index(f"`{mine}` on LFW") < full.index(f"`{other}` on LFW")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_rates_by_group_appear_once_they_were_measured(readme_table, language, tmp_path):
+    assert "UTKFace" not in readme_table.sections(language, tmp_path)
+    rates = {
+        "worst_adult": {"group": "women of 60", "fmr": 0.0123, "interval": [0.01, 0.015]},
+        "children": {"group": "boys of 5", "fmr": 0.0456, "interval": [0.04, 0.05]},
+    }
+    figures = {"utkface": rates, "target_fmr": 0.001}
+    (tmp_path / "fairness.json").write_text(json.dumps({"embedders": {readme_table.DEFAULT_EMBEDDER: figures}}))
+
+    short, full = readme_table.table(language, tmp_path), readme_table.sections(language, tmp_path)
+
+    assert "women of 60: 1.23 %" in short and "boys of 5: 4.56 %" in short
+    assert "women of 60: 1.23 % [1.00, 1.50]" in full and "1e-3" in full
+
+
+@pytest.mark.parametrize(("readme", "after"), [("README.md", "## Documentation"), ("README.zh-CN.md", "## 文档")])
+def test_a_readme_is_short_and_shows_the_few_rows_that_matter(readme, after):
+    before = (ROOT / readme).read_text(encoding="utf-8").split(after)[0]
+    measured = before.split("<!-- measured: begin -->")[1].split("<!-- measured: end -->")[0]
+
+    assert len(before) <= 7000
+    assert 8 <= len(re.findall(r"^\|", measured, re.MULTILINE)) - 2 <= 9
 
 
 def test_the_thresholds_named_in_the_readmes_are_the_cards():
-    card = zoo.card("dlib-resnet29")
+    card = zoo.card(zoo.default("embedder"))
     point = next(p for p in card.operating_points if p.target_fmr == 1e-3)
 
     for readme in ("README.md", "README.zh-CN.md"):
@@ -288,6 +334,29 @@ def test_every_page_is_in_the_index():
 
     for page in ROOT.glob("docs/*.md"):
         assert page.name == "README.md" or f"({page.name})" in index, f"docs/README.md does not mention {page.name}"
+
+
+def test_the_contents_of_the_decisions_list_every_decision_with_its_summary():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/contents.py", "--check"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_decision_stands_below_a_heading():
+    page = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+    orphans = [lead for lead in re.findall(r"^\*\*.*?\*\*", page, re.MULTILINE) if f"\n\n{lead}\n\n" not in page]
+
+    assert not orphans, "give these a heading (### ...) and a line of their own"
+
+
+def test_a_decision_without_a_summary_is_named(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import contents
+
+    with pytest.raises(ValueError, match="'### Threads' needs a summary"):
+        contents.contents("## Speed\n\n### Threads\n\nThey follow the quota.\n")
 
 
 def test_the_picture_of_the_readme_is_small_enough_to_clone():

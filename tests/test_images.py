@@ -270,12 +270,157 @@ def test_wide_integers_are_refused():
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)],
-    ids=["float", "four channels", "flat"],
+    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 5), np.uint8), np.zeros(4, np.uint8)],
+    ids=["float", "five channels", "flat"],
 )
 def test_an_array_of_another_kind_is_refused(array):
     with pytest.raises(ImageError, match=r"uint8 of shape \(height, width, 3\)"):
         load_image(array)
+
+
+@pytest.mark.parametrize(
+    ("array", "cure"),
+    [
+        (np.full((4, 4, 3), 0.5), r"255 \* image"),
+        (np.full((4, 4, 3), 99.0), "Scale to 0..255"),
+        (np.zeros((3, 40, 40), np.uint8), r"transpose\(1, 2, 0\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "one picture of a batch"),
+    ],
+    ids=["zero to one", "float", "channels first", "batch"],
+)
+def test_a_refused_array_is_told_its_own_trouble(array, cure):
+    with pytest.raises(ImageError, match=cure) as caught:
+        load_image(array)
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_that_people_hold_are_read(scene):
+    grey = scene[..., :1]
+    alpha = np.dstack([scene, np.full(scene.shape[:2], 255, np.uint8)])
+    assert np.array_equal(load_image(grey), np.repeat(grey, 3, axis=2))
+    assert np.array_equal(load_image(alpha), scene)
+    alpha[..., 3] = 128
+    assert load_image(alpha)[0, 0].tolist() == [127, 127, 255]
+
+
+def test_bytes_of_any_kind_and_file_urls_are_read(scene, tmp_path):
+    path = tmp_path / "a b é.png"
+    path.write_bytes(encoded(Image.fromarray(scene), "PNG"))
+    data = path.read_bytes()
+    for source in (bytearray(data), memoryview(data), path.as_uri(), f"file://localhost{path.as_uri()[7:]}"):
+        assert np.array_equal(load_image(source), scene)
+    with pytest.raises(ImageError, match="not on this machine"):
+        load_image("https://example.org/a.png")
+
+
+def test_the_end_marker_of_a_jpeg_may_be_missing(rng):
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(image), "JPEG")
+    result = decode(data[:-2])
+    assert np.array_equal(result.image, load_image(data)) and "end marker" in result.notes[0]
+    assert np.array_equal(decode(data[:-2] + bytes(9)).image, result.image)
+    for missing in (4, 10, 40, 400):
+        with pytest.raises(ImageError, match="damaged or cut short"):
+            load_image(data[:-missing])
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        load_image(encoded(Image.fromarray(image), "JPEG", progressive=True)[:-2])
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+def test_where_all_is_transparent_the_colours_are_meant(scene, fmt):
+    picture = Image.fromarray(scene).convert("RGBA")
+    picture.putalpha(0)
+    result = decode(encoded(picture, fmt))
+    assert np.array_equal(result.image, scene) and "transparent" in result.notes[0]
+
+
+def test_a_bitmap_of_32_bits_without_alpha_shows_its_colours(scene):
+    stored = np.zeros((*scene.shape[:2], 4), np.uint8)
+    stored[..., :3] = scene[::-1, :, ::-1]
+    head = struct.pack("<IiiHHIIiiII", 108, 60, 40, 1, 32, 3, stored.size, 2835, 2835, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    data = b"BM" + struct.pack("<IHHI", 122 + stored.size, 0, 0, 122) + head + stored.tobytes()
+    assert np.array_equal(load_image(data), scene)
+
+
+def test_avif_under_another_brand_is_avif(scene):
+    data = bytearray(encoded(Image.fromarray(scene), "AVIF", quality=95))
+    data[8:12] = b"mif1"
+    assert np.abs(load_image(bytes(data)).astype(int) - scene).mean() < 8
+
+
+def test_a_format_that_this_pillow_lacks_is_one_line(scene, monkeypatch):
+    data = encoded(Image.fromarray(scene), "AVIF")
+    monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
+    with pytest.raises(ImageError, match=r"is AVIF, which needs Pillow 11\.3"):
+        load_image(data)
+
+
+def raw_file(*, dng):
+    """A TIFF whose first picture is a thumbnail, as cameras write them."""
+    tags = [(254, 4, 1), (256, 4, 4), (257, 4, 4), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    tags += [(278, 4, 4), (279, 4, 16), (330, 4, 8)] + [(50706, 1, 1)] * dng
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 24) + bytes(16) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [raw_file(dng=True), raw_file(dng=False), b"II*\0\x10\0\0\0CR\2\0" + bytes(40), b"\0\0\0\x18ftypcrx " + bytes(40)],
+    ids=["dng", "nef", "cr2", "cr3"],
+)
+def test_a_camera_raw_file_is_refused_by_that_name(data):
+    with pytest.raises(ImageError, match=r"camera raw file.*Export it as JPEG or TIFF"):
+        load_image(data)
+
+
+def test_later_pages_are_noted(scene):
+    page = Image.fromarray(scene)
+    result = decode(encoded(page, "TIFF", save_all=True, append_images=[page, page]))
+    assert result.notes == ("it has 3 pages, of which the first is read",)
+    assert decode(encoded(page, "TIFF")).notes == ()
+
+
+def test_a_jpeg_of_thousands_of_passes_is_refused_at_once(rng):
+    data = encoded(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert load_image(data).shape == (64, 64, 3)
+    with pytest.raises(ImageError, match="in 2009 passes"):
+        load_image(data[:last] + data[last:-2] * 2000 + b"\xff\xd9")
+    with pytest.raises(ImageError, match="passes"):
+        load_image(data[:last] + data[last:-2] * 20 + b"\xff\xd9", limits=Limits(max_scanned_pixels=64 * 64 * 20))
+
+
+def test_a_picture_may_not_take_more_memory_than_allowed(scene):
+    data = encoded(Image.fromarray(scene).convert("RGBA"), "PNG")
+    assert load_image(data, limits=Limits(max_decoded_bytes=60 * 40 * 7)).shape == scene.shape
+    with pytest.raises(ImageError, match="MB to read"):
+        load_image(data, limits=Limits(max_decoded_bytes=60 * 40 * 7 - 1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16"])
+def test_a_tall_picture_is_converted_strip_by_strip_like_a_small_one(rng, mode):
+    values = rng.integers(0, 256, (600, 3, 4), dtype=np.uint8)
+    picture = Image.fromarray(values).convert("LA" if mode == "LA" else "RGBA")
+    if mode == "I;16":
+        picture = Image.fromarray(values.view(np.uint16)[..., 0])
+    parts = [load_image(picture.crop((0, top, 3, top + 100))) for top in range(0, 600, 100)]
+    assert np.array_equal(load_image(picture), np.concatenate(parts))
+
+
+@pytest.mark.parametrize("place", ["header", "pixels"])
+def test_a_ppm_of_comments_is_done_in_linear_time(place):
+    import time
+
+    comments = b"#" + b"x" * 500_000 + b"\n" + b"#\n" * 250_000
+    size, pixels = b"2 1 255\n", b"1 2 3 4 5 6"
+    data = b"P3\n" + (comments + size if place == "header" else size + comments) + pixels
+    start = time.process_time()
+    try:
+        assert load_image(data).tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    except ImageError as error:
+        assert "does not say its size" in str(error)
+    assert time.process_time() - start < 2
 
 
 def test_other_sources_are_refused():

@@ -27,6 +27,7 @@ _PUBLIC = {
     "OperatingPoint": "mien.types",
     "Picture": "mien.types",
     "Quality": "mien.types",
+    "Records": "mien.types",
     "load_image": "mien.images",
     "verify": "mien.matching",
 }
@@ -65,6 +66,9 @@ if TYPE_CHECKING:
     )
     from mien.types import (
         Quality as Quality,
+    )
+    from mien.types import (
+        Records as Records,
     )
     from mien.vision.generator import Generator as Generator
 

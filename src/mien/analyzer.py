@@ -17,7 +17,7 @@ from mien import zoo
 from mien.errors import ImageError, UsageError
 from mien.images import digest as digest_of
 from mien.images import load_image, printable
-from mien.types import Embedding, Expression, Face, Picture
+from mien.types import Embedding, Expression, Face, Picture, Records
 from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
@@ -133,7 +133,7 @@ class Analyzer:
 
     def analyze(
         self, image: UInt8[np.ndarray, "height width 3"], *, embed: bool = True, crops: bool = False
-    ) -> tuple[Face, ...]:
+    ) -> Records[Face]:
         """Return the faces of a picture, largest first.
 
         Args:
@@ -147,7 +147,7 @@ class Analyzer:
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ImageError("analyze takes an RGB uint8 array (height, width, 3); read files with mien.load_image.")
         (picture,) = _finished(self._models, [Picture(None, faces=_faces(self._models, image))], embed, crops)
-        return picture.faces
+        return Records(picture.faces)
 
     def pictures(
         self, paths: Iterable[str | Path], *, embed: bool = True, crops: bool = False, digests: bool = False

@@ -6,7 +6,6 @@ Pillow reads headers and pixels; only the formats in `FORMATS` are tried, so no 
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import importlib
 import io
@@ -15,12 +14,11 @@ import os
 import re
 import stat
 import struct
-import tempfile
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -31,6 +29,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
 from mien.errors import ImageError
+from mien.files import EXTENSIONS, find_images, local_path, no_picture, printable, write_whole
 
 __all__ = [
     "EXTENSIONS",
@@ -49,20 +48,13 @@ __all__ = [
 ]
 
 RGB = UInt8[np.ndarray, "height width 3"]
-Source = str | Path | bytes | BinaryIO | np.ndarray | Image.Image
-"""What a picture may come from. An array is RGB uint8 (height, width, 3) or grey uint8 (height, width)."""
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | np.ndarray | Image.Image
+"""What a picture may come from: a path or ``file://`` URL, encoded bytes, an open binary file, a Pillow image, or an
+array, uint8, in RGB order (height, width, 3), with alpha (height, width, 4), or grey (height, width) or (height, width,
+1). Nobody can tell BGR, as OpenCV reads it, from RGB: reverse it first, ``image[..., ::-1]``."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 """What is read, by Pillow's names. HEIF needs pillow-heif. A JPEG may hold several pictures (MPO)."""
-
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "bmp", "dib", "gif", "tif", "tiff"),
-        *("ppm", "pgm", "pbm", "pnm", "jp2", "j2k", "avif", "heic", "heif"),
-    )
-)
-"""File names that a folder is searched for, lower case."""
 
 # What Pillow's readers let through on broken data, beyond OSError; each was seen in its code or on a damaged file.
 _BROKEN: tuple[type[Exception], ...] = (
@@ -82,7 +74,15 @@ _MAGIC = (
     (rb"....ftypavi[fs]", "AVIF", "AvifImagePlugin"),
     (rb"....ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "HEIF", ""),
 )
+# Canon, Olympus, Panasonic and Fujifilm; the raw files of others are TIFFs, see `_refuse_raw`.
+_RAW = rb"II\*\x00.{4}CR|II(?:RO|RS|U\x00)|MMOR|FUJIFILMCCD-RAW|....ftypcrx "
+_SUBFILE, _SUB_FOLDERS, _DNG = 254, 330, 50706  # TIFF tags: kind of picture (1 is a thumbnail), more pictures, DNG
+_SCAN = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # a JPEG marker that ends a scan
+_PPM_SIZE = re.compile(rb"P[1-6](?:(?:\s|#[^\n\r]*[\n\r])+\d+){2,3}")
+_PPM_HEAD = 4096  # bytes within which a PPM says its size
+_FREE_SCANS, _STRIP = 16, 256
 _ORIENTATION = 0x0112
+_BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "RGB": 3}  # of a pixel; others 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Limits:
     """How large a picture may be. Headers are checked against it before any pixel is decoded.
 
     Decoding holds about seven bytes a pixel for a moment, so the default bounds one picture at 1.3 GB; a service
-    that reads strangers' uploads should lower ``max_pixels``.
+    that reads strangers' uploads should lower ``max_pixels`` or ``max_decoded_bytes``.
 
     Attributes:
         max_side: Longest side in px.
@@ -99,6 +99,9 @@ class Limits:
         max_pixels_per_byte: Above ``free_pixels`` a picture must not be packed tighter than this: no camera does,
             decompression bombs do.
         free_pixels: Up to here any packing is allowed: blank pictures are legitimate and do no harm.
+        max_decoded_bytes: What a picture takes as it is stored and as RGB, both at once, in bytes.
+        max_scans: Passes over a progressive JPEG. Cameras and programs write about ten.
+        max_scanned_pixels: Passes times pixels, from the 17th pass on: what bounds the time of one picture.
     """
 
     max_side: int = 30_000
@@ -106,6 +109,9 @@ class Limits:
     max_bytes: int = 512 * 1024 * 1024
     max_pixels_per_byte: float = 250.0
     free_pixels: int = 25_000_000
+    max_decoded_bytes: int = 1_300_000_000
+    max_scans: int = 100
+    max_scanned_pixels: int = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,12 +123,14 @@ class Decoded:
         scale: Its px per px of the full picture: 1, 1/2, 1/4 or 1/8.
         width: Of the full picture, upright, px.
         height: Of the full picture, upright, px.
+        notes: What was odd about the file and could be read all the same, a line each.
     """
 
     image: RGB
     scale: float
     width: int
     height: int
+    notes: tuple[str, ...] = ()
 
 
 _DEFAULT_LIMITS = Limits()
@@ -135,7 +143,8 @@ def load_image(source: Source, *, limits: Limits = _DEFAULT_LIMITS) -> RGB:
     applied, of an animation the first frame is taken.
 
     Args:
-        source: A path, encoded bytes, an open binary file, a Pillow image, or an array (RGB or grey uint8).
+        source: A path or ``file://`` URL, encoded bytes, an open binary file, a Pillow image, or an array, uint8: RGB,
+            RGBA or grey. OpenCV's BGR cannot be told from RGB: reverse it first, ``image[..., ::-1]``.
         limits: Sizes beyond which the picture is refused before it is decoded.
 
     Returns:
@@ -164,14 +173,18 @@ def decode(source: Source, *, at_least: int | None = None, limits: Limits = _DEF
         with _refusing("The picture"):
             _check_size(source, None, "The picture", limits)
             return _decoded(source, "The picture", None)
-    if isinstance(source, bytes):
-        return _decode_file(io.BytesIO(source), len(source), "The picture", at_least, limits)
-    if isinstance(source, str | Path):
-        name = f"'{printable(source)}'"
-        with _open(source, name) as file:
+    if isinstance(source, str | os.PathLike):
+        path = local_path(source)
+        name = f"'{printable(path)}'"
+        with _open(path, name) as file:
             return _decode_file(file, os.fstat(file.fileno()).st_size, name, at_least, limits)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode_file(io.BytesIO(source), memoryview(source).nbytes, "The picture", at_least, limits)
     if not hasattr(source, "read"):
-        raise ImageError(f"A picture is a path, bytes, a binary file, an array or a Pillow image, not {type(source)}.")
+        raise ImageError(
+            f"A picture is a path, bytes, a binary file, a NumPy array or a Pillow image, not {type(source)}. "
+            "Turn a tensor into an array (height, width, 3) of uint8."
+        )
     data = source.read(limits.max_bytes + 1)
     if not isinstance(data, bytes):
         raise ImageError("The picture's file is open in text mode; open it in binary mode ('rb').")
@@ -183,46 +196,6 @@ def digest(image: RGB) -> str:
     hasher = hashlib.sha256(f"{image.shape}".encode())
     hasher.update(np.ascontiguousarray(image).data)
     return hasher.hexdigest()
-
-
-def printable(path: str | Path) -> str:
-    """Return a path for one line of a message: undecodable bytes and control characters escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def find_images(args: Sequence[str | Path]) -> list[Path]:
-    """Expand files, folders and glob patterns to pictures.
-
-    A file that is named stays, whatever its name says. Of a folder (with its sub-folders) and of a pattern those
-    with a known extension are taken, in sorted order; hidden ones are left out. What does not exist or holds no
-    picture stays in the list when there are others, so that `load_image` refuses it alone and the batch goes on.
-
-    Raises:
-        ImageError: None of the arguments leads to a picture.
-    """
-    found: dict[Path, None] = {}
-    failures: list[ImageError] = []
-    for arg in args:
-        path = Path(arg)
-        if path.is_dir():
-            inside = list(_walk(path))
-            trouble = None if inside else ImageError(_no_pictures(f"'{printable(path)}'"))
-        elif not os.path.lexists(path) and glob.has_magic(str(arg)):
-            hits = [Path(hit) for hit in sorted(glob.glob(str(arg), recursive=True))]  # noqa: PTH207 - patterns may be absolute
-            inside = [p for h in hits for p in (_walk(h) if h.is_dir() else [h]) if p.suffix.lower() in EXTENSIONS]
-            trouble = None if inside else ImageError(f"No picture matches '{printable(path)}'. Check the pattern.")
-        else:
-            inside = [path]
-            trouble = None if os.path.lexists(path) else ImageError(_missing(f"'{printable(path)}'"))
-        if trouble:
-            failures.append(trouble)
-        found.update(dict.fromkeys(inside or [path]))
-    if failures and len(failures) == len(args):
-        raise failures[0]
-    if not args:
-        raise ImageError("No pictures were named. Name files, folders or patterns.")
-    return list(found)
 
 
 def encode_image(image: RGB, *, suffix: str = ".jpg", quality: int = 92) -> bytes:
@@ -264,58 +237,39 @@ def save_image(path: str | Path, image: RGB, *, quality: int = 92) -> None:
         raise ImageError(f"Cannot write '{printable(path)}': {error.strerror or error}.") from error
 
 
-def write_whole(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Write a file, all of it or nothing.
-
-    Args:
-        path: The file; one of that name is replaced.
-        data: What it shall hold.
-        sync: Wait until the disk has it, so that not even a power cut takes both the old file and the new.
-
-    Raises:
-        OSError: The folder does not exist or cannot be written, or the disk is full.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".mien-", suffix=path.suffix)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read; ours follow the umask like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _from_array(array: np.ndarray) -> RGB:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ImageError(
-            f"A picture as an array is uint8 of shape (height, width, 3) in RGB order or (height, width) in grey, "
-            f"got {array.dtype} of shape {array.shape}. Scale to 0..255 and convert with .astype(np.uint8)."
-        )
-    if 0 in array.shape:
-        raise ImageError(f"The picture is empty: its shape is {array.shape}.")
-    return np.repeat(array[:, :, None], 3, axis=2) if array.ndim == 2 else array
+    shape, kind = array.shape, array.dtype
+    expected = "A picture as an array is uint8 of shape (height, width, 3) in RGB order or (height, width) in grey"
+    if kind != np.uint8:
+        cure = "Scale to 0..255 and convert with .astype(np.uint8)."
+        if kind.kind == "f" and array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1:
+            cure = "It lies between 0 and 1: give (255 * image).round().astype(np.uint8)."
+        raise ImageError(f"{expected}, got {kind} of shape {shape}. {cure}")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4) and 0 not in shape):
+        cure = "Give one picture of a batch." if array.ndim == 4 else "Give its rows and columns."
+        if array.ndim == 3:
+            cure = (
+                "Put the channels last: image.transpose(1, 2, 0)." if shape[0] in (1, 3, 4) else "Take three of them."
+            )
+        raise ImageError(f"{expected}, got shape {shape}. {cure}")
+    if 0 in shape:
+        raise ImageError(f"The picture is empty: its shape is {shape}.")
+    if array.ndim == 2 or shape[2] == 1:
+        return np.repeat(array.reshape(*shape[:2], 1), 3, axis=2)
+    return _on_white(Image.fromarray(array))[0] if shape[2] == 4 else array
 
 
-def _open(path: str | Path, name: str) -> BinaryIO:
+def _open(path: Path, name: str) -> BinaryIO:
     try:
         # Asked before opening: opening a pipe would wait for its writer.
-        mode = Path(path).stat().st_mode
+        mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ImageError(
-                _no_pictures(name) if not any(_walk(Path(path))) else f"{name} is a folder, not a picture."
-            )
+            raise ImageError(no_picture(path))
         if not stat.S_ISREG(mode):
             raise ImageError(f"{name} is not a regular file but a pipe, socket or device. Save the picture to a file.")
-        return Path(path).open("rb")
+        return path.open("rb")
     except FileNotFoundError:
-        raise ImageError(_missing(name)) from None
+        raise ImageError(f"{name} does not exist. Check the path.") from None
     except PermissionError:
         raise ImageError(f"{name} may not be read. Check its permissions.") from None
     except ValueError:
@@ -325,24 +279,92 @@ def _open(path: str | Path, name: str) -> BinaryIO:
         raise ImageError(f"{name} cannot be opened: {why}.") from None
 
 
-def _missing(name: str) -> str:
-    return f"{name} does not exist. Check the path."
-
-
-def _no_pictures(name: str) -> str:
-    return f"{name} holds no pictures. Known extensions: {' '.join(sorted(EXTENSIONS))}."
-
-
 def _decode_file(file: BinaryIO, num_bytes: int, name: str, at_least: int | None, limits: Limits) -> Decoded:
     if num_bytes == 0:
         raise ImageError(f"{name} is empty (0 bytes).")
     if num_bytes > limits.max_bytes:
         raise ImageError(f"{name} is larger than the limit of {limits.max_bytes / 2**20:.0f} MiB.")
-    kind = _format(file.read(16), name)
+    kind = _format(file, name)
     file.seek(0)
+    if kind == "PPM":
+        file = _without_comments(file)
     with _refusing(name), Image.open(file, formats=[kind]) as picture:
         _check_size(picture, num_bytes, name, limits)
-        return _decoded(picture, name, at_least)
+        _refuse_raw(picture, name)
+        if picture.info.get("progressive"):
+            _check_scans(file, picture.size, name, limits)
+        try:
+            return _decoded(picture, name, at_least)
+        except OSError:
+            if kind != "JPEG":
+                raise
+            file.seek(0)
+            whole = _with_end_marker(file.read(), kind)
+            if whole is None:
+                raise
+    with _refusing(name), Image.open(io.BytesIO(whole), formats=[kind]) as picture:
+        return replace(_decoded(picture, name, at_least), notes=("its end marker is missing; all pixels are there",))
+
+
+def _without_comments(file: BinaryIO) -> BinaryIO:
+    """Return a PPM in plain text without comments among its pixels, on which Pillow spends quadratic time."""
+    head = file.read(_PPM_HEAD)
+    file.seek(0)
+    size = _PPM_SIZE.match(head)
+    if size is None or head[1:2] not in b"123":
+        return file
+    data = file.read()
+    return io.BytesIO(data[: size.end()] + re.sub(rb"#[^\n\r]*", b"", data[size.end() :]))
+
+
+def _with_end_marker(data: bytes, kind: str) -> bytes | None:
+    """Return a JPEG that lacks its end marker alone with one, or None where pixels are missing.
+
+    Many network cameras leave it out. A decoder fills up what is missing without a word, so the file is completed in
+    two ways: where pixels are missing, they come from what was appended, and the two pictures differ.
+    """
+    data = data.rstrip(b"\0")
+    views = []
+    for filling in (b"", b"\x55" * 4096, b"\xaa" * 4096):
+        try:
+            with Image.open(io.BytesIO(data + filling + b"\xff\xd9"), formats=[kind]) as picture:
+                if picture.info.get("progressive"):
+                    return None  # passes that are missing altogether leave no trace
+                views.append(picture.tobytes())
+        except _BROKEN:
+            return None
+    return data + b"\xff\xd9" if views[0] == views[1] == views[2] else None
+
+
+def _check_scans(file: BinaryIO, size: tuple[int, int], name: str, limits: Limits) -> None:
+    """Refuse a progressive JPEG of so many passes that decoding takes minutes."""
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    scans, at = 0, 2
+    while (marker := _SCAN.search(data, at)) is not None and marker.group(1) != b"\xd9":
+        scans += marker.group(1) == b"\xda"
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    pixels = size[0] * size[1]
+    if scans > limits.max_scans or (scans > _FREE_SCANS and scans * pixels > limits.max_scanned_pixels):
+        raise ImageError(
+            f"{name} is a JPEG of {size[0]} x {size[1]} px in {scans} passes, which takes too long to read. "
+            "If it is genuine, save it anew."
+        )
+
+
+def _refuse_raw(picture: Image.Image, name: str) -> None:
+    """Refuse a camera's raw file: what a TIFF reader finds in it is the thumbnail."""
+    if picture.format != "TIFF":
+        return
+    tags = picture.tag_v2  # type: ignore[attr-defined]  # of Pillow's TIFF reader
+    if _DNG in tags or (_SUB_FOLDERS in tags and tags.get(_SUBFILE) == 1):
+        raise ImageError(_raw(name))
+
+
+def _raw(name: str) -> str:
+    return f"{name} is a camera raw file, of which only a thumbnail could be read. Export it as JPEG or TIFF."
 
 
 @contextmanager
@@ -358,16 +380,34 @@ def _refusing(name: str) -> Iterator[None]:
         raise ImageError(f"{name} is damaged or cut short. Copy it again.") from None
 
 
-def _format(head: bytes, name: str) -> str:
+def _format(file: BinaryIO, name: str) -> str:
     """Return the format that the first bytes say, its reader loaded."""
+    head = file.read(_PPM_HEAD)
+    if re.match(_RAW, head, re.DOTALL):
+        raise ImageError(_raw(name))
     for magic, kind, module in _MAGIC:
         if re.match(magic, head, re.DOTALL):
-            if module:
-                importlib.import_module(f"PIL.{module}")
-            else:
+            if kind == "HEIF" and _has_brand(head, b"avif"):
+                kind, module = "AVIF", "AvifImagePlugin"
+            if kind == "PPM" and not _PPM_SIZE.match(head):
+                raise ImageError(f"{name} does not say its size in its first {_PPM_HEAD} bytes. Save it anew.")
+            if not module:
                 _register_heif(name)
+                return kind
+            try:
+                importlib.import_module(f"PIL.{module}")
+            except ImportError:
+                raise ImageError(
+                    f"{name} is {kind}, which needs Pillow 11.3 or later. Install it with: pip install -U pillow"
+                ) from None
             return kind
     raise ImageError(f"{name} is no picture that mien knows ({', '.join(FORMATS)}).")
+
+
+def _has_brand(head: bytes, brand: bytes) -> bool:
+    """Whether a file of the ISO family says that readers of a brand can read it."""
+    box = head[: int.from_bytes(head[:4])]
+    return any(box[i : i + 4] == brand for i in range(16, len(box), 4))
 
 
 def _register_heif(name: str) -> None:
@@ -391,6 +431,12 @@ def _check_size(picture: Image.Image, num_bytes: int | None, name: str, limits: 
             f"{name} claims {width} x {height} px in {num_bytes} bytes, as a decompression bomb does. "
             "If it is genuine, make it smaller."
         )
+    needed = pixels * (_BYTES_OF_MODE.get(picture.mode, 4) + 3)
+    if needed > limits.max_decoded_bytes:
+        raise ImageError(
+            f"{name} takes {needed / 1e6:,.0f} MB to read; the limit is {limits.max_decoded_bytes / 1e6:,.0f} MB. "
+            "Make it smaller."
+        )
 
 
 def _decoded(picture: Image.Image, name: str, at_least: int | None) -> Decoded:
@@ -402,14 +448,19 @@ def _decoded(picture: Image.Image, name: str, at_least: int | None) -> Decoded:
         reduction = next(k for k in (8, 4, 2, 1) if k == 1 or max(width, height) // k >= max(at_least, 1))
         if reduction > 1 and picture.draft(None, (width // reduction, height // reduction)) is None:
             reduction = 1
+    notes = []
+    if picture.format == "TIFF" and getattr(picture, "n_frames", 1) > 1:
+        notes.append(f"it has {picture.n_frames} pages, of which the first is read")  # type: ignore[attr-defined]
     picture.load()
     turn = _orientation(picture)
-    image = _upright(_rgb(picture, name), turn)
+    pixels, more = _rgb(picture, name)
+    notes += more
+    image = _upright(pixels, turn)
     if reduction == 1:
         height, width = image.shape[:2]  # a TIFF was turned while it was loaded
     elif turn >= 5:
         width, height = height, width
-    return Decoded(image, 1.0 / reduction, width, height)
+    return Decoded(image, 1.0 / reduction, width, height, tuple(notes))
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -435,18 +486,19 @@ def _upright(image: RGB, orientation: int) -> RGB:
     return np.ascontiguousarray(image)
 
 
-def _rgb(picture: Image.Image, name: str) -> RGB:
+def _rgb(picture: Image.Image, name: str) -> tuple[RGB, list[str]]:
+    """Return the pixels as RGB, and notes on what was odd about them."""
     mode = picture.mode
     if mode == "F":
         raise ImageError(f"{name} holds floating-point pixels of unknown range. Save it with 8 or 16 bits.")
     if mode == "I" or mode.startswith("I;16"):
-        return _from_array(_eight_bits(np.asarray(picture), name))
+        return _from_array(_eight_bits(picture, name)), []
     if mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
         return _on_white(picture)
     profile = picture.info.get("icc_profile")
     if profile and mode in ("RGB", "CMYK") and not _is_srgb(profile):
         picture = _to_srgb(picture, profile)
-    return _pixels(picture)
+    return _pixels(picture), []
 
 
 def _pixels(picture: Image.Image) -> RGB:
@@ -455,23 +507,42 @@ def _pixels(picture: Image.Image) -> RGB:
     if width * height < 4_000_000:
         return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
     image = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, 256):
-        strip = picture.crop((0, top, width, min(top + 256, height)))
-        image[top : top + 256] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    for top, strip in _strips(picture):
+        image[top : top + _STRIP] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     return image
 
 
-def _eight_bits(values: np.ndarray, name: str) -> UInt8[np.ndarray, "height width"]:
-    low, high = int(values.min()), int(values.max())
+def _strips(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    width, height = picture.size
+    for top in range(0, height, _STRIP):
+        yield top, picture.crop((0, top, width, min(top + _STRIP, height)))
+
+
+def _eight_bits(picture: Image.Image, name: str) -> UInt8[np.ndarray, "height width"]:
+    image = np.empty((picture.height, picture.width), np.uint8)
+    low, high = 0, 0
+    for top, strip in _strips(picture):
+        values = np.asarray(strip)
+        low, high = min(low, int(values.min())), max(high, int(values.max()))
+        image[top : top + _STRIP] = (values.astype(np.int64) + 128) // 257
     if low < 0 or high > 65535:
         raise ImageError(f"{name} holds pixels from {low} to {high}; expected at most 16 bits, 0 to 65535.")
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return image
 
 
-def _on_white(picture: Image.Image) -> RGB:
-    layer = picture.convert("RGBA")
-    ground = Image.new("RGBA", layer.size, "white")
-    return np.array(Image.alpha_composite(ground, layer).convert("RGB"))
+def _on_white(picture: Image.Image) -> tuple[RGB, list[str]]:
+    """Lay a picture on white. Where all of it is transparent, its colours are meant: some programs write no alpha."""
+    image = np.empty((picture.height, picture.width, 3), np.uint8)
+    opaque = False
+    for top, strip in _strips(picture):
+        layer = strip.convert("RGBA")
+        opaque = opaque or layer.getextrema()[3][1] > 0  # type: ignore[index]  # of four channels
+        image[top : top + _STRIP] = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    if opaque:
+        return image, []
+    for top, strip in _strips(picture):
+        image[top : top + _STRIP] = np.asarray(strip.convert("RGBA"))[..., :3]
+    return image, ["all of it is transparent; its colours are read"]
 
 
 def _is_srgb(profile: bytes) -> bool:
@@ -500,35 +571,3 @@ def _quieten_pillow() -> None:
     logger = logging.getLogger("PIL")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the pictures of a folder and its sub-folders in sorted order, through links, each folder once."""
-    seen: set[tuple[int, int]] = set()
-
-    def visit(place: Path) -> Iterator[Path]:
-        try:
-            status = place.stat()
-            entries = sorted(os.scandir(place), key=lambda entry: os.fsencode(entry.name))
-        except OSError:
-            return  # a sub-folder that may not be read holds nothing for us
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = place / entry.name
-            if _is_dir(entry):
-                yield from visit(path)
-            elif path.suffix.lower() in EXTENSIONS:
-                yield path
-
-    return visit(folder)
-
-
-def _is_dir(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

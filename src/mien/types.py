@@ -1,15 +1,24 @@
-"""Frozen records that cross boundaries. Each checks itself once, when made."""
+"""Frozen records that cross boundaries. Each checks itself once, when made, and may be copied and sent to processes.
+
+What users can make themselves is checked with a `UsageError` and not with an `assert`, which `python -O` removes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
+
+from mien import notebook
+from mien.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "EXPRESSIONS",
@@ -19,14 +28,41 @@ __all__ = [
     "Embedding",
     "Expression",
     "Face",
+    "FrozenDict",
     "OperatingPoint",
     "Picture",
     "Quality",
     "Reason",
+    "Records",
+    "Side",
+    "as_unit",
 ]
 
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """The eight FER+ classes, in the order of every expression vector in mien."""
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class FrozenDict(dict[Key, Value]):
+    """A dictionary that cannot be changed, and that copies, pickles and turns into JSON as any other does."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("this dictionary belongs to a frozen record; make another one with dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[FrozenDict[Key, Value]], tuple[dict[Key, Value]]]:
+        return (FrozenDict, (dict(self),))
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise UsageError(message)
 
 
 class Reason(StrEnum):
@@ -55,7 +91,10 @@ class Box:
     bottom: float
 
     def __post_init__(self) -> None:
-        assert self.right >= self.left and self.bottom >= self.top, "a box has its corners in order"
+        _expect(
+            self.right >= self.left and self.bottom >= self.top,
+            f"A box has its corners in order, left, top, right, bottom; got {self.as_tuple()}.",
+        )
 
     @property
     def width(self) -> float:
@@ -94,10 +133,11 @@ class Quality:
 
     score: float
     reasons: tuple[Reason, ...] = ()
-    measures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    measures: Mapping[str, float] = field(default_factory=lambda: FrozenDict[str, float]())
 
     def __post_init__(self) -> None:
-        assert 0.0 <= self.score <= 1.0, "quality lies in [0, 1]"
+        _expect(0.0 <= self.score <= 1.0, f"Quality lies between 0 and 1, got {self.score:g}.")
+        object.__setattr__(self, "measures", FrozenDict(self.measures))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,9 +153,22 @@ class Embedding:
     vector: Float32[np.ndarray, " dimension"]
 
     def __post_init__(self) -> None:
-        assert self.vector.ndim == 1 and self.vector.dtype == np.float32, "an embedding is a float32 vector"
-        assert abs(float(np.linalg.norm(self.vector)) - 1.0) < 1e-3, "an embedding has unit length"
-        self.vector.setflags(write=False)
+        vector = self.vector
+        _expect(
+            isinstance(vector, np.ndarray) and vector.ndim == 1 and vector.dtype == np.float32,
+            f"An embedding is a float32 vector, got {_kind(vector)}. Convert it with mien.types.as_unit.",
+        )
+        _expect(bool(np.isfinite(vector).all()), "An embedding is made of finite numbers, got NaN or infinity.")
+        length = float(np.linalg.norm(vector))
+        _expect(
+            abs(length - 1.0) < 1e-3,
+            f"An embedding has unit length, got one of length {length:.3g}. Scale it with mien.types.as_unit.",
+        )
+        vector.setflags(write=False)
+
+    def __reduce__(self) -> tuple[Callable[..., Embedding], tuple[str, Float32[np.ndarray, " dimension"]]]:
+        # Made anew, the copy is checked and read-only as well.
+        return (Embedding, (self.model, self.vector))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +186,13 @@ class Expression:
     uncertain: bool = False
 
     def __post_init__(self) -> None:
-        assert self.label in self.probabilities, "the label is one of the classes"
-        assert abs(sum(self.probabilities.values()) - 1.0) < 1e-3, "probabilities sum to one"
+        object.__setattr__(self, "probabilities", FrozenDict(self.probabilities))
+        _expect(
+            self.label in self.probabilities,
+            f"The label is one of the classes ({', '.join(self.probabilities)}), got '{self.label}'.",
+        )
+        total = sum(self.probabilities.values())
+        _expect(abs(total - 1.0) < 1e-3, f"Probabilities sum to one, got {total:.4g}.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +207,8 @@ class Face:
         embedding: Identity; None where it was not asked for.
         expression: What the face shows; None where no expression model is in use.
         crop: The aligned face that was embedded, RGB uint8 (side, side, 3); None where it was not kept.
+        turn: By how many degrees clockwise the picture has to be turned to show the face upright: 0, 90, 180 or 270.
+            Box and landmarks are px of the picture as it is.
     """
 
     box: Box
@@ -158,9 +218,34 @@ class Face:
     embedding: Embedding | None = None
     expression: Expression | None = None
     crop: UInt8[np.ndarray, "side side 3"] | None = None
+    turn: int = 0
 
     def __post_init__(self) -> None:
-        assert self.landmarks.shape == (5, 2), "a face has five landmarks"
+        _expect(
+            isinstance(self.landmarks, np.ndarray) and self.landmarks.shape == (5, 2),
+            f"A face has five landmarks, an array of shape (5, 2), got {_kind(self.landmarks)}.",
+        )
+
+    def to_record(self) -> dict[str, object]:
+        """Return what is known of the face as one flat row, without the embedding and the pixels."""
+        left, top, right, bottom = (float(value) for value in self.box.as_tuple())
+        quality, expression = self.quality, self.expression
+        return {
+            "left": left,
+            "top": top,
+            "right": right,
+            "bottom": bottom,
+            "score": float(self.score),
+            "quality": None if quality is None else float(quality.score),
+            "reasons": None if quality is None else ", ".join(quality.reasons),
+            "expression": None if expression is None else expression.label,
+            "probability": None if expression is None else float(expression.probabilities[expression.label]),
+            "uncertain": None if expression is None else expression.uncertain,
+        }
+
+    def _repr_html_(self) -> str:
+        crop = "" if self.crop is None else notebook.inline_picture(self.crop, "the aligned face")
+        return notebook.html_of([self.to_record()], picture=crop)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,6 +259,7 @@ class Picture:
         faces: Largest first.
         error: One line; None where all went well. A picture without a face is not an error.
         digest: SHA-256 (hex) of the decoded pixels: the same picture under any name or container.
+        notes: What was odd and could be read all the same, such as a missing end marker, a line each.
     """
 
     path: str | None
@@ -182,6 +268,30 @@ class Picture:
     faces: tuple[Face, ...] = ()
     error: str | None = None
     digest: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_records(self) -> list[dict[str, object]]:
+        """Return a flat row for each face, with the path and the number of the face, from 1."""
+        return [{"path": self.path, "face": n, **face.to_record()} for n, face in enumerate(self.faces, start=1)]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return `to_records` as a pandas table; pandas has to be installed."""
+        return notebook.table_of(self.to_records())
+
+    def _repr_html_(self) -> str:
+        name = self.path or "a picture from memory"
+        if self.error is not None:
+            return notebook.html_of([], note=self.error)
+        shown, note = "", f"{name}: {len(self.faces)} {'face' if len(self.faces) == 1 else 'faces'}"
+        if self.path is not None:
+            try:
+                boxes = [face.box.as_tuple() for face in self.faces]
+                shown = notebook.boxed_picture(self.path, self.width, self.height, boxes)
+            except ImageError as error:
+                note += f". {error}"
+        note = " ".join([f"{note}{'' if note.endswith('.') else '.'}", *self.notes])
+        rows = [{key: value for key, value in row.items() if key != "path"} for row in self.to_records()]
+        return notebook.html_of(rows, picture=shown, note=note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +321,27 @@ class OperatingPoint:
     dataset: str = ""
 
     def __post_init__(self) -> None:
-        assert 0.0 <= self.fmr <= 1.0 and (math.isnan(self.fnmr) or 0.0 <= self.fnmr <= 1.0), "rates lie in [0, 1]"
+        _expect(
+            0.0 <= self.fmr <= 1.0 and (math.isnan(self.fnmr) or 0.0 <= self.fnmr <= 1.0),
+            f"Rates lie between 0 and 1, got fmr {self.fmr:g} and fnmr {self.fnmr:g}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Which face of a picture was compared.
+
+    Attributes:
+        faces: How many the picture shows.
+        face: Number of the compared one, from 1, largest first.
+        box: Where it is, px of the upright picture.
+        turn: As of `Face`.
+    """
+
+    faces: int
+    face: int
+    box: Box
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +353,31 @@ class Comparison:
         match: True where ``score >= point.threshold``.
         probability: Calibrated probability that both are one subject, at even prior odds.
         point: The operating point that decided.
+        sides: Which face of each picture was compared; None where embeddings were.
+        pairs: How many pairs of faces were looked at to find this one: 1, or more with ``face="best"``.
     """
 
     score: float
     match: bool
     probability: float
     point: OperatingPoint
+    sides: tuple[Side, Side] | None = None
+    pairs: int = 1
+
+    def to_record(self) -> dict[str, object]:
+        """Return the answer as one flat row; the rates are None where none were measured at the threshold."""
+        point = self.point
+        return {
+            "match": bool(self.match),
+            "score": float(self.score),
+            "threshold": float(point.threshold),
+            "probability": float(self.probability),
+            "fmr": float(point.fmr) if point.num_impostor else None,
+            "fnmr": float(point.fnmr) if point.num_genuine else None,
+        }
+
+    def _repr_html_(self) -> str:
+        return notebook.html_of([self.to_record()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +396,49 @@ class Candidate:
     sample_id: int
     score: float
 
+    def to_record(self) -> dict[str, object]:
+        """Return the candidate as one flat row."""
+        return {
+            "subject": self.subject,
+            "subject_id": self.subject_id,
+            "sample_id": self.sample_id,
+            "score": float(self.score),
+        }
+
+    def _repr_html_(self) -> str:
+        return notebook.html_of([self.to_record()])
+
+
+class _Record(Protocol):
+    def to_record(self) -> dict[str, object]: ...
+
+
+RecordT = TypeVar("RecordT", bound=_Record, covariant=True)
+
+
+class Records(tuple[RecordT, ...]):
+    """Faces or candidates: a tuple that a notebook shows as a table, and that turns into rows."""
+
+    __slots__ = ()
+
+    def to_records(self) -> list[dict[str, object]]:
+        """Return a flat row for each."""
+        return [record.to_record() for record in self]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return `to_records` as a pandas table; pandas has to be installed."""
+        return notebook.table_of(self.to_records())
+
+    def _repr_html_(self) -> str:
+        return notebook.html_of(self.to_records(), note="" if self else "none")
+
 
 def as_unit(vector: Float[np.ndarray, "*batch dimension"]) -> Float32[np.ndarray, "*batch dimension"]:
     """Scale vectors to unit length, float32, along the last axis; a zero vector stays zero."""
     vector = np.asarray(vector, dtype=np.float32)
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
     return np.asarray(vector / np.maximum(norm, np.float32(1e-12)), dtype=np.float32)
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else str(type(value))

@@ -11,6 +11,7 @@ import sys
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from mien.errors import MienError
 
@@ -40,6 +41,7 @@ COMMANDS = {
     "models": ("mien.cli.models:models", "List, pull, verify, add and bundle models; show their cards."),
     "demo": ("mien.cli.demo:demo", "Show all of it on a public-domain portrait and drawn faces."),
     "doctor": ("mien.cli.doctor:doctor", "Check versions, models, providers, threads and speed."),
+    "completion": ("mien.cli.completion:completion", "Print a script that completes commands in bash, zsh or fish."),
 }
 
 
@@ -57,6 +59,11 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands from the table above, importing nothing, and options as any command does."""
+        names = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the table above, importing nothing."""

@@ -38,7 +38,7 @@ from mien.gallery.records import (
     Subject,
     Transfer,
 )
-from mien.types import Box, Candidate, Embedding, Face, OperatingPoint, Reason
+from mien.types import Box, Candidate, Embedding, Face, OperatingPoint, Reason, Records
 
 __all__ = ["Gallery"]
 
@@ -87,9 +87,7 @@ class Gallery:
         timeout_s: float = 30.0,
     ) -> None:
         if str(path).startswith(("postgresql:", "postgres:")):
-            raise GalleryError(
-                "Galleries in PostgreSQL (the extra mien[postgres]) are not yet available. Name a file instead."
-            )
+            raise GalleryError("Galleries in PostgreSQL are not yet available. Name a file instead.")
         self.path = Path(path)
         self.timeout_s = timeout_s
         self.read_only = read_only
@@ -331,7 +329,7 @@ class Gallery:
 
     # Search
 
-    def search(self, embedding: Embedding, k: int = 10, *, per_subject: bool = False) -> tuple[Candidate, ...]:
+    def search(self, embedding: Embedding, k: int = 10, *, per_subject: bool = False) -> Records[Candidate]:
         """Return the k most similar samples, best first.
 
         Args:
@@ -342,7 +340,7 @@ class Gallery:
         Raises:
             GalleryError: The probe is of another model than the gallery.
         """
-        return self.search_many([embedding], k, per_subject=per_subject)[0]
+        return Records(self.search_many([embedding], k, per_subject=per_subject)[0])
 
     @plain_errors
     def search_many(
@@ -379,10 +377,10 @@ class Gallery:
                 return tuple(best.values())[:k]
             wanted *= 4
 
-    def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> tuple[Candidate, ...]:
+    def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> Records[Candidate]:
         """Return up to k subjects whose best sample scores at least ``threshold``, best first; empty: nobody known."""
         found = self.search(embedding, k, per_subject=True)
-        return tuple(candidate for candidate in found if candidate.score >= threshold)
+        return Records(candidate for candidate in found if candidate.score >= threshold)
 
     def _candidates(self, ids: Int64[np.ndarray, " k"], scores: Float32[np.ndarray, " k"]) -> tuple[Candidate, ...]:
         """Look up whose templates these are; one that was erased meanwhile is left out."""

@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -88,7 +87,7 @@ def assess(measures: Mapping[str, float]) -> Quality:
     )
     reasons = [reason for amount, reason in blamed if reason and amount > 1.0]
     reasons += [reason for name, low, high, reason in _EXTREMES if not low <= measures[name] <= high]
-    return Quality(score, tuple(dict.fromkeys(reasons)), MappingProxyType(dict(measures)))
+    return Quality(score, tuple(dict.fromkeys(reasons)), measures)
 
 
 _REASON: dict[str, tuple[Reason | None, Reason | None]] = {
