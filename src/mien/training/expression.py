@@ -76,7 +76,7 @@ _SHOWN = 5  # names in a warning
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionConfig(TrainingConfig):
-    """What an expression training is told, besides what every training is.
+    """Settings of an expression training, beside those of every training.
 
     Attributes:
         data: Folder, zip or list of labelled pictures; see `mien data inspect`.
