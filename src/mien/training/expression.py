@@ -786,7 +786,7 @@ def _calibrated(
     temperature = fit_temperature(logits, labels)
     sure, right = confidence(logits / temperature, labels)
     table = confusion(labels, logits.argmax(axis=1), classes=logits.shape[1])
-    figures = {
+    figures: dict[str, Any] = {
         "pictures": len(labels),
         "accuracy": float(accuracy(table)),
         "macro_f1": float(macro_f1(table)),
