@@ -89,8 +89,6 @@ def degradations(face_side: float, landmarks: np.ndarray) -> dict[str, Callable[
     """
     rng = np.random.default_rng(0)
     eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0) + np.array([0, face_side * 0.03])
-    mask = {"width": 0.78 * face_side, "height": 0.36 * face_side, "colour": (126, 167, 190)}
-    glasses = {"width": 0.95 * face_side, "height": 0.22 * face_side, "colour": (20, 20, 22)}
     return {
         "as it is": lambda image: image,
         "face of 32 px": lambda image: shrink(image, 32 / face_side),
@@ -100,8 +98,12 @@ def degradations(face_side: float, landmarks: np.ndarray) -> dict[str, Callable[
         "noise": lambda image: add_noise(image, 42, rng),
         "JPEG, quality 5": lambda image: compress(image, 5),
         "leaning by 32°": lambda image: rotate(image, 32),
-        "mouth covered": lambda image: cover(image, mouth, **mask),
-        "eyes covered": lambda image: cover(image, eyes, **glasses),
+        "mouth covered": lambda image: cover(
+            image, mouth, width=0.78 * face_side, height=0.36 * face_side, colour=(126, 167, 190)
+        ),
+        "eyes covered": lambda image: cover(
+            image, eyes, width=0.95 * face_side, height=0.22 * face_side, colour=(20, 20, 22)
+        ),
     }
 
 

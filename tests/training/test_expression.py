@@ -115,6 +115,7 @@ def finished(data, tmp_path_factory):
     return trained, config
 
 
+@pytest.mark.slow
 def test_drawn_expressions_are_learned(finished):
     trained, config = finished
     assert trained.summary["expression"]["accuracy"] >= 0.5  # 0.25 is chance
@@ -125,6 +126,7 @@ def test_drawn_expressions_are_learned(finished):
     assert (config.out / "card.html").is_file()
 
 
+@pytest.mark.slow
 def test_run_time_answers_as_the_trained_network_does(finished):
     trained, config = finished
     card = zoo.named(config.out)
@@ -140,6 +142,7 @@ def test_run_time_answers_as_the_trained_network_does(finished):
     np.testing.assert_allclose(reader.probabilities(faces), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_network_of_a_run_can_be_built_again(finished):
     trained, config = finished
     model, heads = load_expression_net(config.out)
@@ -147,12 +150,14 @@ def test_the_network_of_a_run_can_be_built_again(finished):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), trained.model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_further(finished):
     trained, config = finished
     again = train(config)
     assert again.summary == trained.summary and len(read_log(config.out)) == 3
 
 
+@pytest.mark.slow
 def test_a_teacher_and_a_start_from_another_run_help(finished, config):
     _, older = finished
     config = replace(config, images=4 * STEP, net=PLAIN)
@@ -164,6 +169,7 @@ def test_a_teacher_and_a_start_from_another_run_help(finished, config):
     assert not all(torch.equal(a, b) for a, b in zip(cold.model.parameters(), taught.model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_exported_weights_see_what_the_run_sees_and_a_training_starts_from_them(finished, config, tmp_path):
     trained, older = finished
     file = tmp_path / "weights.safetensors"
@@ -239,6 +245,7 @@ class Died(BaseException):
     """Stands for kill -9: nothing of the story's own runs after it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["killed between checkpoints", "Ctrl-C"])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, unbroken, monkeypatch):
     config = replace(config, mixup=0.3, balance_by="sampling", patience=9)
@@ -280,6 +287,7 @@ def test_patience_ends_a_training_that_does_not_get_better(config):
     assert len(read_log(config.out)) == 4
 
 
+@pytest.mark.slow
 def test_a_changed_setting_or_other_data_are_refused_by_name(config, data, tmp_path):
     train(replace(config, images=2 * STEP))
     with pytest.raises(TrainingError, match=r"learning_rate \(0.05 -> 0.1\)"):
@@ -292,6 +300,7 @@ def test_a_changed_setting_or_other_data_are_refused_by_name(config, data, tmp_p
         train(changed)
 
 
+@pytest.mark.slow
 def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, monkeypatch, capfd):
     config = replace(config, report_every=2 * STEP)
     train(replace(config, images=4 * STEP, out=config.out.with_name("good")))
@@ -316,6 +325,7 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
     assert load_file(config.out / "last.safetensors") and [r["images"] for r in read_log(config.out)] == [32, 64]
 
 
+@pytest.mark.slow
 def test_two_processes_publish_one_network(config, data, tmp_path):
     code = """
         import os, sys, torch, mien.data.crops
@@ -397,6 +407,7 @@ def test_classes_that_are_no_expressions_are_refused(config, tmp_path):
         train(replace(config, data=tmp_path / "pets"))
 
 
+@pytest.mark.slow
 def test_pictures_that_stand_in_train_and_valid_are_left_out_or_refused(config, tmp_path, capfd):
     folder = tmp_path / "again"
     draw(folder / "train", range(6))
@@ -436,6 +447,7 @@ def test_settings_that_the_data_or_the_machine_do_not_have_are_refused(config, w
         train(replace(config, **wrong))
 
 
+@pytest.mark.slow
 def test_runs_of_another_architecture_neither_start_nor_teach_this_one(finished, config):
     _, older = finished
     other = replace(config, net=replace(NET, widths=(8, 24)), init=older.out)

@@ -122,6 +122,7 @@ def finished(data, tmp_path_factory):
     return trained, config
 
 
+@pytest.mark.slow
 def test_the_distance_to_photographs_falls(finished):
     trained, config = finished
     log = read_log(config.out)
@@ -131,6 +132,7 @@ def test_the_distance_to_photographs_falls(finished):
     assert trained.summary["images"] == min(log, key=lambda row: row["distance"])["images"]
 
 
+@pytest.mark.slow
 def test_every_report_has_a_sheet_of_samples_and_the_figures_to_judge_them_by(finished):
     _, config = finished
     assert len(list((config.out / "pictures").glob("samples-*.png"))) == 4
@@ -139,6 +141,7 @@ def test_every_report_has_a_sheet_of_samples_and_the_figures_to_judge_them_by(fi
     assert all(wanted <= row.keys() and None not in row.values() for row in read_log(config.out))
 
 
+@pytest.mark.slow
 def test_run_time_draws_what_the_trained_generator_draws(finished):
     trained, config = finished
     session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
@@ -157,6 +160,7 @@ def test_run_time_draws_what_the_trained_generator_draws(finished):
     assert faces.shape == (5, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_further(finished):
     trained, config = finished
     again = train(config)
@@ -213,6 +217,7 @@ class Recogniser(torch.nn.Module):
         return torch.nn.functional.normalize(quarters - 127.5)
 
 
+@pytest.mark.slow
 def test_a_face_can_be_asked_for_by_its_embedding(config, monkeypatch):
     for module in ("players", "material"):
         monkeypatch.setattr(f"mien.training.gan.{module}.FaceRecogniser", Recogniser)
@@ -258,6 +263,7 @@ def vae(data, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config, vae):
     config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, learning_rate_generator=1e-9)
     trained = train(config)
@@ -302,6 +308,7 @@ def test_a_generator_begins_as_a_vae_and_is_held_to_what_it_reconstructs(config,
     np.testing.assert_allclose(way[0], held.generate(1, seed=0, expression="happiness")[0], atol=2)
 
 
+@pytest.mark.slow
 def test_a_generator_begins_as_a_vae_that_is_shipped(config):
     config = replace(
         config, images=BATCH, report_every=BATCH, init=Path("face-vae-64"), template="face-64", side=64, colour=True,
@@ -318,6 +325,7 @@ def test_a_generator_begins_as_a_vae_that_is_shipped(config):
     np.testing.assert_array_equal(learned.encode(faces), begun.encode(faces))
 
 
+@pytest.mark.slow
 def test_what_is_published_lies_between_what_was_learned_and_the_vae(config, vae):
     config = replace(config, images=6 * BATCH, report_every=6 * BATCH, init=vae)
     drawn = []
@@ -333,6 +341,7 @@ def test_what_is_published_lies_between_what_was_learned_and_the_vae(config, vae
         replace(config, init=None, blend=0.5)
 
 
+@pytest.mark.slow
 def test_a_vae_of_other_pictures_or_classes_is_no_beginning(config, vae):
     with pytest.raises(TrainingError, match=r"has colour False, this training has True"):
         train(replace(config, init=vae, colour=True))
@@ -345,6 +354,7 @@ def test_a_vae_of_other_pictures_or_classes_is_no_beginning(config, vae):
 # Going on -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["killed between checkpoints", "Ctrl-C"])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(kind, config, tmp_path, monkeypatch):
     discriminator = DiscriminatorConfig(spectral=True, minibatch_std=True)
@@ -383,6 +393,7 @@ def test_a_budget_ends_a_run_with_a_generator_and_it_can_go_on(config):
     assert read_log(config.out)[-1]["images"] == config.images
 
 
+@pytest.mark.slow
 def test_other_data_or_settings_are_refused_by_name(config, data, tmp_path):
     config = replace(config, images=BATCH, report_every=BATCH)
     train(config)
@@ -395,6 +406,7 @@ def test_other_data_or_settings_are_refused_by_name(config, data, tmp_path):
         train(changed)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
     code = """
         import os, sys, torch, mien.data.crops
@@ -487,6 +499,7 @@ def test_memorised_photographs_raise_the_variation():
     assert not watch.act(900, GOOD | {"gap": 4.0, "distance": 6.0}, 5.0)
 
 
+@pytest.mark.slow
 def test_a_collapsed_run_stops_and_keeps_its_best_snapshot(config, monkeypatch):
     monkeypatch.setattr("mien.training.gan.players.spread_ratio", lambda *_: 0.05)
     config = replace(config, report_every=BATCH, health=Health(pictures=18, act_from=0, images=1))
@@ -537,6 +550,7 @@ def test_fewer_pictures_than_a_batch_are_too_few(config):
         train(replace(config, batch_size=64))
 
 
+@pytest.mark.slow
 def test_a_class_of_one_picture_is_left_out_and_named(config, data, tmp_path, capfd):
     folder = draw(tmp_path / "few" / "train", range(8))
     draw(folder, [0], ["anger"])

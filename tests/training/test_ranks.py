@@ -92,6 +92,7 @@ def run_story(out, world, until=-1):
     return [load_file(out / f"rank{rank}.safetensors") for rank in range(world)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does_also_across_a_resume(tmp_path):
     (alone,) = run_story(tmp_path / "alone", 1)
 

@@ -107,6 +107,7 @@ def finished(data, tmp_path_factory):
         return train(config), config
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_is_the_network_of_its_run(finished, tmp_path):
     trained, config = finished
     file = tmp_path / "weights.safetensors"
@@ -133,6 +134,7 @@ def test_shipped_weights_are_those_of_the_shipped_networks(name):
     assert np.abs(ours - drawn).max() < 3
 
 
+@pytest.mark.slow
 def test_drawn_faces_are_learned(finished):
     trained, config = finished
     rows = read_log(config.out)
@@ -142,10 +144,12 @@ def test_drawn_faces_are_learned(finished):
     assert trained.classes == CLASSES
 
 
+@pytest.mark.slow
 def test_the_fitted_prior_describes_held_out_latents_better_than_a_standard_normal(finished):
     assert finished[0].summary["prior_gain"] > 0
 
 
+@pytest.mark.slow
 def test_the_elbo_is_that_of_its_definition(finished):
     trained, config = finished
     material = load_material(config, cache=config.cache, ranks=Ranks())
@@ -166,6 +170,7 @@ def test_the_elbo_is_that_of_its_definition(finished):
 # What is published ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_generator_draws_what_pytorch_draws(finished):
     trained, config = finished
     card = zoo.named(config.out)
@@ -186,6 +191,7 @@ def test_the_generator_draws_what_pytorch_draws(finished):
     assert np.abs(images - expected.numpy()).max() < 0.05
 
 
+@pytest.mark.slow
 def test_the_encoder_is_an_embedder(finished):
     trained, config = finished
     card = zoo.named(config.out / "encoder.onnx")
@@ -202,6 +208,7 @@ def test_the_encoder_is_an_embedder(finished):
     assert np.abs(features.mean(axis=0)).max() < 1 and 0.3 < features.std() < 3
 
 
+@pytest.mark.slow
 def test_a_run_can_be_loaded_again_and_one_of_another_kind_is_refused(finished, tmp_path):
     trained, config = finished
     model, facts = load_vae(config.out)
@@ -212,6 +219,7 @@ def test_a_run_can_be_loaded_again_and_one_of_another_kind_is_refused(finished, 
         load_vae(tmp_path)
 
 
+@pytest.mark.slow
 def test_sheets_and_card_are_drawn(finished):
     out = finished[1].out
     assert {path.stem for path in (out / "pictures").glob("*.png")} == {"reconstructions", "samples", "samples-normal"}
@@ -221,6 +229,7 @@ def test_sheets_and_card_are_drawn(finished):
 # Going on -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharp", [False, True], ids=["plain", "with a critic"])
 def test_a_resumed_run_equals_an_unbroken_one_to_the_last_bit(config, tmp_path, monkeypatch, sharp):
     more = {"adversarial": 0.5, "adversarial_from": 0.2, "discriminator": CRITIC} if sharp else {"precision": "bf16"}
@@ -409,6 +418,7 @@ def test_a_class_of_one_picture_is_left_out_and_named(config, tmp_path, capsys):
     assert "Only 1 training picture shows 'fear', fewer than 8" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_data_cannot_go_on_with_a_run(config, tmp_path):
     train(replace(config, images=4 * STEP))
     folder = draw(tmp_path / "data" / "train", range(20, 32)).parent

@@ -346,9 +346,9 @@ def generation(
     side = side or TEMPLATES[template][0]
 
     parts = tuple(SPLITS) if split == "all" else (split,)
-    shown = PictureProgress()
+    bar = PictureProgress()
     pictures = read_pictures(
-        reference, template=template, side=side, colour=not grey, splits=parts, cache=cache, progress=shown
+        reference, template=template, side=side, colour=not grey, splits=parts, cache=cache, progress=bar
     )
     notes = list(pictures.notes)
     classes = tuple(name for name in pictures.classes if generator is None or name in generator.labels)
@@ -370,7 +370,7 @@ def generation(
                 colour=not grey,
                 splits=SPLITS,
                 keep_without_face=True,
-                progress=shown,
+                progress=bar,
             )
             ready = _faces(whole, classes)
         draw, count = picked_from(ready), min(count or len(ready), len(ready))
@@ -402,7 +402,7 @@ def generation(
         )
     if lesson is not None:
         learned = read_pictures(
-            reference, template=template, side=side, colour=not grey, splits=("train",), cache=cache, progress=shown
+            reference, template=template, side=side, colour=not grey, splits=("train",), cache=cache, progress=bar
         )
         school = _faces(learned, classes)
         school = school.take(school.labels >= 0)

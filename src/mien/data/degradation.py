@@ -76,7 +76,7 @@ def degrade(image: RGB, rng: np.random.Generator) -> RGB:
     """Return a picture spoilt at random as bad cameras do, or, two times in five, as it is."""
     kind = rng.choice(["none", "none", "small", "blur", "dark", "bright", "flat", "noise", "jpeg", "mix"])
     # One rounding at the end: in float32 on the way.
-    x = image.astype(np.float32)
+    x: Float[np.ndarray, "height width 3"] = image.astype(np.float32)
     if kind in ("small", "mix"):
         factor = rng.uniform(1.2, 5)
         size = (max(int(x.shape[1] / factor), 8), max(int(x.shape[0] / factor), 8))

@@ -247,8 +247,8 @@ def _problems(report: Report) -> Iterator[str]:
         learned = _readable_to_learn_from(report, target)
         few = [name for name, total in totals.items() if total > 1 and learned[name] < 2]
         for count, what in ((1, "a single readable picture"), (0, "no readable picture")):
-            if named := [name for name in few if learned[name] == count]:
-                yield f"{target}: {what} of {_some(named)} to learn from."
+            if lonely := [name for name in few if learned[name] == count]:
+                yield f"{target}: {what} of {_some(lonely)} to learn from."
         if len(totals) - len(empty) == 1:
             yield f"{target}: one class only; there is nothing to tell apart."
         for split in _splits_of(samples):

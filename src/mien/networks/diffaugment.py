@@ -1,6 +1,6 @@
 """Variations that a discriminator sees of photographed and drawn faces alike, differentiable, drawn for each picture.
 
-They keep it from learning the few photographs by heart. Each of them is drawn for every picture of its own, with a
+They keep it from memorising the few photographs. Each of them is drawn for every picture of its own, with a
 probability that the training adapts; where a picture is moved, its border is mirrored.
 
 Source: S. Zhao et al., "Differentiable augmentation for data-efficient GAN training", NeurIPS 2020; the probability:

@@ -35,7 +35,7 @@ HALF_RANGE = 127.5
 """Grey levels from the middle to either end: networks count in units of it, from -1 to 1."""
 
 _SLOPE = 0.2  # of the leaky rectifier below zero
-_GROUP = 4  # pictures whose spread a discriminator is told of
+_GROUP = 4  # pictures whose spread is an input of the discriminator
 
 Images = Float[Tensor, "batch channels side side"]
 Labels = Int[Tensor, " batch"]
@@ -227,7 +227,7 @@ class PriorGenerator(nn.Module):
 
     Args:
         vae: The VAE; its decoder is copied.
-        classes: Labels that the decoder is told.
+        classes: Number of labels that the decoder knows.
         means: Of the prior's components.
         factors: Lower triangular: latents are a component's mean plus its factor times noise.
 

@@ -1,4 +1,4 @@
-"""The run card: one page that says what a training was told, how it went and what came out."""
+"""The run card: one page that says the settings of a training, how it went and what came out."""
 
 from __future__ import annotations
 

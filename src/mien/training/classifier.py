@@ -106,12 +106,12 @@ class ClassifierReport:
 
     def sentence(self) -> str:
         """Say in words what may be claimed."""
-        told = f"{self.subjects} subjects: accuracy {_percent(self.accuracy, self.accuracy_interval)}"
-        told += f" on {self.held_out} held-out faces"
+        sentence = f"{self.subjects} subjects: accuracy {_percent(self.accuracy, self.accuracy_interval)}"
+        sentence += f" on {self.held_out} held-out faces"
         if self.refused is None or self.strangers_named is None:
-            return told + "; too few subjects to set a threshold for strangers, so nobody is unknown."
+            return sentence + "; too few subjects to set a threshold for strangers, so nobody is unknown."
         return (
-            f"{told}; with `unknown`, {_percent(self.refused, self.refused_interval)} of them are refused or "
+            f"{sentence}; with `unknown`, {_percent(self.refused, self.refused_interval)} of them are refused or "
             f"misnamed and {_percent(self.strangers_named, self.strangers_interval)} of strangers are given a name."
         )
 

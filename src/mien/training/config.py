@@ -31,7 +31,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """What every training is told; a story adds its own fields and may change the defaults.
+    """Settings of every training; a story adds its own fields and may change the defaults.
 
     Attributes:
         out: The run folder.

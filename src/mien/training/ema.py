@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class EMA(Generic[Model]):
-    """An exponential moving average whose memory is told in images, so that it does not depend on the batch size.
+    """An exponential moving average whose memory is given in images, so that it does not depend on the batch size.
 
     Args:
         model: Starts the average.

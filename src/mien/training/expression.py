@@ -76,7 +76,7 @@ _SHOWN = 5  # names in a warning
 
 @dataclass(frozen=True, kw_only=True)
 class ExpressionConfig(TrainingConfig):
-    """What an expression training is told, besides what every training is.
+    """Settings of an expression training, beside those of every training.
 
     Attributes:
         data: Folder, zip or list of labelled pictures; see `mien data inspect`.
@@ -786,7 +786,7 @@ def _calibrated(
     temperature = fit_temperature(logits, labels)
     sure, right = confidence(logits / temperature, labels)
     table = confusion(labels, logits.argmax(axis=1), classes=logits.shape[1])
-    figures = {
+    figures: dict[str, Any] = {
         "pictures": len(labels),
         "accuracy": float(accuracy(table)),
         "macro_f1": float(macro_f1(table)),

@@ -77,4 +77,4 @@ def keep_large_classes(
         notes.append(f"{unlabelled:,} training pictures have no label and are left out.")
     number = np.full(len(classes) + 1, -1)  # the last one is that of -1
     number[kept] = np.arange(len(kept))
-    return number[labels], tuple(classes[k] for k in kept), notes
+    return number[labels], tuple(classes[k] for k in kept.tolist()), notes

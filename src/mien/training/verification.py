@@ -125,15 +125,15 @@ class Verdict:
     def sentence(self) -> str:
         """Say in words what may be claimed."""
         base = self.built_on
-        told = (
+        measured = (
             f"{self.measure} {self.new[self.measure]} against {self.base[self.measure]}, difference "
             f"{self.difference[self.measure]}, {self.subjects} held-out subjects"
         )
         if self.outcome == "better":
-            return f"It beats {base}: {told}."
+            return f"It beats {base}: {measured}."
         if self.outcome == "worse":
-            return f"It is worse than {base}: {told}. Use {base}."
-        return f"It is not shown to beat {base}: {told}. Use {base}, or train on more subjects."
+            return f"It is worse than {base}: {measured}. Use {base}."
+        return f"It is not shown to beat {base}: {measured}. Use {base}, or train on more subjects."
 
 
 def judge(

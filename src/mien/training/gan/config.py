@@ -1,4 +1,4 @@
-"""What the training of a GAN is told."""
+"""Settings of the training of a GAN."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _JUDGE_SIDE = 48
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Photographs, and what they show, which is what is asked of the generator."""
+    """Photographs, and the conditions to draw under: what these photographs show."""
 
     real: Images
     label: Int[Tensor, " batch"] | None = None

@@ -1,4 +1,4 @@
-"""What the training of a VAE is told."""
+"""Settings of the training of a VAE."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["VAEConfig", "configured"]
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig(PictureConfig):
-    """What the training of a VAE is condition_vector, besides what every training is.
+    """Settings of the training of a VAE, beside those of every training on pictures.
 
     Attributes:
         condition: Whether the label is an input of the decoder: labels, none, or auto where the labels are expressions.

@@ -239,8 +239,8 @@ def _adversarial_term(
 
     discriminator = networks.discriminator.requires_grad_(True)
     done = min(images / config.images, 1.0)
-    first, last = config.discriminator_gamma
-    gamma = first * (last / first) ** done
+    begin, end = config.discriminator_gamma
+    gamma = begin * (end / begin) ** done
     still = fake.detach()
     real, given = score(x), score(still)
     steepness = approximate_penalty(score, real, x) + approximate_penalty(score, given, still)

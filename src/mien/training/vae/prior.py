@@ -71,7 +71,7 @@ def fit_prior(
     labels = np.full(len(points), -1) if labels is None else np.asarray(labels)
     assert len(points) >= 2 and components >= 1 and points.shape[:1] == labels.shape
     classes = np.unique(labels)
-    # What all classes share is told best by all points, each around its own class's mean.
+    # What all classes share is estimated best from all points, each around its own class's mean.
     around = np.concatenate([points[labels == label] - points[labels == label].mean(axis=0) for label in classes])
     own = around.T @ around / len(around)
     target = shrunk(around, own, np.diag(np.diag(own)))

@@ -48,7 +48,7 @@ class Trained:
     Attributes:
         model: The averaged network that was published.
         prior: Fitted to the training pictures' latents.
-        classes: Labels that the decoder is condition_vector; empty where it is condition_vector none.
+        classes: Labels that are inputs of the decoder; empty where there are none.
         summary: As in `summary.json`.
     """
 
@@ -68,8 +68,8 @@ class DryRun:
         images_per_second: Measured over a few steps, without reports.
         train: Pictures to learn from.
         valid: Pictures to check with.
-        classes: Labels that the decoder is condition_vector.
-        attributes: Attributes that it is condition_vector.
+        classes: Labels that are inputs of the decoder.
+        attributes: Attributes that are.
     """
 
     parameters: int
