@@ -321,9 +321,9 @@ def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, Any]:
     return facts
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 face`, `2 faces`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `1 face`, `2 faces`; `1 person`, `2 people` where the plural is given."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def make_folder(folder: Path) -> Path:
