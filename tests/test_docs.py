@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from mien import zoo
-from mien.cli.main import cli
+from mien.cli.root import cli
 from mien.drawing import draw_face, draw_scene
 from mien.images import save_image
 

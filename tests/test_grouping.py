@@ -114,3 +114,17 @@ def test_arguments_that_do_not_fit_are_refused():
         group_faces(np.eye(2, dtype=np.float32), [0, 1], threshold=0.5, quality=[1.0])
     with pytest.raises(UsageError, match="one picture a face, got 1 for 2 faces"):
         group_faces(np.eye(2, dtype=np.float32), [0], threshold=0.5)
+
+
+@pytest.mark.parametrize("spoil", ["raw", "nan", "flat"])
+def test_vectors_that_are_no_unit_vectors_are_refused(rng, spoil):
+    vectors = as_unit(rng.standard_normal((6, 16)))
+    if spoil == "raw":
+        vectors = vectors * 30
+    elif spoil == "nan":
+        vectors[0, 0] = np.nan
+    given = vectors[0] if spoil == "flat" else vectors
+    with pytest.raises(UsageError, match=r"unit length|finite|shape"):
+        group_faces(given, range(len(given)), threshold=0.9)
+    with pytest.raises(UsageError, match=r"unit length|finite|shape"):
+        cluster(given, threshold=0.9)

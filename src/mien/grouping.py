@@ -95,6 +95,7 @@ def group_faces(
         raise UsageError(f"Expected one picture a face, got {len(pictures)} for {len(vectors)} faces.")
     if quality is not None and len(quality) != len(pictures):
         raise UsageError(f"Expected one quality a face, got {len(quality)} for {len(pictures)} faces.")
+    vectors = _checked(vectors)
     fit = np.ones(len(pictures), bool) if quality is None else np.asarray(quality) >= min_quality
     chosen = np.flatnonzero(fit).tolist()
     labels = cluster(vectors[chosen], threshold=threshold)
@@ -115,7 +116,7 @@ def cluster(vectors: Vectors, *, threshold: float) -> Int64[np.ndarray, " faces"
     Returns:
         A label for each face: 0 is the largest cluster; equal sizes in the order of their first faces.
     """
-    vectors = np.asarray(vectors, np.float32)
+    vectors = _checked(vectors)
     labels = np.empty(len(vectors), np.int64)
     groups: list[list[int]] = []
     for members in _components(vectors, threshold):
@@ -127,6 +128,22 @@ def cluster(vectors: Vectors, *, threshold: float) -> Int64[np.ndarray, " faces"
     for label, part in enumerate(sorted(groups, key=lambda g: (-len(g), g[0]))):
         labels[part] = label
     return labels
+
+
+def _checked(vectors: Vectors) -> Vectors:
+    """Return vectors as float32, and refuse what is no unit vector: their products would be no similarities."""
+    vectors = np.asarray(vectors, np.float32)
+    if vectors.ndim != 2:
+        raise UsageError(f"Expected an array of shape (faces, dimension), got {vectors.shape}.")
+    if not np.isfinite(vectors).all():
+        raise UsageError("Embeddings are made of finite numbers, got NaN or infinity. Leave these faces out.")
+    lengths = np.linalg.norm(vectors, axis=1)
+    if len(lengths) and np.abs(lengths - 1).max() > 1e-3:
+        raise UsageError(
+            f"Embeddings are of unit length, got lengths from {lengths.min():.3g} to {lengths.max():.3g}. "
+            "Scale them with mien.types.as_unit."
+        )
+    return vectors
 
 
 def _components(vectors: Vectors, threshold: float) -> list[Int64[np.ndarray, " members"]]:

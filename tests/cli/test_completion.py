@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mien.cli.main import COMMANDS, cli
+from mien.cli.root import COMMANDS, cli
 
 SOURCE = Path(__file__).parent.parent.parent / "src"
 
@@ -70,7 +70,7 @@ def test_an_unknown_shell_is_refused_with_those_that_are_known():
 
 def test_completing_commands_imports_none():
     line = (
-        "import sys; from mien.cli.main import cli; import click; "
+        "import sys; from mien.cli.root import cli; import click; "
         "items = cli.shell_complete(click.Context(cli), ''); "
         "print(len(items), [name for name in sys.modules if name.startswith('mien.cli.')])"
     )
@@ -78,4 +78,4 @@ def test_completing_commands_imports_none():
         [sys.executable, "-c", line], env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
     )
 
-    assert done.stdout.startswith(f"{len(COMMANDS)} ['mien.cli.main']"), done.stdout + done.stderr
+    assert done.stdout.startswith(f"{len(COMMANDS)} ['mien.cli.root']"), done.stdout + done.stderr

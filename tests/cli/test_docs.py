@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mien.cli.main import COMMANDS, cli
+from mien.cli.root import COMMANDS, cli
 from mien.types import OperatingPoint, Reason
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -41,7 +41,9 @@ def test_people_are_found_counted_and_shown(run, folder, tmp_path):
 
     assert document == json.loads((tmp_path / "out" / "groups.json").read_text())
     assert document["schema"] == "mien/groups/1"
-    assert document["counts"] == {"pictures": 5, "failed": 0, "faces": 7, "people": 3, "unassigned": 1}
+    assert document["counts"] == {
+        "pictures": 5, "copies": 0, "failed": 0, "faces": 7, "people": 3, "unassigned": 1,
+    }  # fmt: skip
     first, second, third = document["people"]
     assert (first["pictures"], second["pictures"], third["pictures"]) == ([0, 1, 2], [0, 1], [2])
     assert first["with"] == [{"person": 2, "pictures": 2}, {"person": 3, "pictures": 1}]
@@ -90,6 +92,43 @@ def test_a_gallery_names_whom_it_knows(run, folder, tmp_path):
 
     assert [person["name"] for person in document["people"]] == [None, "ada", None]
     assert "ada" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_every_group_of_somebody_known_bears_the_name(run, folder, tmp_path):
+    analyzer = FakeAnalyzer()
+    with Gallery(tmp_path / "known.mien") as gallery:
+        for number in (1, 2):
+            picture = write_picture(tmp_path / f"ada{number}.png", number, seed=70 + number)
+            (found,) = analyzer.pictures([picture], crops=True, digests=True)
+            gallery.enrol("ada", found.faces[0], source_hash=found.digest)
+
+    document = json.loads(run(folder, "--json", "--threshold", "0.6", "--gallery", tmp_path / "known.mien").stdout)
+
+    assert [person["name"] for person in document["people"]] == ["ada", "ada", None]
+
+
+def test_copies_of_a_picture_are_one_picture(run, tmp_path):
+    original = write_picture(tmp_path / "in" / "a.png", 1)
+    (tmp_path / "in" / "a (1).png").write_bytes(original.read_bytes())
+    (tmp_path / "in" / "link.png").symlink_to(original)
+    result = run(tmp_path / "in", "--json", "--threshold", "0.6")
+    document = json.loads(result.stdout)
+
+    assert "1 picture (2 copies left out): 1 face, 0 people seen more than once, 1 seen once" in result.stderr
+    assert document["counts"]["copies"] == 2 and document["counts"]["faces"] == 1
+    assert [picture.get("copy_of") for picture in document["pictures"]] == [None, 0, 0]
+    assert "Who is in 1 picture" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_a_report_inside_the_photographs_is_not_read_again(run, tmp_path, monkeypatch):
+    for number in (1, 2):
+        write_picture(tmp_path / "out" / f"{number}.png", 1, seed=number)
+    first = json.loads(run(tmp_path / "out", "--json", "--threshold", "0.6").stdout)
+    again = run(tmp_path / "out", "--json", "--threshold", "0.6")
+
+    assert json.loads(again.stdout) == first and first["counts"]["pictures"] == 2
+    assert "1 picture left out that mien itself wrote" in again.stderr
+    assert "1 person seen more than once" in again.stderr
 
 
 def test_sheets_of_an_earlier_run_do_not_stay(run, folder, tmp_path):

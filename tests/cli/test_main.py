@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from mien.cli import main as main_module
-from mien.cli.main import COMMANDS, cli, main
+from mien.cli.main import main
+from mien.cli.root import COMMANDS, cli
 from mien.errors import ImageError
 from squares import save
 
@@ -27,6 +28,8 @@ def run(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["mien", *options, "doctor"])
         with pytest.raises(SystemExit) as ended:
             main()
+        # A process that was stopped ignores further signals until it ends; this one goes on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return (ended.value.code, *capfd.readouterr())
 
     return call
@@ -66,6 +69,78 @@ def test_stopping_by_hand_is_status_130(run):
     status, _, message = run(raising(KeyboardInterrupt()))
 
     assert status == 130 and "Stopped. What was reported as done is kept." in message
+
+
+def test_ctrl_c_inside_the_import_of_a_library_is_no_error_of_that_library(run):
+    def action():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core.multiarray failed to import") from None
+
+    status, _, message = run(action)
+    assert status == 130 and message == "\nStopped. What was reported as done is kept.\n"
+
+
+def test_a_second_ctrl_c_ends_at_once_without_noise():
+    code = (
+        "import sys, signal, time, click\nimport mien.cli.doctor\n"
+        "def wait():\n"
+        "    try: print('ready', flush=True); time.sleep(60)\n"
+        "    finally:\n        print('stopping', flush=True); time.sleep(60)\n"
+        "mien.cli.doctor.doctor = click.Command('doctor', callback=wait)\n"
+        "from mien.cli.main import main; sys.argv = ['mien', 'doctor']; main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for line in (b"ready\n", b"stopping\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=30)
+    assert process.returncode == 130 and message == b"\nStopped at once.\n"
+
+
+def test_ctrl_c_is_ours_again_only_while_a_command_runs(run):
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+    run(lambda: seen.append(signal.getsignal(signal.SIGINT)))
+    assert seen[0] != before and signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_name_that_the_code_page_lacks_is_escaped_and_the_run_goes_on():
+    code = (
+        "import sys, click\nimport mien.cli.doctor\n"
+        "mien.cli.doctor.doctor = click.Command('doctor', callback=lambda: [click.echo(n) for n in ('é', '王', 'z')])\n"
+        "from mien.cli.main import main; sys.argv = ['mien', 'doctor']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}
+    )
+    assert done.stdout.splitlines() == ["é".encode("cp1252"), b"\\u738b", b"z"] and done.stderr == b""
+
+
+def test_closed_streams_are_no_trouble():
+    done = subprocess.run(f"{sys.executable} -m mien --version >&- 2>&-", shell=True, check=False)
+    assert done.returncode == 0
+
+
+def test_without_a_home_folder_the_cure_is_named():
+    code = (
+        "import pwd, sys\n"
+        "def nobody(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = nobody\n"
+        "from mien.cli.main import main; main()"
+    )
+    bare = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME", "MIEN_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor"], capture_output=True, text=True, env=bare, check=False, timeout=120
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "There is no home folder. Set MIEN_HOME to a folder of your own." in done.stdout
+
+
+def test_too_few_threads_are_one_line(run):
+    status, _, message = run(raising(RuntimeError("can't start new thread")))
+    assert status == 1 and "use --threads 1" in message
 
 
 def test_a_full_disk_is_one_line():

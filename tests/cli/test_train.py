@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mien.cli.main import cli
+from mien.cli.root import cli
 from mien.cli.train import SUBCOMMANDS, expression, train
 from mien.errors import UsageError
 
@@ -133,7 +133,7 @@ def test_every_subcommand_is_there(name):
 
 def test_help_imports_no_pytorch():
     code = (
-        "import sys; from mien.cli.main import cli; cli(['train', '--help'], standalone_mode=False);"
+        "import sys; from mien.cli.root import cli; cli(['train', '--help'], standalone_mode=False);"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from mien.cli.classify import classify
-from mien.cli.main import cli
+from mien.cli.root import cli
 from mien.errors import DataError, UsageError
 from mien.training import classifier, embedder
 from mien.training.stopping import Interrupted

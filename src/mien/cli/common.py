@@ -255,9 +255,9 @@ def machine_readable() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 face`, `2 faces`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `1 face`, `2 faces`; `1 person`, `2 people` where the plural is given."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
 
 
 def make_folder(folder: Path) -> Path:

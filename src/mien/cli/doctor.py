@@ -73,8 +73,9 @@ def examine() -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     modules = [_module(name, module) for name, module in MODULES.items()]
     yield from modules
-    yield _store()
-    if any(check.state == "broken" for check in modules):
+    store = _store()
+    yield store
+    if any(check.state == "broken" for check in (*modules, store)):
         return
     settings = [_providers(), _threads()]
     yield from settings
@@ -96,7 +97,10 @@ def _store() -> Check:
     from mien import zoo
     from mien.zoo.catalogue import human_size
 
-    home = zoo.home()
+    try:
+        home = zoo.home()
+    except MienError as error:
+        return Check("model folder", "broken", "there is no home folder", str(error))
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(place, os.W_OK):
         return Check("model folder", "note", f"{home} is read-only", "Set MIEN_HOME to a folder of your own.")

@@ -13,12 +13,14 @@ from mien.cli.common import (
     decision_point,
     echo_json,
     expression_model,
+    find_pictures,
     gallery_options,
     make_analyzer,
     make_folder,
     open_gallery,
     plain,
     progress,
+    say_notes,
 )
 from mien.reporting import schemas
 
@@ -71,16 +73,15 @@ def group(
     --gallery, people that it knows are named. The exit status is 1 if a picture could not be read.
     """
     from mien.grouping import group_faces
-    from mien.images import find_images
 
     analyzer = make_analyzer(detector, embedder, min_face, expression=expression_model(expression))
     point = decision_point(
         analyzer.card, fmr=GROUP_FMR if fmr is None and threshold is None else fmr, threshold=threshold
     )
     known = open_gallery(gallery, key, read_only=True) if gallery else None
-    paths = find_images(pictures)
+    paths = find_pictures(pictures, results=[out])
     make_folder(out)
-    album, vectors = _read(analyzer.pictures(paths, crops=True), total=len(paths))
+    album, vectors = _read(analyzer.pictures(paths, crops=True, digests=True), total=len(paths))
     where = [face.picture for face in album.faces]
     quality = [face.quality for face in album.faces]
     grouping = group_faces(vectors, where, threshold=point.threshold, quality=quality, min_quality=min_quality)
@@ -93,8 +94,10 @@ def group(
     if as_json:
         echo_json(result)
     several = sum(len(person.faces) > 1 for person in grouping.people)
-    line = f"{counted(len(album.pictures), 'picture')}: {counted(len(album.faces), 'face')}, "
-    line += f"{several} people seen more than once, {len(grouping.people) - several} seen once"
+    line = counted(len(album.pictures) - album.num_copies, "picture")
+    line += f" ({counted(album.num_copies, 'copy', 'copies')} left out)" if album.num_copies else ""
+    line += f": {counted(len(album.faces), 'face')}, {counted(several, 'person', 'people')} seen more than once"
+    line += f", {len(grouping.people) - several} seen once"
     line += f", {len(grouping.unassigned)} too poor to tell" if grouping.unassigned else ""
     line += f", {len(album.failures)} failed" if album.failures else ""
     click.echo(f"{line}\n{out / 'report.html'}", err=True)
@@ -116,8 +119,9 @@ def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
         for picture in results:
             if picture.error is not None:
                 click.echo(f"mien: {picture.error}", err=True)
+            say_notes(picture)
             thumbs = []
-            for face in picture.faces:
+            for face in picture.faces if album.original(picture) is None else ():
                 assert face.crop is not None and face.embedding is not None, "both were asked for"
                 thumbs.append(encode_image(thumbnail(face.crop, _THUMB_SIDE), quality=85))
                 vectors.append(face.embedding.vector)
@@ -127,15 +131,20 @@ def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
 
 
 def _names(grouping: Grouping, gallery: Gallery, model: str, point: OperatingPoint) -> dict[int, Name]:
-    """Look everybody up; of two people with one name the more similar keeps it."""
+    """Look everybody up. A person whose looks form several groups is named in each of them.
+
+    One group bears one name: of several that it is similar to, the most similar.
+    """
     from mien.reporting.groups import Name
     from mien.types import Embedding
 
-    best: dict[str, tuple[float, int]] = {}
+    names = {}
     for person in grouping.people:
-        for candidate in gallery.identify(Embedding(model, person.centre), point.threshold):
-            best[candidate.subject] = max(best.get(candidate.subject, (-2.0, 0)), (candidate.score, person.id))
-    return {number: Name(subject, score) for subject, (score, number) in best.items()}
+        candidates = gallery.identify(Embedding(model, person.centre), point.threshold)
+        if candidates:
+            best = max(candidates, key=lambda candidate: candidate.score)
+            names[person.id] = Name(best.subject, best.score)
+    return names
 
 
 def _write(
@@ -162,7 +171,7 @@ def _write(
 
 
 def _title(album: Album) -> str:
-    return f"Who is in {counted(len(album.pictures) - len(album.failures), 'picture')}"
+    return f"Who is in {counted(album.num_read, 'picture')}"
 
 
 def basis(point: OperatingPoint) -> str:

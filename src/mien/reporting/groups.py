@@ -38,13 +38,17 @@ class AlbumFace:
 
 @dataclass(frozen=True, slots=True)
 class AlbumPicture:
-    """One picture of an album: its path as given, its size in px and its faces' numbers; or why it has none."""
+    """One picture of an album: its path as given, its size in px and its faces' numbers; or why it has none.
+
+    A copy of an earlier picture, pixel by pixel, has that one's number in ``copy_of`` and no faces of its own.
+    """
 
     path: str
     width: int = 0
     height: int = 0
     faces: tuple[int, ...] = ()
     error: str | None = None
+    copy_of: int | None = None
 
 
 @dataclass(slots=True)
@@ -53,10 +57,21 @@ class Album:
 
     pictures: list[AlbumPicture] = field(default_factory=list)
     faces: list[AlbumFace] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def original(self, picture: Picture) -> int | None:
+        """Return the number of the picture that this one is a copy of, by its digest; None where it is new."""
+        return None if picture.digest is None else self._numbers.get(picture.digest)
 
     def add(self, picture: Picture, thumbs: Sequence[bytes]) -> None:
-        """Take in a picture with one encoded crop a face."""
+        """Take in a picture with one encoded crop a face; of a copy of an earlier one, nothing but its name."""
         number, first = len(self.pictures), len(self.faces)
+        if (original := self.original(picture)) is not None:
+            size = (picture.width, picture.height)
+            self.pictures.append(AlbumPicture(str(picture.path), *size, copy_of=original))
+            return
+        if picture.digest is not None:
+            self._numbers[picture.digest] = number
         for face, thumb in zip(picture.faces, thumbs, strict=True):
             self.faces.append(_album_face(number, face, thumb))
         own = tuple(range(first, len(self.faces)))
@@ -66,6 +81,16 @@ class Album:
     def failures(self) -> list[str]:
         """Why pictures could not be read, a line each."""
         return [picture.error for picture in self.pictures if picture.error is not None]
+
+    @property
+    def num_copies(self) -> int:
+        """How many pictures are copies of earlier ones."""
+        return sum(picture.copy_of is not None for picture in self.pictures)
+
+    @property
+    def num_read(self) -> int:
+        """How many different pictures could be read."""
+        return len(self.pictures) - len(self.failures) - self.num_copies
 
 
 def _album_face(picture: int, face: Face, thumb: bytes) -> AlbumFace:
@@ -99,9 +124,10 @@ def group_page(
     alone = [person for person in grouping.people if len(person.faces) == 1]
     shown = {person.id: _tag(person, names) for person in several[:_PEOPLE]}
     people = [{**shown[p.id], **_details(p, grouping, album, names, shown)} for p in several[:_PEOPLE]]
-    read = len(album.pictures) - len(album.failures)
+    read = album.num_read
     tiles = [(read, "pictures"), (len(album.faces), "faces"), (len(several), "people seen more than once")]
     tiles += [(len(alone), "seen once")]
+    tiles += [(album.num_copies, "copies left out")] if album.num_copies else []
     tiles += [(len(grouping.unassigned), "too poor to tell")] if grouping.unassigned else []
     tiles += [(len(album.failures), "not read")] if album.failures else []
     once = [{**_thumb(album, p.faces[0]), "name": _tag(p, names)["name"]} for p in alone[:_ONCE]]
@@ -187,7 +213,7 @@ def _meetings(grouping: Grouping, shown: Mapping[int, dict[str, Any]]) -> dict[s
 def _pictures(grouping: Grouping, album: Album, shown: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
     who = grouping.person_of()
     rows = []
-    for picture in [p for p in album.pictures if p.error is None][:_PICTURES]:
+    for picture in [p for p in album.pictures if p.error is None and p.copy_of is None][:_PICTURES]:
         ids = [who[face] for face in picture.faces if face in who]
         people = [shown[i] for i in sorted(ids) if i in shown]
         once = sum(i not in shown for i in ids)

@@ -254,6 +254,10 @@ def groups(
         if picture.error is not None:
             pictures.append({**path_as_json(picture.path), "error": picture.error})
             continue
+        size = {"width": picture.width, "height": picture.height}
+        if picture.copy_of is not None:
+            pictures.append({**path_as_json(picture.path), **size, "faces": [], "copy_of": picture.copy_of})
+            continue
         faces = [
             {
                 "person": who.get(face),
@@ -262,7 +266,6 @@ def groups(
             }
             for face in picture.faces
         ]
-        size = {"width": picture.width, "height": picture.height}
         pictures.append({**path_as_json(picture.path), **size, "faces": faces})
     people = [
         {
@@ -278,6 +281,7 @@ def groups(
     ]
     counts = {
         "pictures": len(album.pictures),
+        "copies": album.num_copies,
         "failed": len(album.failures),
         "faces": len(album.faces),
         "people": len(people),

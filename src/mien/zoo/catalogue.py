@@ -28,12 +28,18 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def home() -> Path:
-    """Return the folder that holds pulled and added models: MIEN_HOME, or `mien` in the user's cache folder."""
-    if given := os.environ.get("MIEN_HOME"):
-        return Path(given).expanduser()
+    """Return the folder that holds pulled and added models: MIEN_HOME, or `mien` in the user's cache folder.
+
+    Raises:
+        ModelError: Nobody has a home folder, as in a container with an unknown user.
+    """
     from platformdirs import user_cache_path
 
-    return user_cache_path("mien", appauthor=False)
+    try:
+        given = os.environ.get("MIEN_HOME")
+        return Path(given).expanduser() if given else user_cache_path("mien", appauthor=False)
+    except (RuntimeError, KeyError):
+        raise ModelError("There is no home folder. Set MIEN_HOME to a folder of your own.") from None
 
 
 @dataclass(frozen=True, slots=True)
