@@ -26,7 +26,7 @@ from common import machine, write_result
 from mien import zoo
 from mien.analyzer import Analyzer
 from mien.images import load_image, save_image
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, session_options
 
 PEER = """
 import sys, json, time

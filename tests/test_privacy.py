@@ -10,7 +10,7 @@ CODE = """
 import sys, time
 import numpy as np
 from pathlib import Path
-from mien.vision.session import make_session
+from mien.zoo.session import make_session
 
 session = make_session(Path(sys.argv[1]))
 session.run(None, {"x": np.zeros((1, 3, 112, 112), np.float32)})

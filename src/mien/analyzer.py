@@ -22,7 +22,7 @@ from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.quality import assess, measure
-from mien.vision.session import thread_count
+from mien.zoo.session import thread_count
 
 __all__ = ["DETECTORS", "Analyzer", "central_face", "main_face"]
 

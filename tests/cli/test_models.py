@@ -107,6 +107,18 @@ def test_bundle_and_both_ways_back(run, home, tmp_path, monkeypatch):  # noqa: F
         assert zoo.path("tiny").read_bytes() == DATA
 
 
+def test_a_users_model_out_of_an_archive_says_so(run, tmp_path, monkeypatch):
+    file = embedder().save(tmp_path / "m.onnx")
+    run("add", file, "--name", "mine", "--role", "embedder", "--convention", "arcface-112")
+    assert "archive" not in run("card", "mine").stdout
+    run("bundle", tmp_path / "out.tar", "mine")
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path / "other"))
+
+    assert "mine: stored; a model of whoever made the archive" in run("unbundle", tmp_path / "out.tar").stdout
+    assert "It came in an archive of SHA-256" in run("card", "mine").stdout
+    assert len(json.loads(run("card", "mine", "--json").stdout)["archive"]) == 64
+
+
 def test_every_convention_is_listed(run):
     lines = run("conventions").stdout.splitlines()
 

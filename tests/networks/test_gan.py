@@ -14,7 +14,7 @@ from mien.networks.gan import (
 )
 from mien.networks.perceptual import ImageFeatures
 from mien.networks.vae import VAE, VAENetConfig
-from mien.zoo import convert
+from mien.zoo.convert import convert
 from zoo.mobilenet import legacy_file, random_network
 
 SIZES = Sizes(16, 1, classes=3, identity=5)
@@ -118,7 +118,7 @@ def test_spectral_layers_stretch_no_input():
 
 def test_heads_on_a_frozen_network_learn_and_it_does_not(tmp_path):
     file = tmp_path / "mobilenet.onnx"
-    file.write_bytes(convert.convert("mobilenet", legacy_file(random_network().state_dict())))
+    file.write_bytes(convert("mobilenet", legacy_file(random_network().state_dict())))
     config = DiscriminatorConfig(arch="features", widths=(4,), enlarge=32)
     discriminator = FeatureDiscriminator(config, SIZES, ImageFeatures((1, 3), file=file))
     frozen = [value.clone() for value in discriminator.frozen.buffers()]

@@ -5,7 +5,8 @@ import torch
 
 from mien.errors import ModelError
 from mien.networks.perceptual import IMAGENET, ImageFeatures
-from mien.zoo import convert
+from mien.zoo.convert import convert
+from mien.zoo.foreign.mobilenet import mobilenet
 from zoo.mobilenet import legacy_file, random_network
 
 
@@ -17,7 +18,7 @@ def network():
 @pytest.fixture(scope="module")
 def file(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("zoo") / "mobilenet.onnx"
-    path.write_bytes(convert.convert("mobilenet", legacy_file(network.state_dict())))
+    path.write_bytes(convert("mobilenet", legacy_file(network.state_dict())))
     return path
 
 
@@ -37,7 +38,7 @@ def test_another_state_dict_is_refused(network):
     with pytest.raises(
         ModelError, match=r"expected features.3.conv.1.0.weight of shape \(144, 1, 3, 3\), got \(2, 2\)"
     ):
-        convert.mobilenet(legacy_file(state))
+        mobilenet(legacy_file(state))
 
 
 def test_feature_maps_are_those_of_the_network(network, file):

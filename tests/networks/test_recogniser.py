@@ -7,14 +7,14 @@ import torch
 from mien.alignment import TEMPLATES
 from mien.errors import ModelError
 from mien.networks.recogniser import FaceRecogniser
-from mien.zoo import convert
-from zoo.test_convert import Network
+from mien.zoo.convert import convert
+from zoo.dlib import Network
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("zoo") / "dlib.onnx"
-    path.write_bytes(convert.convert("dlib-resnet", Network(np.random.default_rng(0)).file()))
+    path.write_bytes(convert("dlib-resnet", Network(np.random.default_rng(0)).file()))
     return path
 
 

@@ -24,7 +24,14 @@ def make_wheel(folder: Path, package: str, members: dict[str, bytes], version: s
     return path
 
 
-def package_card(data: bytes, package: str = "tiny-model", member: str = "tiny/model.bin", version: str = "1.0") -> str:
+def package_card(
+    data: bytes,
+    package: str = "tiny-model",
+    member: str = "tiny/model.bin",
+    version: str = "1.0",
+    convert: str = "",
+    converted: str = "",
+) -> str:
     """Return the card of a model that lies in a package, as an operator with an index of their own writes it."""
     return f"""
 role = "detector"
@@ -38,6 +45,8 @@ package = "{package}"
 package_version = "{version}"
 member = "{member}"
 sha256 = "{hashlib.sha256(data).hexdigest()}"
+convert = "{convert}"
+converted = "{converted}"
 size_bytes = {len(data)}
 [convention]
 kind = "centerface"

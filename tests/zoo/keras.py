@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mien.zoo.xception import BLOCKS, CLASSES, STEM
+from mien.zoo.foreign.xception import BLOCKS, CLASSES, STEM
 
 UNDEFINED = 2**64 - 1
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from mien.zoo.convert import INVERTED_BLOCKS, STEM, TOP
+from mien.zoo.foreign.mobilenet import INVERTED_BLOCKS, STEM, TOP
 
 
 class Inverted(nn.Module):

@@ -45,8 +45,32 @@ def test_every_shipped_entry_makes_a_card_and_pins_its_source(home):
             assert card.source.package and re.fullmatch(r"[\d.]+", card.source.package_version)
             assert card.source.download_bytes > 0 and card.source.size_bytes > 0
         assert card.source.convert in {"", *CONVERSIONS}
+        assert bool(card.source.convert) == bool(card.source.converted), (
+            f"{card.name}: convert and converted go together"
+        )
         if card.role == "embedder":
             assert TEMPLATES[card.convention["template"]][0] == card.convention["side"]
+
+
+def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
+    expected = {
+        "centerface": "centerface-1-48487225",
+        "expression-resnet27": "expression-resnet27-2-bdbd8919",
+        "face-vae-64": "face-vae-64-1-a78c883c",
+        "face-vae-64-encoder": "face-vae-64-encoder-1-a5e097a1",
+        "expression-vae-48": "expression-vae-48-1-7be40670",
+        "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
+        "face-gan-64": "face-gan-64-1-5bc23f7e",
+        "expression-gan-48": "expression-gan-48-1-fa258f78",
+        "blazeface-back": "blazeface-back-1-0a1b35e2",
+        "dlib-resnet29": "dlib-resnet29-1-d6e3086f",
+        "dlib-resnet29-fp16": "dlib-resnet29-fp16-1-d6e3086f",
+        "mini-xception": "mini-xception-1-a975c340",
+        "mobilenetv2-imagenet": "mobilenetv2-imagenet-1-783e4e5b",
+        "astronaut": "astronaut-1-e5728816",
+    }
+
+    assert expected.items() <= {card.name: card.id for card in zoo.cards()}.items()
 
 
 def test_each_default_fills_its_role(home):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mien import zoo
+from mien.zoo.convert import content_digest
 
 pytestmark = pytest.mark.integration
 
@@ -12,6 +13,13 @@ pytestmark = pytest.mark.integration
 def test_each_default_model_can_be_had_and_is_whole(pulled, name):
     assert pulled(name).is_file()
     assert zoo.verify([name]) == {name: "ok"}
+
+
+@pytest.mark.parametrize("name", [card.name for card in zoo.cards() if card.source.convert])
+def test_each_conversion_gives_the_network_that_the_catalogue_names(pulled, name):
+    source = zoo.card(name).source
+
+    assert content_digest(source.convert, pulled(name).read_bytes()) == source.converted
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("dlib-resnet29", 1e-5), ("dlib-resnet29-fp16", 1e-3)])

@@ -104,7 +104,7 @@ def _store() -> Check:
 
 
 def _providers() -> Check:
-    from mien.vision.session import providers
+    from mien.zoo.session import providers
 
     try:
         return Check("providers", "ok", ", ".join(providers()))
@@ -113,7 +113,7 @@ def _providers() -> Check:
 
 
 def _threads() -> Check:
-    from mien.vision.session import thread_count
+    from mien.zoo.session import thread_count
 
     try:
         used = thread_count()
@@ -149,7 +149,7 @@ def _speed(card: Card) -> Check:
         return Check(f"model {card.name}", "ok", "verified")
     import numpy as np
 
-    from mien.vision.session import make_session
+    from mien.zoo.session import make_session
 
     try:
         session = make_session(zoo.path(card.name))

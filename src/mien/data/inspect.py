@@ -16,7 +16,7 @@ from mien.data.samples import Samples
 from mien.data.splits import SPLITS
 from mien.errors import DataError, ImageError
 from mien.images import digest, printable
-from mien.vision.session import thread_count
+from mien.zoo.session import thread_count
 
 __all__ = ["NEARLY_ALIKE", "Copy", "Report", "inspect"]
 

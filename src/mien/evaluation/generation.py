@@ -35,7 +35,7 @@ from mien.metrics.intervals import Interval, mean_interval, wilson
 from mien.vision.embedder import Embedder
 from mien.vision.feed import Feed
 from mien.vision.finding import DetectorLike, cut_face, find_face
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
     from mien.vision.generator import Generator
@@ -553,8 +553,6 @@ def inception_space(file: Path, *, threads: int | None = None) -> FeatureSpace:
     Source: M. Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium",
     NeurIPS 2017.
     """
-    from mien.zoo.adding import runtime_errors
-
     session = make_session(file, options=session_options(threads=threads))
     name, side = session.get_inputs()[0].name, _INCEPTION_SIDE
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mien import zoo
 from mien.errors import ModelError
-from mien.zoo.convert import INVERTED_BLOCKS
+from mien.zoo.foreign.mobilenet import INVERTED_BLOCKS
 
 __all__ = ["IMAGENET", "ImageFeatures"]
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ModelError
-from mien.zoo.convert import BLOCKS
+from mien.zoo.foreign.dlib import BLOCKS
 
 __all__ = ["RECOGNISER", "FaceRecogniser"]
 

@@ -188,7 +188,7 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
     """Open a network for one thread of the CPU."""
     import onnxruntime
 
-    from mien.vision.session import session_options
+    from mien.zoo.session import session_options
 
     return onnxruntime.InferenceSession(data, session_options(threads=1), providers=["CPUExecutionProvider"])
 

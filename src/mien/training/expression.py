@@ -841,7 +841,7 @@ def parity(model: Net, network: bytes, faces: UInt8[np.ndarray, "pictures side s
     """
     import onnxruntime
 
-    from mien.vision.session import session_options
+    from mien.zoo.session import session_options
 
     x = _channels_first(faces).float()
     session = onnxruntime.InferenceSession(network, session_options(threads=1), providers=["CPUExecutionProvider"])

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from mien.errors import UsageError
-from mien.vision.session import thread_count
+from mien.zoo.session import thread_count
 
 __all__ = ["autocast", "choose_device"]
 

@@ -1016,7 +1016,7 @@ def _difference(model: nn.Module, network: bytes, examples: Mapping[str, Tensor]
     """
     import onnxruntime
 
-    from mien.vision.session import session_options
+    from mien.zoo.session import session_options
 
     session = onnxruntime.InferenceSession(network, session_options(threads=1), providers=["CPUExecutionProvider"])
     with torch.no_grad():

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float32, UInt8
 from mien.errors import ModelError
 from mien.types import Box
 from mien.vision.feed import Feed, shrunk
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, session_options
 
 if TYPE_CHECKING:
     from mien.zoo import Card

@@ -15,7 +15,7 @@ from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import as_unit
 from mien.vision.feed import Feed
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, session_options
 
 if TYPE_CHECKING:
     import onnxruntime

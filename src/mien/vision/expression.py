@@ -13,7 +13,7 @@ from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import EXPRESSIONS, Expression
 from mien.vision.feed import Feed
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, session_options
 
 if TYPE_CHECKING:
     from mien.vision.detector import Detection

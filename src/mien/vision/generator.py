@@ -20,7 +20,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -575,8 +575,6 @@ class Generator:
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
         given |= {"attributes": feed.attributes, "identity": feed.identity}
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
-        from mien.zoo.adding import runtime_errors
-
         try:
             answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
         except runtime_errors() as error:

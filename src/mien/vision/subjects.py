@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.errors import ModelError
 from mien.types import Embedding
-from mien.vision.session import make_session, session_options
+from mien.zoo.session import make_session, session_options
 
 if TYPE_CHECKING:
     from mien.zoo import Card

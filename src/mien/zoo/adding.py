@@ -22,12 +22,13 @@ from mien.errors import ModelError
 from mien.zoo import catalogue, fetch, store
 from mien.zoo.catalogue import NAME, Card, human_size
 from mien.zoo.conventions import Convention, convention
-from mien.zoo.convert import model_bytes
+from mien.zoo.foreign.onnxfile import model_bytes
+from mien.zoo.session import runtime_errors
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["add", "as_toml", "runtime_errors"]
+__all__ = ["add", "as_toml"]
 
 MAX_FILE_BYTES = 1 << 30
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -82,14 +83,6 @@ def add(
         store.put(card, fitted.data)
         store.write_atomically(catalogue.home() / "models.d" / f"{name}.toml", as_toml(entry).encode())
     return card
-
-
-def runtime_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises; its exceptions share no base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = [item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception)]
-    return (*found, RuntimeError, ValueError)
 
 
 def _check_name(name: str, replace: bool) -> None:

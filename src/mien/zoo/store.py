@@ -21,6 +21,7 @@ from pathlib import Path
 from mien.errors import ModelError
 from mien.zoo import catalogue, fetch
 from mien.zoo.catalogue import Card, Source, human_size
+from mien.zoo.convert import REVISION, convert
 from mien.zoo.fetch import say
 
 __all__ = [
@@ -50,6 +51,7 @@ class Receipt:
         size: In bytes.
         mtime_ns: Time of change; with the size, the quick check.
         revision: Of the conversions.
+        archive: SHA-256 of the archive that a user's model came in, which nothing here vouches for; empty otherwise.
     """
 
     source_sha256: str
@@ -57,6 +59,7 @@ class Receipt:
     size: int
     mtime_ns: int
     revision: int
+    archive: str = ""
 
 
 def path(model: str | Card) -> Path:
@@ -154,17 +157,16 @@ def user_files(card: Card) -> list[Path]:
     return [catalogue.home() / "models.d" / f"{card.name}.toml", catalogue.home() / "measured" / f"{card.name}.json"]
 
 
-def put(card: Card, data: bytes) -> Path:
+def put(card: Card, data: bytes, *, archive: str = "") -> Path:
     """Store a model's converted file with its receipt; the caller holds the model's lock."""
-    from mien.zoo.convert import REVISION
-
     target = folder() / card.filename
     for half in folder().glob(f".{card.name}.*.part"):  # Left by a process that was killed.
         half.unlink()
     _receipt_path(card).unlink(missing_ok=True)
     write_atomically(target, data)
     stat = target.stat()
-    made = Receipt(card.source.sha256, hashlib.sha256(data).hexdigest(), stat.st_size, stat.st_mtime_ns, REVISION)
+    digest = hashlib.sha256(data).hexdigest()
+    made = Receipt(card.source.sha256, digest, stat.st_size, stat.st_mtime_ns, REVISION, archive)
     write_atomically(_receipt_path(card), json.dumps(asdict(made), indent=1).encode())
     return target
 
@@ -217,8 +219,6 @@ def receipt(card: Card) -> Receipt | None:
 
 def _state(card: Card, *, rehash: bool = False) -> str:
     """Return `present`, `absent` or `altered`."""
-    from mien.zoo.convert import REVISION
-
     if card.source.kind == "weights":
         return "present" if hashlib.sha256(_shipped(card).read_bytes()).hexdigest() == card.source.sha256 else "altered"
     made = receipt(card)
@@ -271,8 +271,6 @@ def _same_file(a: Source, b: Source) -> bool:
 
 
 def _stored(card: Card, data: bytes) -> str:
-    from mien.zoo.convert import convert
-
     put(card, convert(card.source.convert, data))
     return card.name
 

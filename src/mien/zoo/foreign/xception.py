@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mien.errors import ModelError
-from mien.zoo.convert import OPSET, model_bytes
-from mien.zoo.hdf5 import read_arrays
+from mien.zoo.foreign.hdf5 import read_arrays
+from mien.zoo.foreign.onnxfile import OPSET, model_bytes
 
 if TYPE_CHECKING:
     import onnx

@@ -6,9 +6,9 @@ import pytest
 
 from mien.errors import ModelError
 from mien.zoo.convert import convert
-from mien.zoo.hdf5 import read_arrays
+from mien.zoo.foreign.hdf5 import read_arrays
 
-from .keras import Writer, random_weights, run
+from ..keras import Writer, random_weights, run
 
 
 @pytest.fixture

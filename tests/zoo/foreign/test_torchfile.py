@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mien.errors import ModelError
-from mien.zoo.torchfile import read_state_dict
+from mien.zoo.foreign.torchfile import read_state_dict
 
-from .mobilenet import legacy_file
+from ..mobilenet import legacy_file
 
 
 @pytest.fixture

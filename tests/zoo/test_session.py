@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mien.errors import ModelError, UsageError
-from mien.vision import session
-from mien.vision.session import make_session, providers, session_options, thread_count
+from mien.zoo import session
+from mien.zoo.session import make_session, providers, session_options, thread_count
 from zoo import nets
 
 

@@ -12,7 +12,7 @@ from mien.errors import ModelError, UsageError
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["make_session", "providers", "session_options", "thread_count"]
+__all__ = ["make_session", "providers", "runtime_errors", "session_options", "thread_count"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PREFERRED = {
@@ -112,8 +112,6 @@ def make_session(
     """
     import onnxruntime
 
-    from mien.zoo.adding import runtime_errors
-
     try:
         return onnxruntime.InferenceSession(
             str(path), sess_options=options or session_options(), providers=providers(device)
@@ -124,3 +122,11 @@ def make_session(
             f"'{path.name}' is not a model that ONNX Runtime {onnxruntime.__version__} can run: {reason} "
             "Check the file with: mien models verify"
         ) from error
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises; its exceptions share no base class of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = [item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception)]
+    return (*found, RuntimeError, ValueError)

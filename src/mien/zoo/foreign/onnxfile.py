@@ -1,0 +1,104 @@
+"""What all conversions share: how an ONNX file is written, and free sizes for one that has fixed ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mien.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+    from google.protobuf.message import Message  # type: ignore[import-untyped]
+
+__all__ = ["IR_VERSION", "OPSET", "dynamic_size", "graph_digest", "model_bytes"]
+
+IR_VERSION, OPSET = 8, 13  # Old enough for every ONNX Runtime since 1.10 and for OpenCV's reader.
+
+
+def model_bytes(model: onnx.ModelProto) -> bytes:
+    """Return an ONNX file's bytes, the same for the same model."""
+    model.producer_name, model.producer_version = "mien", ""
+    if model.ir_version > IR_VERSION or not model.ir_version:
+        model.ir_version = IR_VERSION
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def dynamic_size(data: bytes) -> bytes:
+    """Make batch, height and width of a fully convolutional ONNX file free."""
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    # Old exporters list weights among the inputs, which keeps ONNX Runtime from folding them.
+    inputs = [value for value in graph.input if value.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for value in [*graph.input, *graph.output]:
+        for axis, prefix in ((0, "batch"), (2, "height"), (3, "width")):
+            dimension = value.type.tensor_type.shape.dim[axis]
+            dimension.Clear()
+            dimension.dim_param = prefix if value in inputs or axis == 0 else f"{prefix}_{value.name}"
+    del graph.value_info[:]  # Shapes of the old size.
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]  # ONNX Runtime warns of each of the others.
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return model_bytes(model)
+
+
+_UNSAID = frozenset(
+    {"doc_string", "producer_name", "producer_version", "ir_version", "metadata_props", "model_version"}
+)
+"""Fields of an ONNX file that do not change what it computes; versions of the `onnx` package differ in them."""
+
+
+def graph_digest(data: bytes) -> str:
+    """Return the SHA-256 of an ONNX file's graph and weights: what it computes, not how it was written.
+
+    Two files with the same digest have the same operators, in the same order and with the same attributes, and the same
+    weights to the last bit. The order of fields, fields set to their default, remarks and the name of the program that
+    wrote the file, all of which change with the versions of `onnx` and `protobuf`, do not count.
+
+    Raises:
+        ModelError: It is no ONNX file, or has fields that the installed `onnx` does not know.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelError("This is not an ONNX file.") from None
+    whole = model.SerializeToString(deterministic=True)
+    model.DiscardUnknownFields()
+    if model.SerializeToString(deterministic=True) != whole:
+        # A field that this `onnx` cannot name is one that another ONNX Runtime may act upon.
+        raise ModelError("The ONNX file has fields that the installed `onnx` does not know. Install a newer `onnx`.")
+    digest = hashlib.sha256()
+    _feed(digest.update, model)
+    return digest.hexdigest()
+
+
+def _feed(update: Callable[[bytes], None], message: Message) -> None:
+    """Give every set field of a message, and of the messages in it, to a digest, each with its length in front."""
+    for field, value in message.ListFields():
+        single = isinstance(value, str | bytes | int | float) or (
+            field.message_type is not None and hasattr(value, "ListFields")
+        )
+        if field.name in _UNSAID or (single and field.message_type is None and value == field.default_value):
+            continue
+        items = [value] if single else value
+        update(f"{field.name}:{len(items)}[".encode())
+        for item in items:
+            if field.message_type is None:
+                text = item if isinstance(item, bytes) else repr(item).encode()
+                update(f"{len(text)}:".encode() + text)
+            else:
+                update(b"{")
+                _feed(update, item)
+                update(b"}")
+        update(b"]")
