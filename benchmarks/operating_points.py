@@ -3,7 +3,7 @@
 The identities fall into two halves by a seeded draw. Half A is for fitting (mean embedding, alignment, quality);
 the operating points, the calibration of probabilities and their intervals come from half B alone.
 
-    MIEN_DATA=... python benchmarks/operating_points.py [--embedder dlib-resnet29] [--fit-mean]
+    MIEN_DATA=... python benchmarks/operating_points.py [MIEN_VECTORS=...] [--embedder sface]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mien.analyzer import Analyzer, main_face
 from mien.metrics.calibration import cllr, fit_logistic
 from mien.metrics.verification import eer, permissive_threshold
 from mien.types import OperatingPoint
+from mien.vision.cohort import cohort_of
 
 RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 REPLICATES = 1000
@@ -57,6 +58,19 @@ def embed(analyzer: Analyzer, paths: list[Path]) -> tuple[np.ndarray, int]:
         vectors[i] = face.embedding.vector
     assert vectors is not None
     return vectors, failures
+
+
+def half_b(embedder: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the embeddings of half B as they are compared, whose they are, and how many pictures showed no face."""
+    from people import embedded
+
+    faces, cohort = embedded("celeba10k", embedder), cohort_of(mien.zoo.card(embedder).convention)
+    paths, identity = identities()
+    by_name = {path.name: number for path, number in zip(paths, identity, strict=True)}
+    owner = np.array([by_name[Path(file).name] for file in faces.files])
+    kept = ~np.isin(owner, np.unique(identity[in_half_a(identity)]))
+    vectors = faces.vectors[kept & faces.found]
+    return (cohort.normalise(vectors) if cohort else vectors), owner[kept & faces.found], int((kept & ~faces.found).sum())
 
 
 def measure(vectors: np.ndarray, identity: np.ndarray, *, dataset: str) -> dict[str, object]:
@@ -123,18 +137,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--embedder", default=mien.zoo.default("embedder"))
     arguments = parser.parse_args()
-    analyzer = Analyzer(embedder=arguments.embedder, expression=None)
-    paths, identity = identities()
-    half_b = ~in_half_a(identity)
-    vectors, failures = embed(analyzer, [path for path, keep in zip(paths, half_b, strict=True) if keep])
-    found = ~np.isnan(vectors[:, 0])
+    card = mien.zoo.card(arguments.embedder)
+    vectors, identity, failures = half_b(arguments.embedder)
     dataset = "CelebA subset, 89x109 px, half B of the identities"
-    facts = measure(vectors[found], identity[half_b][found], dataset=dataset)
+    facts = measure(vectors, identity, dataset=dataset)
     facts["metrics"]["failures_to_acquire"] = failures
     target = Path(mien.zoo.__file__).parent / "measured" / f"{arguments.embedder}.json"
     target.parent.mkdir(exist_ok=True)
+    before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    facts |= {"groups": before["groups"]} if "groups" in before else {}
     target.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    head = {"machine": machine(), "embedder": analyzer.card.id}
+    head = {"machine": machine(), "embedder": card.id}
     write_result(f"operating_points_{arguments.embedder}", {**head, **facts})
     for point in facts["operating_points"]:
         print({key: point[key] for key in ("target_fmr", "threshold", "fnmr", "fmr_interval", "fnmr_interval")})
