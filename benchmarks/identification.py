@@ -1,7 +1,7 @@
 """Search 1,000 subjects with one reference each, half B of CelebA: FNIR at FPIR, with and without the cohort.
 
 Probes of enrolled people are their other pictures; probes of strangers one picture of each other subject of half B.
-Also: who is joined with a stranger when everybody is somebody else (the London set by subject, UTKFace's measuring half).
+Also: who is joined with a stranger when everybody is somebody else (London set by subject, UTKFace's measuring half).
 
     MIEN_DATA=... [MIEN_VECTORS=...] python benchmarks/identification.py
 """

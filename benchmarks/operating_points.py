@@ -70,7 +70,11 @@ def half_b(embedder: str) -> tuple[np.ndarray, np.ndarray, int]:
     owner = np.array([by_name[Path(file).name] for file in faces.files])
     kept = ~np.isin(owner, np.unique(identity[in_half_a(identity)]))
     vectors = faces.vectors[kept & faces.found]
-    return (cohort.normalise(vectors) if cohort else vectors), owner[kept & faces.found], int((kept & ~faces.found).sum())
+    return (
+        (cohort.normalise(vectors) if cohort else vectors),
+        owner[kept & faces.found],
+        int((kept & ~faces.found).sum()),
+    )
 
 
 def measure(vectors: np.ndarray, identity: np.ndarray, *, dataset: str) -> dict[str, object]:

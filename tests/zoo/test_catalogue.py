@@ -63,8 +63,9 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "face-gan-64": "face-gan-64-1-5bc23f7e",
         "expression-gan-48": "expression-gan-48-1-fa258f78",
         "blazeface-back": "blazeface-back-1-0a1b35e2",
-        "dlib-resnet29": "dlib-resnet29-1-d6e3086f",
-        "dlib-resnet29-fp16": "dlib-resnet29-fp16-1-d6e3086f",
+        "sface": "sface-1-06714450",
+        "dlib-resnet29": "dlib-resnet29-1-b3a15234",
+        "dlib-resnet29-fp16": "dlib-resnet29-fp16-1-b3a15234",
         "mini-xception": "mini-xception-1-a975c340",
         "mobilenetv2-imagenet": "mobilenetv2-imagenet-1-783e4e5b",
         "astronaut": "astronaut-1-e5728816",
@@ -175,3 +176,8 @@ def test_sizes_are_written_for_people(size, words):
 
 def test_values_of_a_convention_are_written_plainly():
     assert catalogue._plain({"a": (1.0, 2.5)}) == "a 1, 2.5"
+
+
+def test_an_embedder_without_its_cohort_is_what_galleries_were_made_with_before_there_was_one(home):
+    assert zoo.card("dlib-resnet29").plain_id == "dlib-resnet29-1-d6e3086f"
+    assert zoo.card("face-vae-64-encoder").plain_id == zoo.card("face-vae-64-encoder").id

@@ -578,7 +578,7 @@ def inception_space(file: Path, *, threads: int | None = None) -> FeatureSpace:
 
 def _embedded(embedder: Embedder, template: str) -> Callable[[Images], Float[np.ndarray, "faces dimension"]]:
     wanted = str(embedder.card.convention["template"])
-    return lambda images: embedder.embed(_recut(images, template, wanted, embedder.side))
+    return lambda images: embedder.describe(_recut(images, template, wanted, embedder.side))
 
 
 def _before_the_last_layer(

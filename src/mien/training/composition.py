@@ -13,6 +13,7 @@ from mien.errors import ModelError
 from mien.networks.identity import Projection
 from mien.vision.embedder import mean_direction
 from mien.zoo import Card
+from mien.zoo.catalogue import COHORT
 from mien.zoo.conventions import CONVENTIONS
 
 __all__ = ["compose", "corrected_convention"]
@@ -26,7 +27,7 @@ def corrected_convention(base: Card) -> dict[str, Any]:
 
     Its ``kind`` is the convention that `mien models add` takes for it; empty where none says the same.
     """
-    facts = {key: value for key, value in base.convention.items() if key not in _AFTER}
+    facts = {key: value for key, value in base.convention.items() if key not in _AFTER + COHORT}
     same = [item.name for item in CONVENTIONS.values() if _says_the_same(item.facts, facts)]
     return {**facts, "kind": same[0] if same else ""}
 

@@ -45,6 +45,7 @@ from mien.training.schedule import warmup_cosine
 from mien.training.stopping import EarlyStopping
 from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
 from mien.types import as_unit
+from mien.vision.cohort import Cohort
 from mien.vision.embedder import Embedder
 from mien.zoo import Card
 from mien.zoo.conventions import convention
@@ -173,7 +174,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
             acquire_faces(samples, analyzer, cache=_cache(config), progress=PictureProgress(least=1)), config.seed
         )
         inside = {name: faces.splits == name for name in SPLITS}
-        material = _material(config, samples, faces)
+        material = _material(config, samples, faces, analyzer.card)
         valid = comparisons(faces.subjects[inside["valid"]])
         comparisons(faces.subjects[inside["test"]])  # too few subjects to judge by show now, not after the training
 
@@ -181,7 +182,7 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
         learn, labels = _to_learn(faces, inside["train"])
         device = choose_device(config.device)
         torch.manual_seed(config.seed)
-        model = _network(config, faces.vectors.shape[1]).to(device)
+        model = _network(config, material.plain.shape[1]).to(device)
         head = _head(config, model, material, learn, labels).to(device)
         ema = EMA(model, half_life_images=config.ema_half_life)
         learner = nn.ModuleDict({"model": model, "head": head})
@@ -337,9 +338,10 @@ class _Material:
     varied: Callable[[Int[np.ndarray, " batch"], torch.Generator], Tensor]
 
 
-def _material(config: EmbedderConfig, samples: Samples, faces: Faces) -> _Material:
+def _material(config: EmbedderConfig, samples: Samples, faces: Faces, card: Card) -> _Material:
     if not isinstance(config, SmallResNetConfig):
-        vectors = torch.from_numpy(faces.vectors)
+        # What is corrected is what the network alone sees; the cohort is one of its embeddings, not of corrected ones.
+        vectors = torch.from_numpy(Cohort.undo(faces.vectors) if "cohort" in card.convention else faces.vectors)
         return _Material(vectors, lambda numbers, _: vectors[numbers])
     crops = cut_crops(
         samples.take(faces.numbers),
@@ -509,7 +511,7 @@ def _check_parity(made: Card, base: Card, model: nn.Module) -> None:
     embedder = Embedder(made)
     crops = np.random.default_rng(0).integers(0, 256, (3, embedder.side, embedder.side, 3), dtype=np.uint8)
     pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float()
-    given = torch.from_numpy(Embedder(base).embed(crops)) if isinstance(model, Projection) else pixels
+    given = torch.from_numpy(Embedder(base).describe(crops)) if isinstance(model, Projection) else pixels
     with torch.no_grad():
         expected = as_unit(model(given).numpy())
     difference = float(np.abs(embedder.embed(crops) - expected).max())

@@ -16,6 +16,7 @@ from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
 from mien.types import Embedding, as_unit
+from mien.vision.cohort import Cohort
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed
@@ -472,6 +473,8 @@ class Generator:
                 f"'{self.card.name}' takes embeddings of '{self._judge_of_identity.model}', got one of '{given.model}'."
             )
         vector = np.asarray(given.vector if isinstance(given, Embedding) else given, dtype=np.float32)
+        if isinstance(given, Embedding) and self._judge_of_identity.cohort is not None:
+            vector = Cohort.undo(vector[None])[0]  # the network learned what the recogniser alone sees
         expected = self._input_width("identity")
         if vector.ndim != 1 or (expected and len(vector) != expected) or not np.isfinite(vector).all():
             raise UsageError(
@@ -704,7 +707,7 @@ class Generator:
         room = self.side // 4
         points = (self._points + room).astype(np.float32)
         framed = [cv2.copyMakeBorder(face, room, room, room, room, cv2.BORDER_REPLICATE) for face in faces]
-        return embedder.embed(np.stack([embedder.crop(np.asarray(face, np.uint8), points) for face in framed]))
+        return embedder.describe(np.stack([embedder.crop(np.asarray(face, np.uint8), points) for face in framed]))
 
     def _pasted(self, cut: Cut, change: Float32[np.ndarray, "side side 3"]) -> Image:
         """Lay a change of the aligned face into its photograph; it fades towards the border of the face."""

@@ -80,6 +80,10 @@ class Source:
         assert re.fullmatch(r"(?:[0-9a-f]{64})?", self.converted), "a conversion is pinned by a SHA-256"
 
 
+COHORT = ("cohort", "cohort_sha256", "neighbours", "floor")
+"""Keys of a convention that say how the network's embeddings are normalised; see `mien.vision.cohort`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """Everything that is known about one model.
@@ -118,7 +122,15 @@ class Card:
     @property
     def id(self) -> str:
         """Name, version and digest of file and input convention: what a template carries."""
-        facts = json.dumps([self.source.sha256, dict(self.convention)], sort_keys=True)
+        return self._id_with(self.convention)
+
+    @property
+    def plain_id(self) -> str:
+        """The same without its cohort: what templates of the network alone carry, such as those of older galleries."""
+        return self._id_with({key: value for key, value in self.convention.items() if key not in COHORT})
+
+    def _id_with(self, convention: Mapping[str, Any]) -> str:
+        facts = json.dumps([self.source.sha256, dict(convention)], sort_keys=True)
         return f"{self.name}-{self.version}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
 
     @property

@@ -69,6 +69,14 @@ _ALL = (
     _embedder("arcface-112", "arcface-112", 112, _HALF, "ArcFace, EdgeFace and most InsightFace exports"),
     _embedder("arcface-112-bgr", "arcface-112", 112, _HALF, "AdaFace: the same with blue first", "BGR"),
     _embedder("arcface-112-raw", "arcface-112", 112, _RAW, "SFace, and old ArcFace exports that scale in the graph"),
+    _embedder(
+        "sface-112",
+        "arcface-112",
+        112,
+        _RAW,
+        "SFace as mien aligns it, and what `mien train embedder` makes of it",
+        landmark_weights=[1.0, 1.0, 1.0, 0.5, 0.5],
+    ),
     _embedder("dlib-150", "dlib-150", 150, _DLIB, "dlib ResNet-29 without its input layer"),
     _embedder("dlib-150-raw", "dlib-150", 150, _RAW, "dlib ResNet-29 that scales in the graph"),
     _embedder(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mien.errors import ModelError
+from mien.zoo.foreign.onnxfile import OPSET, model_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -34,8 +35,6 @@ def sface(data: bytes) -> bytes:
         ModelError: The file is damaged or holds another network.
     """
     from onnx import TensorProto, helper, numpy_helper
-
-    from mien.zoo.convert import OPSET, model_bytes
 
     layers = _layers(_loaded(data))
     nodes: list[onnx.NodeProto] = []
