@@ -464,8 +464,8 @@ class Rows:
     def vectors(self, subject_id: int, model: ActiveModel) -> dict[int, Float16[np.ndarray, " dimension"]]:
         """Return a subject's templates of a model by sample, in the order of enrolment."""
         rows = self.connection.execute(
-            f"SELECT template.id, sample_id, vector, {self._stored_checksum} FROM template JOIN sample ON sample.id = sample_id "
-            "WHERE subject_id = ? AND model_id = ? ORDER BY template.id",
+            f"SELECT template.id, sample_id, vector, {self._stored_checksum} FROM template "
+            "JOIN sample ON sample.id = sample_id WHERE subject_id = ? AND model_id = ? ORDER BY template.id",
             (subject_id, model.row_id),
         ).fetchall()
         return dict(zip((row[1] for row in rows), self._vectors(rows, model), strict=True))
