@@ -1,8 +1,14 @@
 import pytest
 
-from mien.gallery import Gallery
+from mien.gallery import Gallery, sqlite
 
 from .made_up import People
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch):
+    """Don't wait for the disk at each commit; one test asks for what users get."""
+    monkeypatch.setattr(sqlite, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture

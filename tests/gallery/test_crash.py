@@ -16,6 +16,7 @@ from .made_up import MODEL, People, enrol
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "crash.py"
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_before_a_kill_is_kept(tmp_path):
     out = tmp_path / "crash.json"
     done = subprocess.run(

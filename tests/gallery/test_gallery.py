@@ -282,11 +282,13 @@ class TestFile:
     def test_only_its_owner_may_read_it(self, gallery, path):
         assert path.stat().st_mode & 0o077 == 0
 
-    def test_commits_wait_for_the_disk_and_deletions_overwrite(self, gallery):
-        pragma = {
-            name: gallery.rows.connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "busy_timeout")
-        }
+    def test_commits_wait_for_the_disk_and_deletions_overwrite(self, path, monkeypatch):
+        monkeypatch.undo()
+        with Gallery(path) as gallery:
+            pragma = {
+                name: gallery.rows.connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "busy_timeout")
+            }
         assert pragma == {
             "journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "busy_timeout": 30_000,
         }  # fmt: skip

@@ -525,7 +525,8 @@ def _refused(face: Face, min_quality: float) -> bool:
 def _check_entry(entry: Entry) -> None:
     if not isinstance(entry, Entry):
         raise GalleryError(f"Many faces are enrolled as entries: expected an Entry, got {_named_type(entry)}.")
-    clean_name(entry.subject)
+    if not isinstance(entry.subject, str):
+        clean_name(entry.subject)
     if not isinstance(entry.face, Face):
         raise GalleryError(f"One face is enrolled at a time: expected a Face, got {_named_type(entry.face)}.")
     source = entry.source_hash

@@ -26,6 +26,8 @@ def clean_name(name: str) -> str:
     """
     if not isinstance(name, str):
         raise GalleryError(f"A subject's name is text, got {type(name).__name__}.")
+    if name.isascii() and name.isprintable() and 0 < len(name.strip()) <= LONGEST_NAME:
+        return " ".join(name.split())
     # Cc: control, Cs: a byte of a file name that is no text. Either would garble a list on a terminal.
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name.strip()):
         raise GalleryError("A subject's name is text without control characters. Choose another spelling.")
@@ -41,7 +43,8 @@ def clean_name(name: str) -> str:
 
 def folded_name(name: str) -> str:
     """Return what tells subjects apart: `clean_name` without joiners, so that names that look alike are equal."""
-    return unicodedata.normalize("NFKC", clean_name(name).translate(dict.fromkeys(map(ord, _JOINERS))))
+    kept = clean_name(name)
+    return kept if kept.isascii() else unicodedata.normalize("NFKC", kept.translate(dict.fromkeys(map(ord, _JOINERS))))
 
 
 def first_spelling(name: str) -> str:

@@ -52,7 +52,7 @@ CREATE TABLE template (
     sample_id INTEGER NOT NULL REFERENCES sample (id) ON DELETE CASCADE,
     model_id INTEGER NOT NULL REFERENCES model (id),
     vector BLOB NOT NULL,
-    checksum BLOB, -- binds vector, sample and model; NULL where the vector is sealed, whose seal does that
+    checksum INTEGER, -- binds vector, sample and model; NULL where the vector is sealed, whose seal does that
     UNIQUE (sample_id, model_id)
 );
 -- Which template ids went in which erasure: how other processes and stored indexes learn of it.
