@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from mien.cli.common import (
     analyzer_options,
     counted,
+    find_pictures,
     gallery_options,
     make_analyzer,
     open_gallery,
@@ -20,7 +20,7 @@ from mien.cli.common import (
     progress,
 )
 from mien.cli.records import json_options, record_writer
-from mien.errors import GalleryError, ModelError, UsageError
+from mien.errors import DataError, GalleryError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from mien.gallery import Gallery
@@ -119,8 +119,6 @@ def enroll(
 
 def _wanted(pictures: tuple[str, ...], subject: str | None, table: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield the picture files and whose they are."""
-    from mien.images import find_images
-
     if table is not None:
         if pictures or subject is not None:
             raise UsageError("--csv names pictures and subjects itself; give it alone.")
@@ -130,44 +128,55 @@ def _wanted(pictures: tuple[str, ...], subject: str | None, table: Path | None) 
             "Nothing to enrol. Name pictures with --subject NAME, a folder with a folder a subject, or --csv."
         )
     elif subject is not None:
-        yield from ((path, subject) for path in find_images(pictures))
+        yield from ((path, subject) for path in find_pictures(pictures))
     else:
         for folder in map(Path, pictures):
             yield from _of_subjects(folder)
 
 
 def _of_subjects(folder: Path) -> Iterator[tuple[Path, str]]:
-    from mien.images import find_images, printable
+    from mien.files import find_subjects, printable
 
     if not folder.is_dir():
         raise UsageError(f"Whose picture is '{printable(folder)}'? Add --subject NAME, or name a folder of folders.")
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not inside:
+    found = find_subjects(folder)
+    for line in (*found.failures, *found.notes):
+        click.echo(f"mien: {line}", err=True)
+    if not found.pictures:
+        if found.failures:
+            raise UsageError("Nothing is left to enrol.")
         raise UsageError(
             f"'{printable(folder)}' has no folder a subject. If all its pictures are of one, add --subject NAME."
         )
-    for of_one in inside:
-        if any(path.is_file() for path in of_one.rglob("*")):
-            yield from ((path, of_one.name) for path in find_images([of_one]))
+    yield from found.pictures
 
 
 def _rows(table: Path) -> Iterator[tuple[Path, str]]:
     """Read the columns path and subject; relative paths are taken from the table's folder."""
+    from mien.data.lists import existing_name, read_list, text_of
+    from mien.files import printable
+
     try:
-        with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "subject"} <= set(rows.fieldnames or ()):
-                raise UsageError(
-                    f"{table} needs the columns path and subject, got: {', '.join(rows.fieldnames or ())}."
-                )
-            for row in rows:
-                if not row["path"] or not row["subject"]:
-                    raise UsageError(f"Line {rows.line_num} of {table} lacks its path or subject.")
-                yield table.parent / row["path"], row["subject"]
+        text = text_of(table.read_bytes(), printable(table), keep_bytes=True)
+        rows = read_list(text, printable(table), columns=("path", "subject"))
     except OSError as error:
-        raise UsageError(f"{table} cannot be read: {error.strerror}.") from error
-    except csv.Error as error:
-        raise UsageError(f"{table} is no CSV: {error}.") from error
+        raise UsageError(f"{printable(table)} cannot be read: {error.strerror}.") from error
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    for row in rows:
+        path, subject = row.values["path"], row.values["subject"]
+        if not path or not subject:
+            raise UsageError(f"Line {row.line} of {printable(table)} lacks its path or subject.")
+        place = table.parent / existing_name(table.parent, path)
+        # Names of files may hold any bytes; all the rest is text.
+        if _has_bytes(subject) or (_has_bytes(path) and not place.exists()):
+            raise UsageError(f"{printable(table)} line {row.line} is no text in UTF-8. Save it as a CSV in UTF-8.")
+        yield place, subject
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether a text holds bytes that are no UTF-8."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def _duplicate_threshold(gallery: Gallery, card: Card) -> float | None:
