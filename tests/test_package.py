@@ -39,7 +39,7 @@ for name in names:
 print(json.dumps(names))
 """)
 
-    assert {"mien.analyzer", "mien.vision.detector", "mien.gallery.store", "mien.cli.group"} <= set(names)
+    assert {"mien.analyzer", "mien.vision.detector", "mien.gallery.gallery", "mien.cli.group"} <= set(names)
 
 
 def test_installing_asks_for_neither_pytorch_nor_tensorflow():

@@ -153,7 +153,7 @@ def find_subjects(folder: Path) -> Subjects:
 
     Sub-folders of a subject's folder are the subject's too where it has pictures of its own. Where it has none, but
     several folders of pictures, nobody can tell whether these are one subject's or subjects themselves: that folder
-    is a failure, which stands among the pictures to be counted as one, and the others are done.
+    is a failure, and the others are done.
 
     Raises:
         ImageError: It may not be read.
@@ -183,7 +183,6 @@ def find_subjects(folder: Path) -> Subjects:
                 f"{name} holds folders of pictures ({shown}) and none of its own. If these are subjects, name {name} "
                 f"itself; if all are of one, name it with --subject."
             )
-            pictures.append((place, place.name))  # refused when it is read, and counted as failed
             continue
         if below and directly:
             notes.append(f"{name} has sub-folders ({shown}); their pictures are taken as of the same subject.")

@@ -198,3 +198,19 @@ def test_a_table_that_is_no_utf8_is_said_to_be_none(run, path, tmp_path):
     (tmp_path / "people.csv").write_bytes("path,subject\n1.png,José\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"line 2 is no text in UTF-8"):
         run("--csv", tmp_path / "people.csv")
+
+
+def test_of_several_faces_it_is_said_which_one_was_taken(run, tmp_path):
+    picture = write_picture(tmp_path / "group.png", 1, 2)
+    result = run(picture, "--subject", "ada", "--face", "largest", "--json")
+    assert "shows 2 faces; taken is number 1 (30 px at 0,10), by --face largest." in result.stderr
+    (record,) = json.loads(result.stdout)["pictures"]
+    assert record["faces"] == 2 and record["face"]["number"] == 1
+
+
+def test_a_renamed_folder_enrolled_again_is_told(run, tmp_path):
+    picture = write_picture(tmp_path / "a.png", 1)
+    run(picture, "--subject", "ada")
+    result = run(picture, "--subject", "countess")
+    assert "this very picture is enrolled as ada too" in result.stdout
+    assert "also matches" not in result.stdout

@@ -117,8 +117,8 @@ def test_check_of_a_large_gallery_tells_its_recall(run, people, monkeypatch):
 
 
 def test_check_of_a_damaged_gallery_fails(run, people):
-    with Gallery(people) as opened, opened.write():
-        opened.connection.execute("UPDATE crop SET image = x'00' WHERE sample_id = 3")
+    with Gallery(people) as opened, opened.rows.write():
+        opened.rows.connection.execute("UPDATE crop SET image = x'00' WHERE sample_id = 3")
     result = run("check")
     assert result.return_value == 1
     assert "1 crops differ from their digest (row 3)" in result.stderr and "1 problem:" in result.stdout
@@ -187,8 +187,8 @@ def test_migrate_embeds_the_crops_again(run, people, monkeypatch, template):
     new.embed_crops = lambda crops: seen.append(crops.shape) or embed(crops)
     monkeypatch.setattr("mien.zoo.cards", lambda role=None: [card(template=template)])
     # A card with another convention has another id: say that the gallery is of it.
-    with Gallery(people) as opened, opened.write():
-        opened.connection.execute("UPDATE model SET name = ?", (card(template=template).id,))
+    with Gallery(people) as opened, opened.rows.write():
+        opened.rows.connection.execute("UPDATE model SET name = ?", (card(template=template).id,))
 
     result = run("migrate", "--embedder", "newer")
 

@@ -176,3 +176,20 @@ def test_search_as_json(run, tmp_path):
 def test_search_without_a_face_is_an_error(run, tmp_path):
     with pytest.raises(ImageError, match="shows no face"):
         run(search, write_picture(tmp_path / "none.png"))
+
+
+def test_one_name_at_two_faces_of_a_picture_is_told_and_can_be_given_once(run, tmp_path):
+    picture = write_picture(tmp_path / "mirror.png", 2, 2, seed=7)
+    twice = run(identify, picture, "--json")
+    (found,) = json.loads(twice.stdout)["pictures"]
+    assert [face["subject"] for face in found["faces"]] == ["bob", "bob"] and found["repeated"] == {"bob": 2}
+    assert "2 faces are named bob" in twice.stderr and "--once-per-picture" in twice.stderr
+    once = run(identify, picture, "--once-per-picture")
+    assert once.stdout.count("bob") == 1 and "the name of a more similar face" in once.stdout
+    assert "are named" not in once.stderr and "1 known, 1 unknown" in once.stderr
+
+
+def test_with_a_threshold_of_ones_own_the_rates_are_null(run, tmp_path):
+    picture = write_picture(tmp_path / "a.png", 2, seed=7)
+    point = json.loads(run(identify, picture, "--threshold", 0.5, "--json").stdout)["operating_point"]
+    assert (point["threshold"], point["fmr"], point["fmr_interval"], point["fnmr"]) == (0.5, None, None, None)

@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mien.errors import EvaluationError, GalleryError
 from mien.gallery import calibration
+from mien.types import Box
 
 from .made_up import enrol
 
@@ -75,3 +77,35 @@ def test_of_a_large_gallery_whole_subjects_are_compared(enrolled, monkeypatch):
 def test_two_subjects_larger_than_the_limit_are_still_compared(enrolled, monkeypatch):
     monkeypatch.setattr(calibration, "MOST_TEMPLATES", 2)
     assert enrolled.calibrate(0.5).point.num_impostor == 9
+
+
+def test_a_folder_enrolled_again_under_another_name_is_left_out(gallery, people):
+    for name in "abcdefgh":
+        enrol(gallery, people, name, count=2, crop=False)
+    alone = gallery.calibrate(0.02).point
+    faces = [people.face("z", crop=False) for _ in range(3)]
+    for name in ("z", "z renamed"):
+        for number, face in enumerate(faces):
+            gallery.enrol(name, face, source_hash=f"picture {number}")
+
+    point = gallery.calibrate(0.02).point
+
+    assert point.num_impostor == alone.num_impostor + 2 * 3 * 16
+    assert point.threshold < 0.8 and point.dataset.endswith("not compared: 1 pair")
+
+
+def test_two_people_of_one_group_picture_are_compared(gallery, people):
+    one, two = people.face("a", crop=False), people.face("b", crop=False)
+    two = replace(two, box=Box(200, 20, 260, 80))
+    for name, face in (("a", one), ("b", two)):
+        gallery.enrol(name, face, source_hash="the group")
+    enrol(gallery, people, "c", crop=False)
+    assert gallery.calibrate(0.9).point.num_impostor == 3
+
+
+def test_subjects_of_nothing_but_the_same_pictures_give_no_threshold(gallery, people):
+    face = people.face("z", crop=False)
+    for name in ("z", "z renamed"):
+        gallery.enrol(name, face, source_hash="a")
+    with pytest.raises(GalleryError, match="same pictures"):
+        gallery.calibrate(0.1)

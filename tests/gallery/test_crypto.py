@@ -5,8 +5,8 @@ import pytest
 
 from mien.errors import GalleryError
 from mien.gallery import Gallery
+from mien.gallery.crops import encode_crop
 from mien.gallery.crypto import Plain, Sealed, read_key, write_key
-from mien.gallery.store import encode_crop
 
 from .made_up import enrol
 
@@ -111,10 +111,10 @@ class TestEncryptedGallery:
 
     def test_two_blobs_cannot_change_places_unnoticed(self, sealed, people):
         one, two = (enrol(sealed, people, name)[0] for name in ("ada", "bob"))
-        vectors = dict(sealed.connection.execute("SELECT sample_id, vector FROM template"))
-        with sealed.write():
+        vectors = dict(sealed.rows.connection.execute("SELECT sample_id, vector FROM template"))
+        with sealed.rows.write():
             for sample, other in ((one, two), (two, one)):
-                sealed.connection.execute(
+                sealed.rows.connection.execute(
                     "UPDATE template SET vector = ? WHERE sample_id = ?", (vectors[other], sample)
                 )
         with pytest.raises(GalleryError, match="does not open"):
@@ -142,4 +142,4 @@ class TestEncryptedGallery:
         assert sealed.search(people.embedding("c"))[0].subject == "c"
         assert type(sealed.index()).__name__ == "CodedIndex"
         sealed.close()
-        assert sealed.index_files() == []
+        assert sealed.live.files() == []

@@ -3,10 +3,10 @@ import pytest
 
 from mien.errors import GalleryError
 from mien.gallery import Gallery, erasure
+from mien.gallery.crops import encode_crop
 from mien.gallery.crypto import write_key
 from mien.gallery.erasure import Needle, remains
 from mien.gallery.records import Entry
-from mien.gallery.store import encode_crop
 
 from .made_up import enrol
 
@@ -20,7 +20,7 @@ def gallery(request, path, tmp_path):
 
 
 def on_disk(gallery):
-    files = [*gallery.database_files(), *gallery.index_files()]
+    files = [*gallery.rows.files(), *gallery.live.files()]
     return b"".join(file.read_bytes() for file in files)
 
 
@@ -60,7 +60,7 @@ class TestErase:
     def test_the_audit_log_has_the_id_and_not_the_name(self, gallery, people):
         enrol(gallery, people, "Adalovelace")
         erased = gallery.erase("Adalovelace")
-        rows = gallery.connection.execute("SELECT action, subject_id, detail FROM audit").fetchall()
+        rows = gallery.rows.connection.execute("SELECT action, subject_id, detail FROM audit").fetchall()
         assert rows == [("erase", erased.subject_id, "1 samples")]
         assert gallery.stats().erasures == 1
 
@@ -74,7 +74,7 @@ class TestErase:
             assert gallery.search(face.embedding)[0].subject == "ada"
             gallery.rebuild()
             half = face.embedding.vector.astype("<f2").tobytes()
-            assert half in on_disk(gallery) and half in (gallery.index_folder / "vectors.f16").read_bytes()
+            assert half in on_disk(gallery) and half in (gallery.live.folder / "vectors.f16").read_bytes()
 
             erased = gallery.erase("ada")
 
@@ -129,8 +129,8 @@ class TestErase:
         with Gallery(path, timeout_s=0.05) as gallery, Gallery(path) as reader:
             enrol(gallery, people, "ada")
             enrol(gallery, people, "bob")
-            with reader.snapshot():
-                reader.connection.execute("SELECT count(*) FROM subject").fetchone()
+            with reader.rows.snapshot():
+                reader.rows.connection.execute("SELECT count(*) FROM subject").fetchone()
                 with pytest.raises(GalleryError, match=r"log still holds|locked"):
                     gallery.erase("ada")
             gallery.rebuild()

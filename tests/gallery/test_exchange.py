@@ -7,6 +7,7 @@ from mien.errors import GalleryError
 from mien.gallery import Gallery
 from mien.gallery.crypto import write_key
 from mien.gallery.records import Transfer
+from mien.images import digest, save_image
 
 from .made_up import MODEL, People, enrol
 
@@ -126,6 +127,35 @@ def set_in(index, **values):
         (set_in(5, crop_digest="0" * 64), "Line 6.*digest"),
         (set_in(1, name=""), "Line 2.*name"),
         (lambda records: records[2].pop("vector"), "Line 3.*vector"),
+        (set_in(0, model="\x1b[2Jnet"), "header.*model has characters that cannot be printed"),
+        (set_in(0, model=["net"]), "header.*model is no text"),
+        (set_in(0, version="\x1b[2J"), r"version \\x1b"),
+        (set_in(0, dimension=True), "header.*dimension is no whole number"),
+        (set_in(1, id="1"), "Line 2.*id is no whole number"),
+        (set_in(1, id=True), "Line 2.*id is no whole number"),
+        (set_in(1, name=7), "Line 2.*name is no text"),
+        (set_in(1, name="a\x1b[31m"), "Line 2.*control characters"),
+        (set_in(1, name="\ud800"), "Line 2.*control characters"),
+        (set_in(1, created="\x1b]0;x\x07"), "Line 2.*created has characters"),
+        (set_in(1, created="yesterday"), "Line 2.*created is no time"),
+        (lambda records: records.insert(2, {**records[1], "name": "bob"}), "Line 3.*id 2 is another"),
+        (lambda records: records.insert(2, {**records[1], "id": 9, "name": "a\u200bda"}), "Line 5.*looks like.*line 3"),
+        (set_in(2, created="\x1b[2J2026"), "Line 3.*created has characters"),
+        (set_in(2, created=5), "Line 3.*created is no text"),
+        (set_in(2, source_hash="\x1b[2J"), "Line 3.*source_hash has characters"),
+        (set_in(2, source_hash=None), "Line 3.*source_hash is no text"),
+        (set_in(2, source_hash="\ud800"), "Line 3.*source_hash has characters"),
+        (set_in(2, quality="0.5"), "Line 3.*quality is no number"),
+        (set_in(2, quality=10**400), "Line 3.*quality is no number"),
+        (set_in(2, box="1234"), "Line 3.*box is no list"),
+        (set_in(2, box=[0, 0, "1", 1]), "Line 3.*box is no number"),
+        (set_in(2, box=[0, 0, 1e300, 1]), "Line 3.*box is no number"),
+        (set_in(2, reasons="blurred"), "Line 3.*reasons is no list"),
+        (set_in(2, reasons=[["blurred"]]), "Line 3.*reasons is no list"),
+        (set_in(2, crop=["crops/1.png"]), "Line 3.*crops folder"),
+        (set_in(2, vector=[1, 2]), "Line 3.*no vector"),
+        (set_in(2, vector="\u00e9"), "Line 3"),
+        (set_in(2, kind=["sample"]), "Line 3.*neither"),
         (lambda records: records.insert(2, [1]), "Line 3.*not JSON"),
         (lambda records: records.clear(), "header"),
     ],
@@ -149,5 +179,23 @@ def test_a_line_that_is_not_json_is_named(exported, other):
     with (exported / "gallery.jsonl").open("a") as file:
         file.write("{")
     with pytest.raises(GalleryError, match=r"Line 7 .*not JSON"):
+        other.import_(exported)
+    assert len(other) == 0
+
+
+def test_a_line_nested_too_deeply_is_named(exported, other):
+    with (exported / "gallery.jsonl").open("a") as file:
+        file.write("[" * 200_000)
+    with pytest.raises(GalleryError, match=r"Line 7 .*not JSON"):
+        other.import_(exported)
+    assert len(other) == 0
+
+
+def test_a_crop_that_is_not_square_is_refused(exported, other):
+    name = lines(exported)[4]["crop"]
+    crop = np.zeros((24, 20, 3), np.uint8)
+    save_image(exported / name, crop)
+    rewrite(exported, set_in(4, crop_digest=digest(crop)))
+    with pytest.raises(GalleryError, match=r"Line 5 .*not square: 20 x 24 px"):
         other.import_(exported)
     assert len(other) == 0

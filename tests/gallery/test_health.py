@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mien.errors import GalleryError
 from mien.gallery import Gallery, health
 from mien.gallery import index as indexes
 from mien.gallery.health import measure_recall
@@ -11,8 +12,8 @@ from .made_up import People, enrol
 
 
 def damage(gallery, sql, *values):
-    with gallery.write():
-        gallery.connection.execute(sql, values)
+    with gallery.rows.write():
+        gallery.rows.connection.execute(sql, values)
 
 
 class TestCheck:
@@ -54,8 +55,38 @@ class TestCheck:
         assert not report.ok
         assert any(problem in found for found in report.problems), report.problems
 
+    @pytest.mark.parametrize("bit", [0, 9, 200, 32 * 16 - 1])
+    def test_one_flipped_bit_of_a_vector_is_found_by_check_and_by_whoever_reads_it(self, enrolled, bit):
+        enrolled.index()
+        stored = bytearray(enrolled.rows.connection.execute("SELECT vector FROM template").fetchone()[0])
+        stored[bit // 8] ^= 1 << bit % 8
+        damage(enrolled, "UPDATE template SET vector = ? WHERE sample_id = 1", bytes(stored))
+        assert "1 templates differ from their checksum (row 1)" in enrolled.check().problems
+        with Gallery(enrolled.path) as again:
+            probe = People().embedding("a")
+            for read in (lambda: again.search(probe), lambda: again.vectors("a"), lambda: again.audit(0.5)):
+                with pytest.raises(GalleryError, match=r"template of sample 1 differs from its checksum"):
+                    read()
+            assert again.erase("a").templates == 2
+            assert again.check().ok and again.search(probe)
+
+    def test_two_swapped_vectors_are_found(self, enrolled):
+        one, two = (row[0] for row in enrolled.rows.connection.execute("SELECT vector FROM template LIMIT 2"))
+        damage(enrolled, "UPDATE template SET vector = ? WHERE sample_id = 1", two)
+        damage(enrolled, "UPDATE template SET vector = ? WHERE sample_id = 2", one)
+        assert "2 templates differ from their checksum (row 1, 2)" in enrolled.check().problems
+
+    def test_a_checksum_that_was_taken_away_is_found(self, enrolled):
+        damage(enrolled, "UPDATE template SET checksum = NULL WHERE sample_id = 2")
+        assert enrolled.check().problems == ("1 templates have no checksum (row 2)",)
+
+    def test_a_crop_that_differs_is_refused_when_read(self, enrolled):
+        damage(enrolled, "UPDATE crop SET image = (SELECT image FROM crop WHERE sample_id = 4) WHERE sample_id = 3")
+        with pytest.raises(GalleryError, match="crop of sample 3 differs from its digest"):
+            enrolled.crop(3)
+
     def test_rows_that_refer_to_nothing_are_counted(self, enrolled):
-        enrolled.connection.execute("PRAGMA foreign_keys = OFF")
+        enrolled.rows.connection.execute("PRAGMA foreign_keys = OFF")
         damage(enrolled, "DELETE FROM sample WHERE id = 3")
         assert any("rows refer to rows that are not there" in problem for problem in enrolled.check().problems)
 
@@ -109,7 +140,7 @@ class TestRecall:
     def test_an_index_that_falls_short_is_made_to_look_deeper_for_good(self, large, path, monkeypatch):
         monkeypatch.setattr(health, "_DEEPEST", 300)
         index = large.index()
-        index.deepen(5, large.index_folder)
+        index.deepen(5, large.live.folder)
         index._scanner.reset()
         index._scanner.add(np.random.default_rng(1).standard_normal((400, 32)).astype(np.float32))
 

@@ -272,8 +272,22 @@ class TestFolder:
 
 
 def test_importing_the_gallery_loads_neither_faiss_nor_cryptography():
-    code = (
-        "import sys, mien.gallery.store; print([m for m in ('faiss', 'cryptography', 'PIL.Image') if m in sys.modules])"
-    )
+    code = """import sys, mien.gallery.gallery
+print([m for m in ('faiss', 'cryptography', 'PIL.Image') if m in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("dimension", [129, 127, 65, 3])
+def test_any_dimension_is_searched_as_exactly_as_by_brute_force(rng, dimension):
+    """Dimensions that no number of sub-quantisers divides: padded with zeros, re-ranked on the true vectors."""
+    vectors = rng.standard_normal((2000, dimension)).astype(np.float32)
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    index = CodedIndex.build(lambda: [(np.arange(1, 2001), vectors)], Stamp("g", "m", dimension, 0, depth=256))
+    probes = vectors[::100].astype(np.float32)
+
+    ids, scores = index.search(probes, 1)
+
+    exact = probes @ vectors.astype(np.float32).T
+    assert np.allclose(scores[:, 0], exact.max(axis=1), atol=1e-5)
+    assert (ids[:, 0] == np.arange(1, 2001, 100)).mean() > (0.9 if dimension == 3 else 0.99)

@@ -10,7 +10,7 @@ from mien.gallery import index as indexes
 from mien.gallery.index import CodedIndex, FlatIndex
 from mien.gallery.records import Entry
 
-from .made_up import enrol
+from .made_up import People, enrol
 
 SUBJECTS = 300
 
@@ -86,7 +86,7 @@ def test_many_late_templates_are_stored_at_once(large, people, monkeypatch):
     monkeypatch.setattr(live, "APPEND_ROWS", 5)
     enrol(large, people, "late", count=5, crop=False)
     large.search(people.embedding("late"))
-    assert len(CodedIndex.load(large.index_folder)) == SUBJECTS + 5
+    assert len(CodedIndex.load(large.live.folder)) == SUBJECTS + 5
 
 
 def test_two_processes_append_to_one_index_without_harm(large, path, people):
@@ -154,7 +154,7 @@ def test_many_erased_rows_make_a_new_index_worth_while(large, path, people):
     with Gallery(path) as again:
         assert names(again, people, "s200", "s298") == ["s200", "s298"]
         assert again.check().ok
-        assert CodedIndex.load(again.index_folder).wasted == 0
+        assert CodedIndex.load(again.live.folder).wasted == 0
 
 
 def test_read_only_uses_a_stored_index_and_writes_none(large, path, people):
@@ -179,18 +179,92 @@ def test_an_index_that_cannot_be_written_lives_in_memory(gallery, people, monkey
     monkeypatch.setattr(indexes.tempfile, "mkdtemp", full)
     gallery.enrol_many(Entry(f"s{number}", people.face(f"s{number}", crop=False), "a") for number in range(SUBJECTS))
     assert names(gallery, people, "s7") == ["s7"]
-    assert gallery.index_files() == []
+    assert gallery.live.files() == []
 
 
 def test_a_search_does_not_wait_for_a_writer_to_store_templates(large, path, people, monkeypatch):
     monkeypatch.setattr(live, "APPEND_ROWS", 1)
     enrol(large, people, "late", crop=False)
-    with Gallery(path) as writer, writer.write():
+    with Gallery(path) as writer, writer.rows.write():
         assert names(large, people, "late") == ["late"]
-    assert large.connection.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
+    assert large.rows.connection.execute("PRAGMA busy_timeout").fetchone()[0] == 30_000
 
 
 def test_per_subject_search_looks_past_many_samples_of_one(large, people):
     large.enrol_many(Entry("twin", people.face("s0", crop=False), f"t{number}") for number in range(40))
     found = large.search(people.embedding("s0"), k=2, per_subject=True)
     assert {candidate.subject for candidate in found} == {"s0", "twin"}
+
+
+def test_a_large_gallery_of_vectors_that_no_sub_quantiser_divides_finds_everybody(path):
+    people = People(dimension=129)
+    with Gallery(path) as gallery:
+        gallery.enrol_many(Entry(f"s{n}", people.face(f"s{n}", crop=False), f"{n}") for n in range(SUBJECTS))
+        everybody = [f"s{number}" for number in range(SUBJECTS)]
+        assert names(gallery, people, *everybody) == everybody
+        assert isinstance(gallery.index(), CodedIndex)
+        enrol(gallery, people, "late", crop=False)
+        assert names(gallery, people, "late") == ["late"]
+        assert gallery.check(probes=100).ok
+    with Gallery(path) as again:
+        assert names(again, people, "s7", "late") == ["s7", "late"]
+
+
+class TestLinks:
+    """One gallery by several paths: the index lies beside the file, and what lies elsewhere goes with an erasure."""
+
+    @pytest.fixture
+    def link(self, tmp_path, path):
+        (tmp_path / "app").mkdir()
+        link = tmp_path / "app" / "club.mien"
+        link.symlink_to(path)
+        return link
+
+    @staticmethod
+    def kept(folder, vector):
+        return [file for file in sorted(folder.rglob("*")) if file.is_file() and vector in file.read_bytes()]
+
+    @pytest.mark.parametrize("by", ["file", "link"])
+    def test_an_erasure_by_a_link_leaves_no_vector_beside_the_file(self, large, tmp_path, path, link, people, by):
+        vector = large.vectors("s7").astype(np.float16)[0].tobytes()
+        large.close()
+        opened_by = {"file": (path, link), "link": (link, path)}[by]
+        with Gallery(opened_by[0]) as one:
+            assert names(one, people, "s7") == ["s7"]
+            assert self.kept(tmp_path, vector)
+        with Gallery(opened_by[1]) as other:
+            other.erase("s7")
+            assert self.kept(tmp_path, vector) == []
+            assert other.check().ok and names(other, people, "s8") == ["s8"]
+
+    def test_an_index_that_an_older_mien_kept_beside_the_link_goes_too(self, large, tmp_path, path, link):
+        vector = large.vectors("s7").astype(np.float16)[0].tobytes()
+        large.close()
+        shutil.copytree(path.with_name("people.mien.index"), tmp_path / "app" / "club.mien.index")
+        with Gallery(link) as gallery:
+            gallery.erase("s7")
+        assert self.kept(tmp_path, vector) == []
+
+    def test_the_index_that_a_moved_file_left_behind_goes_too(self, large, tmp_path, path, link):
+        vector = large.vectors("s7").astype(np.float16)[0].tobytes()
+        large.close()
+        link.unlink()
+        path.rename(link)
+        with Gallery(link) as gallery:
+            gallery.erase("s7")
+        assert self.kept(tmp_path, vector) == []
+
+    def test_the_index_of_a_backup_is_the_backups(self, large, tmp_path, path, people):
+        large.close()
+        shutil.copytree(tmp_path, tmp_path.with_name("backup"))
+        with Gallery(tmp_path.with_name("backup") / path.name) as backup:
+            backup.erase("s7")
+        assert (path.with_name("people.mien.index") / "index.json").exists()
+        with Gallery(path) as gallery:
+            assert names(gallery, people, "s7") == ["s7"]
+
+    def test_a_place_that_cannot_be_looked_into_is_named(self, large, path):
+        elsewhere = "/nowhere/mounted/people.mien.index"
+        with large.rows.write():
+            large.rows.set_meta("index_folders", f'["{elsewhere}"]')
+        assert large.erase("s7").out_of_reach == (elsewhere,)

@@ -14,23 +14,21 @@ from mien.cli.common import (
     analyzer_options,
     counted,
     expression_model,
-    face_as_json,
     find_pictures,
     make_analyzer,
     make_folder,
-    path_as_json,
     progress,
     say_notes,
 )
 from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
+from mien.reporting import schemas
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.images import Source
     from mien.types import Face, Picture
 
-SCHEMA = "mien/analysis/1"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in any script
 
@@ -79,9 +77,9 @@ def analyze(
         results = analyzer.pictures(paths, **options)
 
     def as_json(picture: Picture) -> dict[str, Any]:
-        return _as_json(picture, embeddings)
+        return schemas.analysis(picture, embeddings=embeddings)
 
-    writer = record_writer(form, SCHEMA, as_json=as_json, in_words=_echo_words)
+    writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words)
     with writer as write, progress(len(paths) or None, printing=True) as advance:
         for picture in results:
             kept = keeper.keep(picture, picture.path if data is None else data)
@@ -161,15 +159,6 @@ class _Keeper:
             name = f"{stem}-{number}"
         self._taken.add(name.casefold())
         return name
-
-
-def _as_json(picture: Picture, embeddings: bool) -> dict[str, Any]:
-    name = path_as_json(picture.path or "-")
-    if picture.error is not None:
-        return {**name, "error": picture.error}
-    faces = [face_as_json(face, embedding=embeddings) for face in picture.faces]
-    facts = {**name, "width": picture.width, "height": picture.height, "faces": faces}
-    return {**facts, "notes": list(picture.notes)} if picture.notes else facts
 
 
 def _echo_words(picture: Picture) -> None:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mien.cli.common import counted, make_analyzer, path_as_json, progress
+from mien.cli.common import counted, make_analyzer, progress
 from mien.cli.records import json_options, record_writer
+from mien.reporting import schemas
 
 if TYPE_CHECKING:
     from mien.types import Face, Picture
     from mien.vision.subjects import Subjects
-
-SCHEMA = "mien/classification/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +51,20 @@ def classify(
     def in_words(found: _Classified) -> None:
         _echo_words(found, top)
 
+    def as_json(found: _Classified) -> dict[str, Any]:
+        return schemas.classification(found.picture, found.faces)
+
     head = {"model": reader.card.id, "embedder": analyzer.card.id}
     with (
-        record_writer(form, SCHEMA, as_json=_as_json, in_words=in_words, head=head) as write,
+        record_writer(form, schemas.CLASSIFICATION, as_json=as_json, in_words=in_words, head=head) as write,
         progress(len(paths), printing=True) as advance,
     ):
         for picture in analyzer.pictures(paths):
             told = reader.read([face.embedding for face in picture.faces if face.embedding is not None])
             write(_Classified(picture, tuple(zip(picture.faces, told, strict=True))))
-            failed += picture.error is not None
+            if picture.error is not None:
+                click.echo(f"mien: {picture.error}", err=True)
+                failed += 1
             unknown += sum(one.unknown for one in told)
             known += sum(not one.unknown for one in told)
             advance()
@@ -69,29 +73,11 @@ def classify(
     return 1 if failed else 0
 
 
-def _as_json(found: _Classified) -> dict[str, Any]:
-    name = path_as_json(found.picture.path or "")
-    if found.picture.error is not None:
-        click.echo(f"mien: {found.picture.error}", err=True)
-        return {**name, "error": found.picture.error}
-    faces = [
-        {
-            "box": [round(value, 2) for value in face.box.as_tuple()],
-            "subject": None if told.unknown else told.subject,
-            "score": round(told.score, 4),
-            "probabilities": {subject: round(value, 4) for subject, value in told.probabilities.items()},
-        }
-        for face, told in found.faces
-    ]
-    return {**name, "width": found.picture.width, "height": found.picture.height, "faces": faces}
-
-
 def _echo_words(found: _Classified, top: int) -> None:
     """Print a picture for people: a line, and one a face below it."""
     from mien.images import printable
 
     if found.picture.error is not None:
-        click.echo(f"mien: {found.picture.error}", err=True)
         return
     click.echo(f"{printable(found.picture.path or '')}  {counted(len(found.faces), 'face')}")
     for number, (face, told) in enumerate(found.faces, start=1):

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from mien.errors import UsageError
+from mien.gallery.deciding import DEFAULT_FMR
+from mien.reporting.schemas import face_as_json, path_as_json, plain, shown_path
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.gallery import Gallery
-    from mien.types import Face, OperatingPoint, Picture
+    from mien.types import OperatingPoint, Picture
     from mien.zoo import Card
 
 __all__ = [
@@ -49,7 +48,6 @@ __all__ = [
     "say_notes",
 ]
 
-DEFAULT_FMR = 1e-3
 _BAR_AFTER_S = 1.0
 _TURN = "mien.turn"
 
@@ -203,19 +201,12 @@ def decision_point(
         UsageError: Both a rate and a threshold were given, or one is out of range.
         ModelError: The model was not measured at so small a rate.
     """
-    from mien.matching import given_threshold, operating_point
+    from mien.gallery.deciding import decide
 
-    if threshold is not None:
-        if fmr is not None:
-            raise UsageError("Give --fmr or --threshold, not both: a rate is turned into a threshold.")
-        return given_threshold(threshold)
-    fmr = DEFAULT_FMR if fmr is None else fmr
-    stored = gallery.operating_point(fmr) if gallery is not None else None
-    if stored is not None:
-        return stored.point
-    if gallery is not None:
-        click.echo(f"mien: the gallery is not calibrated at FMR {fmr:.2g}; the model's threshold is used.", err=True)
-    return operating_point(card, fmr)
+    decision = decide(card, fmr=fmr, threshold=threshold, gallery=gallery)
+    for note in decision.notes:
+        click.echo(f"mien: {note}", err=True)
+    return decision.point
 
 
 @contextmanager
@@ -264,63 +255,6 @@ def machine_readable() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
-def plain(value: Any) -> Any:
-    """Return records, arrays and paths as what JSON knows; a number that is not finite becomes null."""
-    import numpy as np
-
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return _text(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return value
-
-
-def path_as_json(path: str | Path) -> dict[str, str]:
-    """Return ``path`` as text and, where its bytes are not UTF-8, also ``path_bytes``: all of them, in base64."""
-    data, text = os.fsencode(path), _text(path)
-    return {"path": text} if text.encode() == data else {"path": text, "path_bytes": base64.b64encode(data).decode()}
-
-
-def _text(path: str | Path) -> str:
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, Any]:
-    """Return a face as docs/json.md describes it; numbers are rounded well below what they mean."""
-    quality, expression = face.quality, face.expression
-    facts: dict[str, Any] = {
-        "box": [round(value, 2) for value in face.box.as_tuple()],
-        "landmarks": [[round(x, 2), round(y, 2)] for x, y in face.landmarks.tolist()],
-        "score": round(face.score, 4),
-        "quality": quality
-        and {
-            "score": round(quality.score, 4),
-            "reasons": list(quality.reasons),
-            "measures": {name: round(value, 4) for name, value in quality.measures.items()},
-        },
-        "expression": expression
-        and {
-            "label": expression.label,
-            "probabilities": {label: round(value, 4) for label, value in expression.probabilities.items()},
-            "uncertain": expression.uncertain,
-        },
-        "turn": face.turn,
-    }
-    if embedding and face.embedding is not None:
-        # Nine digits give a float32 back to the last bit.
-        vector = [float(f"{value:.9g}") for value in face.embedding.vector.tolist()]
-        facts["embedding"] = {"model": face.embedding.model, "vector": vector}
-    return facts
-
-
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return `1 face`, `2 faces`; `1 person`, `2 people` where the plural is given."""
     return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"
@@ -335,9 +269,10 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"Cannot make the folder '{_text(folder)}': {error.strerror}. Name another one.") from error
+        name = shown_path(folder)
+        raise UsageError(f"Cannot make the folder '{name}': {error.strerror}. Name another one.") from error
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"Cannot write into the folder '{_text(folder)}'. Name another one.")
+        raise UsageError(f"Cannot write into the folder '{shown_path(folder)}'. Name another one.")
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,11 +20,11 @@ from mien.cli.common import (
     say_notes,
 )
 from mien.cli.records import json_options, record_writer
+from mien.reporting import schemas
 
 if TYPE_CHECKING:
     from mien.types import Expression, Face, Picture
 
-SCHEMA = "mien/expressions/1"
 _SHOWN = 3  # classes in a line for people, most probable first
 _LEAST_SHOWN = 0.05
 
@@ -61,8 +61,8 @@ def expression(
         _echo_row("path", "face", "left", "top", "right", "bottom", "expression", "probability", "uncertain")
     writer = record_writer(
         None if form == "csv" else form,
-        SCHEMA,
-        as_json=_as_json,
+        schemas.EXPRESSIONS,
+        as_json=schemas.expressions,
         in_words=_echo_rows if form == "csv" else _echo_words,
         head={"model": zoo.named(model).id},
     )
@@ -92,25 +92,6 @@ def _expression(face: Face) -> Expression:
 def _outcome(face: Face) -> str:
     told = _expression(face)
     return "uncertain" if told.uncertain else told.label
-
-
-def _as_json(picture: Picture) -> dict[str, Any]:
-    name = path_as_json(picture.path or "")
-    if picture.error is not None:
-        return {**name, "error": picture.error}
-    faces = []
-    for face in picture.faces:
-        told = _expression(face)
-        faces.append(
-            {
-                "box": [round(value, 2) for value in face.box.as_tuple()],
-                "expression": told.label,
-                "probability": round(told.probabilities[told.label], 4),
-                "uncertain": told.uncertain,
-                "probabilities": {label: round(value, 4) for label, value in told.probabilities.items()},
-            }
-        )
-    return {**name, "width": picture.width, "height": picture.height, "faces": faces}
 
 
 def _echo_words(picture: Picture) -> None:

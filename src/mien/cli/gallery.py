@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,8 @@ from mien.cli.common import (
     progress,
 )
 from mien.errors import GalleryError
+from mien.gallery.names import shown
+from mien.reporting import schemas
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +54,7 @@ def list_(gallery: str, key: Path | None, as_json: bool) -> None:
         echo_json(subjects, indent=1)
         return
     for subject in subjects:
-        click.echo(f"{subject.id:6}  {subject.samples:5}  {subject.created[:10]}  {subject.name}")
+        click.echo(f"{subject.id:6}  {subject.samples:5}  {shown(subject.created[:10])}  {shown(subject.name)}")
     samples = sum(subject.samples for subject in subjects)
     click.echo(f"{counted(len(subjects), 'subject')}, {counted(samples, 'sample')}", err=True)
 
@@ -77,13 +79,14 @@ def show(subject: str, gallery: str, key: Path | None, crops: Path | None, as_js
                 if crop is not None:
                     save_image(crops / f"{sample.id}.png", crop)
     if as_json:
-        echo_json({"subject": found, "samples": samples}, indent=1)
+        echo_json(schemas.gallery_subject(found, samples), indent=1)
         return
-    click.echo(f"{found.name}  id {found.id}  {counted(found.samples, 'sample')}  since {found.created}")
+    click.echo(f"{shown(found.name)}  id {found.id}  {counted(found.samples, 'sample')}  since {shown(found.created)}")
     for sample in samples:
         quality = "" if sample.quality is None else f"  quality {sample.quality:.2f}"
         reasons = "  " + ", ".join(reason.replace("_", " ") for reason in sample.reasons) if sample.reasons else ""
-        click.echo(f"{sample.id:6}  {sample.created}  picture {sample.source_hash[:12]}{quality}{reasons}")
+        source = shown(sample.source_hash[:12])
+        click.echo(f"{sample.id:6}  {shown(sample.created)}  picture {source}{quality}{reasons}")
 
 
 @gallery.command()
@@ -128,13 +131,19 @@ def erase(subjects: tuple[str, ...], gallery: str, key: Path | None, yes: bool, 
         for name in subjects:
             erased = opened.erase(name)
             if as_json:
-                echo_json(erased)
+                echo_json(schemas.record(erased, schemas.GALLERY_ERASURE))
                 continue
             click.echo(
                 f"erased subject {erased.subject_id}: {counted(erased.samples, 'sample')}, "
                 f"{counted(erased.templates, 'template')}, {counted(erased.crops, 'crop')}; none of "
                 f"{erased.bytes_erased} bytes left in {erased.bytes_searched} bytes of {', '.join(erased.files)}"
             )
+            for folder in erased.out_of_reach:
+                click.echo(
+                    f"mien: an index of this gallery was once kept in {shown(folder)}, which cannot be reached now. If "
+                    "it is still there, delete that folder.",
+                    err=True,
+                )
             if erased.shared:
                 click.echo("mien: other subjects have the same picture; what they share is theirs and stays.", err=True)
 
@@ -164,7 +173,7 @@ def check(gallery: str, key: Path | None, probes: int, as_json: bool) -> int:
     with open_gallery(gallery, key) as opened:
         report = opened.check(mate_score=_operating_threshold(opened), probes=probes)
     if as_json:
-        echo_json({"ok": report.ok, **_fields(report)}, indent=1)
+        echo_json(schemas.gallery_check(report), indent=1)
         return 0 if report.ok else 1
     for problem in report.problems:
         click.echo(f"mien: {problem}", err=True)
@@ -192,19 +201,19 @@ def stats(gallery: str, key: Path | None, as_json: bool) -> None:
     with open_gallery(gallery, key, read_only=True) as opened:
         found = opened.stats()
     if as_json:
-        echo_json(found, indent=1)
+        echo_json(schemas.record(found, schemas.GALLERY_STATS), indent=1)
         return
     spread = ", ".join(f"{subjects} with {n}" for n, subjects in found.samples_a_subject.items())
     rows = {
         "subjects": found.subjects,
         "samples": f"{found.samples} ({spread})" if spread else 0,
         "crops": found.crops,
-        "embedder": f"{found.model}, {found.dimension}-d" if found.model else "none yet",
+        "embedder": f"{shown(found.model)}, {found.dimension}-d" if found.model else "none yet",
         "encrypted": "yes" if found.encrypted else "no",
         "database": _size(found.database_bytes),
         "index": _size(found.index_bytes) if found.index_bytes else "in memory",
         "subjects erased": found.erasures,
-        "made": found.created,
+        "made": shown(found.created),
     }
     for name, value in rows.items():
         click.echo(f"{name:<16} {value}")
@@ -234,12 +243,10 @@ def audit(gallery: str, key: Path | None, fmr: float | None, threshold: float | 
         findings = opened.audit(score)
         names = {subject.id: subject.name for subject in opened.subjects()}
     if as_json:
-        echo_json(
-            [_fields(finding) | {"names": [names[i] for i in finding.subjects]} for finding in findings], indent=1
-        )
+        echo_json([schemas.finding(finding, names) for finding in findings], indent=1)
         return
     for finding in findings:
-        first, *others = (names[i] for i in finding.subjects)
+        first, *others = (shown(names[i]) for i in finding.subjects)
         samples = ", ".join(map(str, finding.samples))
         told = {
             "matches_many": f"sample {samples} of {first} matches {finding.count} others: {', '.join(others[:5])}",
@@ -365,7 +372,7 @@ def _point_in_words(stored: StoredPoint) -> str:
     if not math.isnan(point.fnmr):
         low, high = point.fnmr_interval
         told += f", FNMR {point.fnmr:.2g} (95 %: {low:.1g} to {high:.1g})"
-    return f"{told}; {stored.subjects} subjects, {stored.created[:10]}"
+    return f"{told}; {stored.subjects} subjects, {shown(stored.created[:10])}"
 
 
 def _card(gallery: Gallery) -> Card | None:
@@ -397,12 +404,6 @@ def _embedding(analyzer: Analyzer, old: Card | None) -> Embed:
         return analyzer.embed_crops(crops)
 
     return embed
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    from dataclasses import fields
-
-    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _size(count: int) -> str:

@@ -18,11 +18,11 @@ from mien.cli.common import (
     make_analyzer,
     make_folder,
     open_gallery,
-    path_as_json,
     plain,
     progress,
     say_notes,
 )
+from mien.reporting import schemas
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mien.reporting.groups import Album, Name
     from mien.types import OperatingPoint, Picture
 
-SCHEMA = "mien/groups/1"
 GROUP_FMR = 3e-4
 """Stricter than for one comparison: among n faces there are n * n / 2. Chosen by benchmarks/grouping.py."""
 _THUMB_SIDE = 112
@@ -90,7 +89,7 @@ def group(
     if known is not None:
         with known:
             names = _names(grouping, known, analyzer.card.id, point)
-    result = _as_json(grouping, album, names, analyzer.card.id, point)
+    result = schemas.groups(grouping, album, names, embedder=analyzer.card.id, point=point)
     _write(out, grouping, album, names, result, point)
     if as_json:
         echo_json(result)
@@ -146,56 +145,6 @@ def _names(grouping: Grouping, gallery: Gallery, model: str, point: OperatingPoi
             best = max(candidates, key=lambda candidate: candidate.score)
             names[person.id] = Name(best.subject, best.score)
     return names
-
-
-def _as_json(
-    grouping: Grouping, album: Album, names: dict[int, Name], model: str, point: OperatingPoint
-) -> dict[str, Any]:
-    from mien.reporting.groups import expression_shares
-
-    who = grouping.person_of()
-    order = {face: place for picture in album.pictures for place, face in enumerate(picture.faces)}
-
-    def picture_of(number: int) -> dict[str, Any]:
-        picture = album.pictures[number]
-        if picture.error is not None:
-            return {**path_as_json(picture.path), "error": picture.error}
-        size = {"width": picture.width, "height": picture.height}
-        if picture.copy_of is not None:
-            return {**path_as_json(picture.path), **size, "faces": [], "copy_of": picture.copy_of}
-        faces = [
-            {
-                "person": who.get(f),
-                "quality": round(album.faces[f].quality, 4),
-                "expression": album.faces[f].expression,
-            }
-            for f in picture.faces
-        ]
-        return {**path_as_json(picture.path), **size, "faces": faces}
-
-    people = [
-        {
-            "id": person.id,
-            "name": names[person.id].subject if person.id in names else None,
-            "faces": [[album.faces[face].picture, order[face]] for face in person.faces],
-            "pictures": list(person.pictures),
-            "with": [{"person": other, "pictures": count} for other, count in grouping.companions(person.id)],
-            "agreement": round(person.agreement, 4),
-            "expressions": {label: round(share, 4) for label, share in expression_shares(person, album).items()},
-        }
-        for person in grouping.people
-    ]
-    counts = {
-        "pictures": len(album.pictures),
-        "copies": album.num_copies,
-        "failed": len(album.failures),
-        "faces": len(album.faces),
-        "people": len(people),
-        "unassigned": len(grouping.unassigned),
-    }
-    pictures = [picture_of(number) for number in range(len(album.pictures))]
-    head = {"schema": SCHEMA, "embedder": model, "operating_point": plain(point), "counts": counts}
-    return {**head, "people": people, "pictures": pictures}
 
 
 def _write(

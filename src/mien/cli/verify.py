@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,15 +20,13 @@ from mien.cli.common import (
     gallery_options,
     make_analyzer,
     open_gallery,
-    path_as_json,
-    plain,
 )
 from mien.errors import MienError, UsageError
+from mien.reporting import schemas
 
 if TYPE_CHECKING:
-    from mien.types import Comparison, OperatingPoint
+    from mien.types import Comparison
 
-SCHEMA = "mien/comparison/1"
 MATCH, NO_MATCH, ERROR = 0, 1, 2
 """Exit statuses, as of grep and cmp."""
 
@@ -75,7 +73,7 @@ def verify(
         first, second = (sys.stdin.buffer if name == "-" else name for name in (a, b))
         comparison = verify(first, second, point=point, analyzer=analyzer, face=which)
     if as_json:
-        echo_json(_as_json(a, b, comparison, analyzer.card.id))
+        echo_json(schemas.comparison(a, b, comparison, analyzer.card.id))
     else:
         _echo_words(comparison)
     _say_choice(a, b, comparison, which)
@@ -90,28 +88,6 @@ def _errors_end_with(status: int) -> Iterator[None]:
     except MienError as error:
         click.echo(f"mien: {error}", err=True)
         click.get_current_context().exit(status)
-
-
-def _as_json(a: str, b: str, comparison: Comparison, model: str) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "a": {**path_as_json(a), **_side_as_json(comparison, 0)},
-        "b": {**path_as_json(b), **_side_as_json(comparison, 1)},
-        "score": round(comparison.score, 6),
-        "match": comparison.match,
-        "probability": comparison.probability,
-        "embedder": model,
-        "pairs": comparison.pairs,
-        "operating_point": _point_as_json(comparison.point),
-    }
-
-
-def _side_as_json(comparison: Comparison, number: int) -> dict[str, Any]:
-    """Return how many faces a picture shows, and which was compared."""
-    assert comparison.sides is not None, "pictures were compared"
-    side = comparison.sides[number]
-    box = [round(value, 2) for value in side.box.as_tuple()]
-    return {"faces": side.faces, "face": side.face, "box": box, "turn": side.turn}
 
 
 def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
@@ -135,16 +111,6 @@ def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
             f"{comparison.pairs} times the rate of one comparison.",
             err=True,
         )
-
-
-def _point_as_json(point: OperatingPoint) -> dict[str, Any]:
-    """Return an operating point; rates that nobody measured are null."""
-    facts: dict[str, Any] = plain(point)
-    if not point.num_impostor:
-        facts |= dict.fromkeys(("target_fmr", "fmr", "fmr_interval"))
-    if not point.num_genuine:
-        facts |= dict.fromkeys(("fnmr", "fnmr_interval"))
-    return facts
 
 
 def _echo_words(comparison: Comparison) -> None:

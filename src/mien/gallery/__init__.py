@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["Gallery", "GalleryProtocol"]
 
 if TYPE_CHECKING:
+    from mien.gallery.gallery import Gallery as Gallery
     from mien.gallery.protocol import GalleryProtocol as GalleryProtocol
-    from mien.gallery.store import Gallery as Gallery
 
 
 def __getattr__(name: str) -> Any:
     if name == "Gallery":
-        from mien.gallery.store import Gallery
+        from mien.gallery.gallery import Gallery
 
         return Gallery
     if name == "GalleryProtocol":

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from mien.errors import GalleryError
+from mien.gallery.rows import Rows
 from mien.metrics.intervals import bootstrap_rate
 from mien.metrics.verification import fnmr_at_fmr, permissive_threshold
 from mien.types import OperatingPoint
-
-if TYPE_CHECKING:
-    from mien.gallery.store import Gallery
 
 __all__ = ["calibrate", "identification_probability"]
 
@@ -22,21 +19,31 @@ MOST_TEMPLATES = 3000
 """Compared with each other at calibration: four million pairs, enough for FMR 1e-6."""
 
 
-def calibrate(gallery: Gallery, fmr: float) -> OperatingPoint:
+def calibrate(rows: Rows, fmr: float) -> OperatingPoint:
     """Find the threshold that keeps a false match rate between different subjects of the gallery.
 
     Genuine scores are between samples of one subject; without any the point's FNMR is not a number. Of a large
-    gallery an evenly spaced part is compared, whole subjects at a time.
+    gallery an evenly spaced part is compared, whole subjects at a time. Two subjects that have the very same face of
+    the very same picture are one person under two names, as when a folder was renamed and enrolled again: they are not
+    compared with each other.
     """
-    vectors, owners = _some_templates(gallery)
+    vectors, owners = _some_templates(rows)
     if len(np.unique(owners)) < 2:
         raise GalleryError("A threshold needs at least 2 subjects to compare. Enrol more.")
     one, other = np.triu_indices(len(vectors), k=1)
     scores = (vectors @ vectors.T)[one, other]
     mated = owners[one] == owners[other]
-    impostor, pairs = scores[~mated], np.stack([owners[one[~mated]], owners[other[~mated]]], axis=1)
+    compared = set(owners.tolist())
+    twice = [pair for pair in rows.subjects_of_one_face() if compared.issuperset(pair)]
+    ones, others = np.minimum(owners[one], owners[other]), np.maximum(owners[one], owners[other])
+    apart = ~mated & ~np.isin(ones << 32 | others, [first << 32 | second for first, second in twice])
+    if not apart.any():
+        raise GalleryError("A threshold needs at least 2 subjects to compare, and these have the same pictures.")
+    impostor, pairs = scores[apart], np.stack([owners[one[apart]], owners[other[apart]]], axis=1)
     genuine = scores[mated]
     dataset = f"gallery of {len(np.unique(owners))} subjects"
+    if twice:
+        dataset += f"; names with one picture, not compared: {len(twice)} {'pair' if len(twice) == 1 else 'pairs'}"
     if len(genuine):
         return fnmr_at_fmr(
             genuine, impostor, fmr=fmr, genuine_subjects=owners[one[mated]], impostor_subjects=pairs, dataset=dataset
@@ -76,17 +83,17 @@ def identification_probability(even: float, subjects: int) -> float:
 
 
 def _some_templates(
-    gallery: Gallery,
+    rows: Rows,
 ) -> tuple[Float32[np.ndarray, "templates dimension"], Int64[np.ndarray, " templates"]]:
     """Return templates and their subjects' ids, at most `MOST_TEMPLATES`, of subjects in a fixed random order."""
-    active = gallery.active_model()
+    active = rows.active_model()
     if active is None:
         raise GalleryError("An empty gallery has nothing to compare. Enrol first.")
-    owners = gallery.owners(active)
+    owners = rows.owners(active)
     subjects, counts = np.unique(owners.subjects, return_counts=True)
     order = np.random.default_rng(0).permutation(len(subjects))
     fits = np.cumsum(counts[order]) <= MOST_TEMPLATES
     fits[:2] = True
     wanted = owners.templates[np.isin(owners.subjects, subjects[order][fits])]
-    parts = [vectors[np.isin(ids, wanted)].astype(np.float32) for ids, vectors in gallery.rows(active)]
+    parts = [vectors[np.isin(ids, wanted)].astype(np.float32) for ids, vectors in rows.templates(active)]
     return np.concatenate(parts), owners.subjects[np.isin(owners.templates, wanted)]

@@ -5,26 +5,23 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from mien.errors import GalleryError
+from mien.gallery.crops import decode_crop
 from mien.gallery.index import EVERYTHING, CodedIndex
-from mien.gallery.records import CheckReport, Finding, Recall
+from mien.gallery.live import LiveIndex
+from mien.gallery.records import ActiveModel, CheckReport, Finding, Owners, Recall
+from mien.gallery.rows import Rows
 from mien.metrics.intervals import wilson
 from mien.types import as_unit
-
-if TYPE_CHECKING:
-    from mien.gallery.store import Gallery, Owners
 
 __all__ = ["audit", "check", "measure_recall"]
 
 LEAST_RECALL = 0.999
 _DEEPEST = 16_384  # beyond it every template is scored
-_SHOWN = 5  # problems of one kind that get a line of their own
-_NORM_TOLERANCE = 2e-3  # float16 rounds a unit vector by less
+_SHOWN = 5  # rows with one problem that are named
 _PROBE_BLOCK = 1024
 _MOST_PROBES = 20_000  # of an audit
 _NEIGHBOURS = 64  # looked at for each template of a large gallery
@@ -33,134 +30,83 @@ _WOLF_SUBJECTS = 3
 Probes = Float32[np.ndarray, "probes dimension"]
 
 
-def check(gallery: Gallery, *, mate_score: float, probes: int) -> CheckReport:
+def check(rows: Rows, live: LiveIndex, *, mate_score: float, probes: int) -> CheckReport:
     """Examine file, rows and index; see `Gallery.check`."""
-    problems: list[str] = [
-        f"database: {row[0]}"
-        for row in gallery.connection.execute(f"PRAGMA integrity_check({_SHOWN})")
-        if row[0] != "ok"
-    ]
-    dangling = gallery.connection.execute("PRAGMA foreign_key_check").fetchall()
-    if dangling:
-        problems.append(f"database: {len(dangling)} rows refer to rows that are not there")
-    notes: list[str] = []
+    problems = rows.database_problems()
     if problems:  # what the rows say is not worth reading
         return CheckReport(tuple(problems), (), 0, 0, 0, "unknown")
-    problems += _row_problems(gallery)
-    active = gallery.active_model()
+    problems = [f"{len(ids)} {what} (row {_listed(ids)})" for what, ids in rows.altered(decode_crop).items()]
+    notes = []
+    active = rows.active_model()
+    templates = rows.count_templates(active)
     if active is not None:
-        bare = gallery.connection.execute(
-            "SELECT count(*) FROM sample WHERE id NOT IN (SELECT sample_id FROM template WHERE model_id = ?)",
-            active[:1],
-        ).fetchone()[0]
+        bare = len(rows.lacking(active.name))
         if bare:
             problems.append(f"{bare} samples have no template of the model in use")
-        pending = gallery.connection.execute(
-            "SELECT count(*) FROM template WHERE model_id != ?", active[:1]
-        ).fetchone()[0]
+        pending = rows.count("template") - templates
         if pending:
             notes.append(
                 f"A migration is unfinished: {pending} templates of another model wait. Run it again to go on."
             )
-    cropless = gallery.connection.execute(
-        "SELECT count(*) FROM sample WHERE id NOT IN (SELECT sample_id FROM crop)"
-    ).fetchone()[0]
+    cropless = len(rows.cropless())
     if cropless:
         notes.append(f"{cropless} samples have no crop and could not move to another embedder.")
     recall: tuple[Recall, ...] = ()
     kind = "unknown" if problems else "empty"
-    if not problems and active is not None:
-        kind, recall, said, wrong = _check_index(gallery, mate_score=mate_score, probes=probes)
-        notes += said
-        problems += wrong
-    stats = gallery.stats()
-    return CheckReport(tuple(problems), tuple(notes), stats.subjects, stats.samples, stats.templates, kind, recall)
+    if not problems:
+        alike = rows.look_alikes()
+        if alike:
+            notes.append(
+                f"{len(alike)} subjects have names that look alike (rows {_listed(alike)}). Rename or merge them."
+            )
+        if active is not None:
+            kind, recall, said, wrong = _check_index(rows, live, mate_score=mate_score, probes=probes)
+            notes += said
+            problems += wrong
+    subjects, samples = rows.count("subject"), rows.count("sample")
+    return CheckReport(tuple(problems), tuple(notes), subjects, samples, templates, kind, recall)
 
 
-def _row_problems(gallery: Gallery) -> list[str]:
-    """Open and decode every name, hash, crop and vector."""
-    # Imported here: store imports this module's names only when asked for a check.
-    from mien.gallery.store import decode_crop
-
-    ask, cipher = gallery.connection.execute, gallery.cipher
-    wrong: dict[str, list[int]] = defaultdict(list)
-    for subject_id, stored, key in ask("SELECT id, name, name_key FROM subject"):
-        try:
-            if cipher.fingerprint(cipher.open(stored, "subject", "name", subject_id), "subject", "name") != key:
-                wrong["subject names differ from their fingerprint"].append(subject_id)
-        except GalleryError:
-            wrong["subject names do not open"].append(subject_id)
-    for sample_id, stored, key in ask("SELECT id, source, source_key FROM sample"):
-        try:
-            if cipher.fingerprint(cipher.open(stored, "sample", "source", sample_id), "sample", "source") != key:
-                wrong["source hashes differ from their fingerprint"].append(sample_id)
-        except GalleryError:
-            wrong["source hashes do not open"].append(sample_id)
-    for sample_id, stored, digest in ask("SELECT sample_id, image, digest FROM crop"):
-        try:
-            image = cipher.open(stored, "crop", sample_id)
-            if cipher.fingerprint(image, "crop", "digest") != digest:
-                wrong["crops differ from their digest"].append(sample_id)
-            else:
-                decode_crop(image)
-        except GalleryError:
-            wrong["crops do not open"].append(sample_id)
-    for sample_id, model_id, stored, dimension in ask(
-        "SELECT sample_id, model_id, vector, dimension FROM template JOIN model ON model.id = model_id"
-    ):
-        try:
-            opened = cipher.open(stored, "template", sample_id, model_id)
-        except GalleryError:
-            wrong["templates do not open"].append(sample_id)
-            continue
-        if len(opened) != 2 * dimension:
-            wrong["templates have a wrong length"].append(sample_id)
-            continue
-        norm = float(np.linalg.norm(np.frombuffer(opened, dtype="<f2").astype(np.float32)))
-        if not abs(norm - 1.0) < _NORM_TOLERANCE:
-            wrong["templates are not of unit length"].append(sample_id)
-    return [
-        f"{len(ids)} {what} (row {', '.join(map(str, ids[:_SHOWN]))}{', ...' if len(ids) > _SHOWN else ''})"
-        for what, ids in wrong.items()
-    ]
+def _listed(ids: list[int]) -> str:
+    return f"{', '.join(map(str, ids[:_SHOWN]))}{', ...' if len(ids) > _SHOWN else ''}"
 
 
 def _check_index(
-    gallery: Gallery, *, mate_score: float, probes: int
+    rows: Rows, live: LiveIndex, *, mate_score: float, probes: int
 ) -> tuple[str, tuple[Recall, ...], list[str], list[str]]:
     """Return the index's kind, its recall, notes and problems; mend what can be mended."""
-    index = gallery.index()
+    index = live.fresh()
     if not isinstance(index, CodedIndex):
         return "exact", (), [], []
     notes = []
-    if not _same_rows(gallery, index):
-        if gallery.read_only:
+    if not _same_rows(rows, index):
+        if rows.read_only:
             return "coded", (), [], ["the index differs from the database. Run: mien gallery rebuild"]
-        gallery.rebuild()
+        live.rebuild()
         notes.append("The index differed from the database and was made anew.")
-        index = gallery.index()
+        index = live.fresh()
         assert isinstance(index, CodedIndex), "a large gallery has a coded index"
     while True:
         recall = measure_recall(index, mate_score=mate_score, probes=probes)
         if all(measured.rate >= LEAST_RECALL for measured in recall) or index.stamp.depth >= len(index):
             break
         depth = 4 * index.stamp.depth if 4 * index.stamp.depth <= _DEEPEST else EVERYTHING
-        index.deepen(depth, None if gallery.read_only else gallery.index_folder)
+        index.deepen(depth, None if rows.read_only else live.folder)
         told = "every template" if depth == EVERYTHING else f"{depth} templates"
         notes.append(f"The index missed too much and now scores {told} exactly a search.")
     return ("exact" if index.stamp.depth >= len(index) else "coded"), recall, notes, []
 
 
-def _same_rows(gallery: Gallery, index: CodedIndex) -> bool:
+def _same_rows(rows: Rows, index: CodedIndex) -> bool:
     """Compare every id and vector of the index with the database."""
-    active = gallery.active_model()
+    active = rows.active_model()
     assert active is not None
     in_index = (pair for ids, vectors in index.blocks() for pair in zip(ids.tolist(), vectors, strict=True))
-    in_rows = (pair for ids, vectors in gallery.rows(active) for pair in zip(ids.tolist(), vectors, strict=True))
+    in_rows = (pair for ids, vectors in rows.templates(active) for pair in zip(ids.tolist(), vectors, strict=True))
     for (one, vector), (other, row) in zip(in_index, in_rows, strict=False):
         if one != other or vector.tobytes() != row.tobytes():
             return False
-    return len(index) == len(gallery.owners(active).templates)
+    return len(index) == len(rows.owners(active).templates)
 
 
 def measure_recall(index: CodedIndex, *, mate_score: float, probes: int, seed: int = 0) -> tuple[Recall, ...]:
@@ -235,34 +181,34 @@ def _exact_best(
     return best
 
 
-def audit(gallery: Gallery, threshold: float) -> list[Finding]:
+def audit(rows: Rows, live: LiveIndex, threshold: float) -> list[Finding]:
     """Compare everybody with everybody; see `Gallery.audit`.
 
     Of a gallery too large for that, an evenly spaced part is searched for in all of it.
     """
-    active = gallery.active_model()
+    active = rows.active_model()
     if active is None:
         return []
-    owners = gallery.owners(active)
-    matches = list(_matches(gallery, owners, threshold))
+    owners = rows.owners(active)
+    matches = list(_matches(rows, live, owners, threshold))
     wolves = _wolves(matches, owners)
     wolf_samples = {finding.samples[0] for finding in wolves}
-    return wolves + _two_names(matches, owners, wolf_samples) + _two_persons(gallery, active, owners, threshold)
+    return wolves + _two_names(matches, owners, wolf_samples) + _two_persons(rows, active, owners, threshold)
 
 
 Match = tuple[int, int, float]
 """Places of two templates of different subjects in `Owners`, and their score."""
 
 
-def _matches(gallery: Gallery, owners: Owners, threshold: float) -> Iterator[Match]:
+def _matches(rows: Rows, live: LiveIndex, owners: Owners, threshold: float) -> Iterator[Match]:
     """Yield matches between different subjects, each seen from both sides."""
-    active = gallery.active_model()
-    index = gallery.index()
+    active = rows.active_model()
+    index = live.fresh()
     assert active is not None and index is not None
     if isinstance(index, CodedIndex):
         places = np.unique(np.linspace(0, len(owners.templates) - 1, _MOST_PROBES).astype(int))
         wanted = owners.templates[places]
-        for ids, vectors in gallery.rows(active):
+        for ids, vectors in rows.templates(active):
             probing = np.isin(ids, wanted)
             if not probing.any():
                 continue
@@ -272,7 +218,7 @@ def _matches(gallery: Gallery, owners: Owners, threshold: float) -> Iterator[Mat
             there = np.minimum(there, len(owners.templates) - 1)
             yield from _pairs(here[:, None], there, (scores >= threshold) & (found >= 0), scores, owners)
         return
-    everything = np.concatenate([vectors.astype(np.float32) for _, vectors in gallery.rows(active)])
+    everything = np.concatenate([vectors.astype(np.float32) for _, vectors in rows.templates(active)])
     all_places = np.arange(len(everything))[None, :]
     for start in range(0, len(everything), _PROBE_BLOCK):
         scores = everything[start : start + _PROBE_BLOCK] @ everything.T
@@ -287,10 +233,10 @@ def _pairs(
     scores: Float32[np.ndarray, "probes found"],
     owners: Owners,
 ) -> Iterator[Match]:
-    rows, columns = np.nonzero(kept)
-    ones, others = here[rows, 0], there[rows, columns]
+    lines, columns = np.nonzero(kept)
+    ones, others = here[lines, 0], there[lines, columns]
     apart = owners.subjects[ones] != owners.subjects[others]
-    yield from zip(ones[apart].tolist(), others[apart].tolist(), scores[rows, columns][apart].tolist(), strict=True)
+    yield from zip(ones[apart].tolist(), others[apart].tolist(), scores[lines, columns][apart].tolist(), strict=True)
 
 
 def _wolves(matches: list[Match], owners: Owners) -> list[Finding]:
@@ -337,7 +283,7 @@ def _two_names(matches: list[Match], owners: Owners, wolves: set[int]) -> list[F
     return sorted(found, key=lambda finding: -finding.score)
 
 
-def _two_persons(gallery: Gallery, active: tuple[int, str, int], owners: Owners, threshold: float) -> list[Finding]:
+def _two_persons(rows: Rows, active: ActiveModel, owners: Owners, threshold: float) -> list[Finding]:
     """Subjects whose samples fall into groups that do not match each other."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -345,7 +291,7 @@ def _two_persons(gallery: Gallery, active: tuple[int, str, int], owners: Owners,
     several = {subject for subject, count in Counter(owners.subjects.tolist()).items() if count > 1}
     members: dict[int, list[tuple[int, Float32[np.ndarray, " dimension"]]]] = defaultdict(list)
     place = 0
-    for _, vectors in gallery.rows(active):
+    for _, vectors in rows.templates(active):
         for vector in vectors:
             subject = int(owners.subjects[place])
             if subject in several:

@@ -28,7 +28,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from jaxtyping import Float, Float16, Float32, Int64, UInt8
 
-__all__ = ["FLAT_LIMIT", "CodedIndex", "FlatIndex", "SearchIndex", "Stamp", "top"]
+__all__ = ["FLAT_LIMIT", "CodedIndex", "FlatIndex", "SearchIndex", "Stamp", "Templates", "is_unit", "top"]
 
 FLAT_LIMIT = 20_000
 """Up to this many templates are searched exactly from memory: under 1.5 ms at 512-d, and nothing to train."""
@@ -45,8 +45,9 @@ _ROWS_A_DEPTH = 2_000  # beyond a million templates the depth grows with them
 _TRAINING_ROWS = 40_000
 _CHUNK_ROWS = 8_192
 _FORMAT = 1
+_FILES = ("codes.u8", "ids.i64", "vectors.f16", "rotation.npy", "centroids.npy", "index.json", "index.json.new")
 
-Rows = Iterable[tuple[Int64[np.ndarray, " rows"], Float16[np.ndarray, "rows dimension"]]]
+Templates = Iterable[tuple[Int64[np.ndarray, " rows"], Float16[np.ndarray, "rows dimension"]]]
 """Template ids, rising, and their vectors, a block at a time."""
 
 
@@ -101,6 +102,12 @@ def cosine(
     return np.asarray(np.einsum("nd,d->n", vectors, probe), dtype=np.float32)
 
 
+def is_unit(vector: Float[np.ndarray, " dimension"]) -> bool:
+    """Return whether a vector is finite and of unit length, up to the rounding of float16."""
+    norm = float(np.linalg.norm(np.asarray(vector, dtype=np.float64)))
+    return bool(abs(norm - 1.0) < 2e-3)  # not a number: False
+
+
 class _Growing:
     """Rows in memory that can be added to at the end."""
 
@@ -131,7 +138,7 @@ class FlatIndex:
         self._last_id = 0
 
     @classmethod
-    def build(cls, rows: Rows, dimension: int) -> FlatIndex:
+    def build(cls, rows: Templates, dimension: int) -> FlatIndex:
         """Take in all templates."""
         index = cls(dimension)
         for ids, vectors in rows:
@@ -234,7 +241,7 @@ class CodedIndex:
     @classmethod
     def build(
         cls,
-        rows: Callable[[], Rows],
+        rows: Callable[[], Templates],
         stamp: Stamp,
         folder: Path | None = None,
         install: Callable[[Path, Path], None] | None = None,
@@ -260,7 +267,7 @@ class CodedIndex:
         return index
 
     @classmethod
-    def _build_in(cls, folder: Path | None, rows: Callable[[], Rows], stamp: Stamp) -> CodedIndex:
+    def _build_in(cls, folder: Path | None, rows: Callable[[], Templates], stamp: Stamp) -> CodedIndex:
         with contextlib.ExitStack() as stack:
             parts = _parts(stamp.dimension)
             vectors = stack.enter_context(_Column(folder, "vectors.f16", np.dtype(np.float16), (stamp.dimension,)))
@@ -659,6 +666,14 @@ def replace_folder(made: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         made.replace(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a stored index: the files that an index has, and the folder unless there is something else in it."""
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _sync(file: BinaryIO) -> None:

@@ -4,84 +4,63 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.alignment import TEMPLATES, align
 from mien.errors import GalleryError
+from mien.gallery.crops import decode_crop
 from mien.gallery.protocol import Embed
+from mien.gallery.rows import Rows
 from mien.types import as_unit
-
-if TYPE_CHECKING:
-    from mien.gallery.store import Gallery
 
 __all__ = ["migrate", "realigned"]
 
-_MISSING = (
-    "FROM sample LEFT JOIN template ON template.sample_id = sample.id "
-    "AND template.model_id = (SELECT id FROM model WHERE name = ?) WHERE template.id IS NULL"
-)
 
-
-def migrate(
-    gallery: Gallery, model: str, embed: Embed, *, batch: int, progress: Callable[[int, int], None] | None
-) -> int:
+def migrate(rows: Rows, model: str, embed: Embed, *, batch: int, progress: Callable[[int, int], None] | None) -> int:
     """Embed what lacks a template of ``model``, then switch to it; see `Gallery.migrate`."""
-    active = gallery.active_model()
-    if active is not None and active[1] == model:
+    active = rows.active_model()
+    if active is not None and active.name == model:
         return 0
-    ask = gallery.connection.execute
-    lost = ask(f"SELECT count(*) {_MISSING} AND sample.id NOT IN (SELECT sample_id FROM crop)", (model,)).fetchone()[0]
+    lacking = rows.lacking(model)
+    lost = len(rows.cropless().intersection(lacking))
     if lost:
         raise GalleryError(
             f"{lost} samples were enrolled without their crop and cannot be embedded anew. Erase or enrol them again."
         )
-    done, total = 0, ask("SELECT count(*) FROM sample").fetchone()[0]
-    left = ask(f"SELECT count(*) {_MISSING}", (model,)).fetchone()[0]
+    done, left, total = 0, len(lacking), rows.count("sample")
     while True:
-        ids = [row[0] for row in ask(f"SELECT sample.id {_MISSING} ORDER BY sample.id LIMIT ?", (model, batch))]
+        ids = rows.lacking(model, batch)
         if not ids:
             # Another program may have enrolled with the old model meanwhile: look again under the lock.
-            with gallery.write():
-                if not ask(f"SELECT count(*) {_MISSING}", (model,)).fetchone()[0]:
-                    _switch(gallery, model)
+            with rows.write():
+                if not rows.lacking(model, 1):
+                    rows.switch_model(model)
+                    rows.note("migrate", None, model)
                     return done
             continue
-        _embed(gallery, model, ids, embed)
+        _embed(rows, model, ids, embed)
         done += len(ids)
         if progress is not None:
             progress(total - left + done, total)
 
 
-def _embed(gallery: Gallery, model: str, ids: list[int], embed: Embed) -> None:
+def _embed(rows: Rows, model: str, ids: list[int], embed: Embed) -> None:
     by_side: dict[tuple[int, ...], dict[int, UInt8[np.ndarray, "side side 3"]]] = defaultdict(dict)
     for sample_id in ids:
-        crop = gallery.crop(sample_id)
-        if crop is not None:
+        image = rows.crop(sample_id)
+        if image is not None:
+            crop = decode_crop(image)
             by_side[crop.shape][sample_id] = crop
     for of_side in by_side.values():
         vectors = as_unit(np.asarray(embed(np.stack(list(of_side.values())))))
         if vectors.shape[0] != len(of_side) or not np.isfinite(vectors).all():
             raise GalleryError(f"{model} returned no usable embedding of some of {len(of_side)} crops.")
-        with gallery.write():
-            model_id = gallery.model_row(model, vectors.shape[1])
-            present = {row[0] for row in gallery.connection.execute("SELECT id FROM sample")}
+        with rows.write():
+            added = rows.add_model(model, vectors.shape[1])
             for sample_id, vector in zip(of_side, vectors, strict=True):
-                if sample_id in present:  # it may have been erased meanwhile
-                    gallery.add_template(sample_id, model_id, vector.astype(np.float16))
-
-
-def _switch(gallery: Gallery, model: str) -> None:
-    """Make the model the one in use and drop the templates of others. Inside a write."""
-    row = gallery.connection.execute("SELECT id FROM model WHERE name = ?", (model,)).fetchone()
-    if row is None:  # an empty gallery: its first template decides
-        return
-    gallery.bury("SELECT id FROM template WHERE model_id != ?", row[0])
-    gallery.connection.execute("DELETE FROM template WHERE model_id != ?", (row[0],))
-    gallery.set_meta("model", row[0])
-    gallery.note("migrate", None, model)
+                if rows.sample_exists(sample_id):  # it may have been erased meanwhile
+                    rows.add_template(sample_id, added, vector.astype(np.float16))
 
 
 def realigned(
@@ -97,6 +76,8 @@ def realigned(
         to_template: Name of the template wanted.
         to_side: Side wanted, px.
     """
+    from mien.alignment import TEMPLATES, align  # OpenCV, which no search needs
+
     side = crops.shape[1]
     (from_side, from_points), (base_side, to_points) = TEMPLATES[template], TEMPLATES[to_template]
     if template == to_template and side == to_side:

@@ -33,7 +33,7 @@ Embed = Callable[[UInt8[np.ndarray, "batch side side 3"]], Float[np.ndarray, "ba
 class GalleryProtocol(Protocol):
     """All references of a system: enrol, search, identify, erase, and keep in order.
 
-    Implemented by `mien.gallery.store.Gallery` on SQLite. Methods raise `GalleryError` with one line.
+    Implemented by `mien.gallery.gallery.Gallery` on SQLite. Methods raise `GalleryError` with one line.
     """
 
     @property
@@ -152,4 +152,8 @@ class GalleryProtocol(Protocol):
 
     def keep_point(self, point: OperatingPoint) -> StoredPoint:
         """Store an operating point of the model in use."""
+        ...
+
+    def points(self) -> list[StoredPoint]:
+        """Return the calibrated operating points of the model in use, most permissive first."""
         ...

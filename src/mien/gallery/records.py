@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Int64
+
+from mien.errors import GalleryError
 from mien.types import Box, Candidate, Face, OperatingPoint, Reason
 
 __all__ = [
+    "ActiveModel",
     "CheckReport",
     "Enrolment",
     "Entry",
     "Erasure",
     "Finding",
+    "Needle",
+    "Owners",
     "Recall",
     "Sample",
     "Stats",
@@ -22,6 +29,48 @@ __all__ = [
     "Subject",
     "Transfer",
 ]
+
+
+class ActiveModel(NamedTuple):
+    """An embedder whose templates a gallery holds.
+
+    Attributes:
+        row_id: Of its row.
+        name: Id of the embedder.
+        dimension: Of its vectors.
+    """
+
+    row_id: int
+    name: str
+    dimension: int
+
+    def check_dimension(self, dimension: int) -> None:
+        """Refuse vectors of another length."""
+        if dimension != self.dimension:
+            raise GalleryError(f"Templates of {self.name} have {self.dimension} values, got {dimension}.")
+
+
+class Owners(NamedTuple):
+    """Whose templates are: ids, one entry a template, templates rising."""
+
+    templates: Int64[np.ndarray, " templates"]
+    samples: Int64[np.ndarray, " templates"]
+    subjects: Int64[np.ndarray, " templates"]
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """Bytes of an erased subject that must not remain.
+
+    Attributes:
+        what: Kind, for messages.
+        data: The bytes.
+        place: Table and column whose rows may rightly hold a fragment of them, being another subject's; empty: none.
+    """
+
+    what: str
+    data: bytes
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +98,7 @@ class Enrolment:
         sample_id: The sample, new or old; None where refused.
         reasons: What is wrong with the face, worst first; may be there for an added one too.
         duplicates: Other subjects that it matches: perhaps one person under two names. Best first.
+        same_face: Names of other subjects that have this very face of this very picture as a sample.
     """
 
     status: Literal["added", "already", "refused"]
@@ -56,6 +106,7 @@ class Enrolment:
     sample_id: int | None = None
     reasons: tuple[Reason, ...] = ()
     duplicates: tuple[Candidate, ...] = ()
+    same_face: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +167,7 @@ class Erasure:
         bytes_searched: Their size.
         name_searched: Whether the name's bytes were searched for; False for names too short to tell from chance.
         shared: Vectors and crops that another subject also has, bit for bit; those remain, as that subject's.
+        out_of_reach: Folders in which an index of this gallery was once kept and that cannot be looked into now.
     """
 
     subject_id: int
@@ -127,6 +179,7 @@ class Erasure:
     bytes_searched: int
     name_searched: bool
     shared: int = 0
+    out_of_reach: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,23 @@
-"""The SQLite file: its tables, its settings, and its errors in plain words."""
+"""The SQLite file: opening it, its tables and settings, and its errors in words."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 from mien.errors import GalleryError
 
-__all__ = ["connect", "plain_errors", "transaction"]
+__all__ = ["VERSION", "connect", "errors_in_words", "transaction"]
 
 APPLICATION_ID = 0x4D69_656E  # "Mien"
-VERSION = 1
-"""Of the tables. A file of a newer version is refused, never guessed at."""
+VERSION = 2
+"""Of the tables. A file of a newer version is refused, never guessed at; one of an older version is read as it is and
+brought up to date when it is first opened for writing (`mien.gallery.rows.Rows.bring_up_to_date`)."""
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -39,6 +39,7 @@ CREATE TABLE sample (
     created TEXT NOT NULL,
     UNIQUE (subject_id, source_key)
 );
+CREATE INDEX sample_source ON sample (source_key); -- whose samples a picture is
 -- Crops are apart from samples, so that reading samples does not read pixels.
 CREATE TABLE crop (
     sample_id INTEGER PRIMARY KEY REFERENCES sample (id) ON DELETE CASCADE,
@@ -51,6 +52,7 @@ CREATE TABLE template (
     sample_id INTEGER NOT NULL REFERENCES sample (id) ON DELETE CASCADE,
     model_id INTEGER NOT NULL REFERENCES model (id),
     vector BLOB NOT NULL,
+    checksum BLOB, -- binds vector, sample and model; NULL where the vector is sealed, whose seal does that
     UNIQUE (sample_id, model_id)
 );
 -- Which template ids went in which erasure: how other processes and stored indexes learn of it.
@@ -73,8 +75,8 @@ CREATE TABLE audit (
 );
 """
 
-P = ParamSpec("P")
-T = TypeVar("T")
+SYNCHRONOUS = "FULL"
+"""What is acknowledged survives a power cut. Tests that need no power cut do without."""
 
 _PAGE_BYTES = 8192  # seven 512-d templates a page; 4096 would waste a quarter of each
 
@@ -93,7 +95,7 @@ def connect(path: Path, *, create: bool, read_only: bool, timeout_s: float) -> s
         if not path.absolute().parent.is_dir():
             raise GalleryError(f"The folder of {path} does not exist. Make it first, or name another place.")
         _make(path)
-    with _told(path, timeout_s):
+    with errors_in_words(path, timeout_s):
         connection = _open(path, "ro" if read_only else "rw", timeout_s)
         try:
             _settle(connection, path, read_only=read_only, timeout_s=timeout_s)
@@ -140,7 +142,7 @@ def _settle(connection: sqlite3.Connection, path: Path, *, read_only: bool, time
         _enter_wal(connection, timeout_s)
         with transaction(connection):
             if _is_new(connection):  # another process may have been faster
-                for statement in SCHEMA.split(";"):
+                for statement in re.sub("--.*", "", SCHEMA).split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -154,7 +156,7 @@ def _settle(connection: sqlite3.Connection, path: Path, *, read_only: bool, time
         )
     if not read_only:
         _enter_wal(connection, timeout_s)
-        connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged survives a power cut
+        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         connection.execute("PRAGMA secure_delete = ON")
 
 
@@ -189,14 +191,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(path: Path, timeout_s: float) -> Iterator[None]:
+def errors_in_words(path: Path, timeout_s: float) -> Iterator[None]:
     """Turn SQLite's errors into one line that says what to do."""
     try:
         yield
     except sqlite3.Error as error:
         # The low byte is the kind of error, the rest its shade.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        told = {
+        words = {
             sqlite3.SQLITE_BUSY: f"{path} is locked: another process held it for {timeout_s:g} s. Try again when it "
             "has finished.",
             sqlite3.SQLITE_FULL: f"No room left for {path}: the disk is full. What was acknowledged is kept; free "
@@ -211,18 +213,6 @@ def _told(path: Path, timeout_s: float) -> Iterator[None]:
             sqlite3.SQLITE_PERM: f"{path} cannot be opened: permission denied.",
             sqlite3.SQLITE_TOOBIG: "The crop is larger than a database row may be (1 GB).",
         }.get(code)
-        if told is None:
+        if words is None:
             raise
-        raise GalleryError(told) from error
-
-
-def plain_errors(method: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a method of the gallery: one thread at a time, and SQLite's errors in plain words."""
-
-    @functools.wraps(method)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        gallery: Any = args[0]
-        with gallery.lock, _told(gallery.path, gallery.timeout_s):
-            return method(*args, **kwargs)
-
-    return wrapped
+        raise GalleryError(words) from error

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mien.errors import GalleryError
-from mien.gallery import Gallery, GalleryProtocol, database
+from mien.gallery import Gallery, GalleryProtocol, sqlite
+from mien.gallery.crops import decode_crop, encode_crop
 from mien.gallery.records import Entry
-from mien.gallery.store import clean_name, decode_crop, encode_crop
-from mien.types import Embedding, OperatingPoint, Reason
+from mien.types import Box, Embedding, OperatingPoint, Reason
 
 from .made_up import MODEL, People, enrol
 
@@ -284,7 +284,7 @@ class TestFile:
 
     def test_commits_wait_for_the_disk_and_deletions_overwrite(self, gallery):
         pragma = {
-            name: gallery.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            name: gallery.rows.connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "busy_timeout")
         }
         assert pragma == {
@@ -323,7 +323,7 @@ class TestFile:
     def test_a_gallery_of_a_newer_version_is_refused(self, path):
         Gallery(path).close()
         with sqlite3.connect(path) as other:
-            other.execute(f"PRAGMA user_version = {database.VERSION + 1}")
+            other.execute(f"PRAGMA user_version = {sqlite.VERSION + 1}")
         other.close()
         with pytest.raises(GalleryError, match=r"newer mien.*pip install --upgrade"):
             Gallery(path)
@@ -340,15 +340,15 @@ class TestFile:
     def test_a_gallery_locked_for_too_long_is_called_locked_and_loses_nothing(self, path, people):
         with Gallery(path) as gallery:
             enrol(gallery, people, "ada")
-        with Gallery(path) as holder, Gallery(path, timeout_s=0.05) as waiting, holder.write():
+        with Gallery(path) as holder, Gallery(path, timeout_s=0.05) as waiting, holder.rows.write():
             with pytest.raises(GalleryError, match=r"locked.*0\.05 s"):
                 enrol(waiting, people, "bob")
             assert [s.name for s in waiting.subjects()] == ["ada"]
 
     def test_a_full_disk_loses_nothing_that_was_acknowledged(self, path, people):
         with Gallery(path) as gallery:
-            pages = gallery.connection.execute("PRAGMA page_count").fetchone()[0]
-            gallery.connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+            pages = gallery.rows.connection.execute("PRAGMA page_count").fetchone()[0]
+            gallery.rows.connection.execute(f"PRAGMA max_page_count = {pages + 3}")
             acknowledged = []
             with pytest.raises(GalleryError, match="disk is full"):
                 for number in range(100):
@@ -371,7 +371,7 @@ class TestFile:
             Gallery(path, read_only=True)
 
     def test_a_database_server_is_not_yet_an_option(self):
-        with pytest.raises(GalleryError, match=r"mien\[postgres\].*not yet available"):
+        with pytest.raises(GalleryError, match=r"PostgreSQL are not yet available"):
             Gallery("postgresql://host/db")
 
     def test_it_implements_the_protocol(self, gallery):
@@ -412,5 +412,90 @@ def test_a_crop_that_is_none_is_called_damaged():
         decode_crop(b"RIFF----WEBP")
 
 
-def test_a_clean_name_stays_as_it_is():
-    assert clean_name("Ada Lovelace") == "Ada Lovelace"
+class TestMisuse:
+    """What a newcomer gets wrong is one line that says what was expected."""
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda g, f: g.search(f), "Embedding, got Face. Pass its embedding"),
+            (lambda g, f: g.search(f.embedding.vector), "Embedding, got ndarray"),
+            (lambda g, f: g.search(f.embedding, k="3"), "at least 1 candidate, got k = '3'"),
+            (lambda g, f: g.search(f.embedding, k=2.0), "at least 1 candidate"),
+            (lambda g, f: g.enrol(None, f, source_hash="a"), "name is text, got NoneType"),
+            (lambda g, f: g.enrol("x", [f], source_hash="a"), "expected a Face, got list of 1"),
+            (lambda g, f: g.enrol("x", None, source_hash="a"), "expected a Face, got NoneType"),
+            (lambda g, f: g.enrol("x", f, source_hash=None), "source_hash is printable text"),
+            (lambda g, f: g.enrol("x", f, source_hash=""), "source_hash is printable text"),
+            (lambda g, f: g.enrol("x", f, source_hash="\x1b[2J"), "source_hash is printable text"),
+            (lambda g, f: g.enrol("x", f, source_hash="a", min_quality="high"), "min_quality is a number"),
+            (lambda g, f: g.enrol("x", f, source_hash="a", duplicate_threshold="0.5"), "threshold is a number"),
+            (lambda g, f: g.enrol_many([("x", f, "a")]), "expected an Entry, got tuple of 3"),
+            (lambda g, f: g.identify(f.embedding, None), "threshold is a number, got None"),
+            (lambda g, f: g.identify(f.embedding, float("nan")), "threshold is a number, got nan"),
+            (lambda g, f: g.subject(7), "name is text, got int"),
+            (lambda g, f: g.erase(None), "name is text, got NoneType"),
+            (lambda g, f: g.crop("1"), "whole number, got str"),
+            (lambda g, f: g.calibrate("1e-3"), "fmr is a number"),
+            (lambda g, f: g.audit(None), "threshold is a number"),
+            (lambda g, f: Gallery(None), "expected its path, got NoneType"),
+        ],
+    )
+    def test_an_argument_of_another_kind_is_refused_and_nothing_is_kept(self, gallery, people, call, message):
+        enrol(gallery, people, "ada")
+        with pytest.raises(GalleryError, match=message):
+            call(gallery, people.face("ada"))
+        assert gallery.stats().samples == 1
+
+    def test_a_closed_gallery_says_so_and_closes_twice(self, gallery, people):
+        face = people.face("ada")
+        gallery.enrol("ada", face, source_hash="a")
+        gallery.close()
+        gallery.close()
+        verbs = (
+            lambda: gallery.search(face.embedding), lambda: gallery.identify(face.embedding, 0.5),
+            lambda: gallery.enrol("x", face, source_hash="b"), lambda: len(gallery), lambda: gallery.model,
+            gallery.subjects, lambda: gallery.samples("ada"), gallery.stats, gallery.check, gallery.points,
+            gallery.index,
+            lambda: gallery.erase("ada"), gallery.rebuild, lambda: gallery.operating_point(0.1),
+        )  # fmt: skip
+        for verb in verbs:
+            with pytest.raises(GalleryError, match="was closed"):
+                verb()
+
+    @pytest.mark.parametrize("scale", [20.0, float("nan"), 0.0, 1.01])
+    def test_a_vector_that_is_not_of_unit_length_is_refused_at_every_door(self, gallery, people, scale):
+        enrol(gallery, people, "ada")
+        face = people.face("bob")
+        # As under `python -O`, where the record's own assertions are gone.
+        raw = object.__new__(Embedding)
+        object.__setattr__(raw, "model", MODEL)
+        object.__setattr__(raw, "vector", (face.embedding.vector * scale).astype(np.float32))
+        for call in (
+            lambda: gallery.search(raw),
+            lambda: gallery.identify(raw, 0.5),
+            lambda: gallery.enrol("bob", replace(face, embedding=raw), source_hash="b"),
+            lambda: gallery.enrol_many([Entry("bob", replace(face, embedding=raw), "b")]),
+        ):
+            with pytest.raises(GalleryError, match=r"unit length.*as_unit"):
+                call()
+        assert [s.name for s in gallery.subjects()] == ["ada"]
+
+
+class TestSameFace:
+    def test_the_very_same_face_under_a_second_name_is_reported_with_the_first(self, gallery, people):
+        face = people.face("ada")
+        first = gallery.enrol("ada", face, source_hash="a")
+        second = gallery.enrol("countess", face, source_hash="a")
+        assert (first.same_face, second.same_face) == ((), ("ada",))
+        assert gallery.enrol("ada", face, source_hash="a").same_face == ("countess",)
+
+    def test_another_face_of_the_same_picture_is_somebody_else(self, gallery, people):
+        gallery.enrol("ada", people.face("ada"), source_hash="a")
+        beside = replace(people.face("bob"), box=Box(300, 20, 350, 80))
+        assert gallery.enrol("bob", beside, source_hash="a").same_face == ()
+
+    def test_another_picture_is_another_picture(self, gallery, people):
+        face = people.face("ada")
+        gallery.enrol("ada", face, source_hash="a")
+        assert gallery.enrol("countess", face, source_hash="b").same_face == ()
