@@ -185,6 +185,21 @@ def test_a_gallery_of_another_embedder_is_refused(run, analyzer, tmp_path):
         run(picture, "--subject", "ada")
 
 
+def test_people_below_people_are_not_stored_as_one(run, path, tmp_path):
+    for place, number in {"amber/0": 1, "family/cedar/0": 2, "family/dune/0": 3}.items():
+        write_picture(tmp_path / "people" / f"{place}.png", number)
+    result = run(tmp_path / "people")
+    assert result.return_value == 1 and enrolled(path) == {"amber": 1}
+    assert "family' holds folders of pictures ('cedar', 'dune')" in result.stderr
+
+
+def test_a_table_that_is_no_utf8_is_said_to_be_none(run, path, tmp_path):
+    write_picture(tmp_path / "1.png", 1)
+    (tmp_path / "people.csv").write_bytes("path,subject\n1.png,José\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"line 2 is no text in UTF-8"):
+        run("--csv", tmp_path / "people.csv")
+
+
 def test_of_several_faces_it_is_said_which_one_was_taken(run, tmp_path):
     picture = write_picture(tmp_path / "group.png", 1, 2)
     result = run(picture, "--subject", "ada", "--face", "largest", "--json")

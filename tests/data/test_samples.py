@@ -236,3 +236,36 @@ def test_one_hot_leaves_unlabelled_rows_open():
     target = one_hot(["b", None], ("a", "b"))
     assert target.shares[0].tolist() == [0, 1] and np.isnan(target.shares[1]).all()
     assert target.labels.tolist() == [1, -1]
+
+
+def test_lists_of_train_and_test_beside_each_other_are_both_read(tmp_path):
+    files = {f"DATASET/{split}/1/{split}_{i}.png": b"" for split in ("train", "test") for i in range(3)}
+    for split in ("train", "test"):
+        files[f"{split}_labels.csv"] = "".join(["image,label\n", *[f"{split}_{i}.png,1\n" for i in range(3)]]).encode()
+    samples = read_samples(write(tmp_path, files), labels="rafdb")
+
+    assert len(samples) == 6 and sorted(samples.splits.tolist()) == ["test"] * 3 + ["train"] * 3
+    assert all(split in name for split, name in zip(samples.splits, samples.names, strict=True))
+
+
+def test_lists_of_which_none_can_be_told_to_be_meant_are_refused_by_name(tmp_path):
+    write(tmp_path, {"a.png": b"", "train.csv": b"path,label\na.png,happy\n", "other.csv": b"path,label\na.png,sad\n"})
+    with pytest.raises(DataError, match=r"holds 2 lists .*: other\.csv, train\.csv; expected one"):
+        read_samples(tmp_path)
+    (tmp_path / "other.csv").rename(tmp_path / "test.csv")
+    with pytest.raises(DataError, match=r"name the same pictures: test\.csv, train\.csv"):
+        read_samples(tmp_path)
+
+
+@pytest.mark.parametrize("others", [("Amber", "Elm"), ()], ids=["among others", "alone"])
+def test_people_may_be_called_dev_and_val(tmp_path, others):
+    write(tmp_path, {f"{name}/{i}.png": b"" for name in ("Dev", "Val", *others) for i in range(2)})
+    samples = read_samples(tmp_path, kind="subjects")
+
+    assert set(samples.subjects.tolist()) == {"Dev", "Val", *others} and set(samples.splits.tolist()) == {""}
+
+
+def test_folders_of_subjects_below_splits_are_still_known(tmp_path):
+    write(tmp_path, {f"{split}/{name}/1.png": b"" for split in ("train", "val") for name in ("Dev", "Elm")})
+    samples = read_samples(tmp_path, kind="subjects")
+    assert set(samples.subjects.tolist()) == {"Dev", "Elm"} and set(samples.splits.tolist()) == {"train", "valid"}

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from data.layouts import packed, write
@@ -67,3 +70,17 @@ def test_what_is_no_data_set_is_refused_in_one_line(tmp_path):
     ):
         with pytest.raises(DataError, match=why):
             open_tree(tmp_path / name)
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    write(tmp_path, {"a/1.png": b"one", "b/2.png": b"two"})
+    real = os.scandir
+
+    def scandir(place):
+        if Path(place).name == "b":
+            raise PermissionError(13, "Permission denied")
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"b' may not be read\. Check its permissions"):
+        _ = open_tree(tmp_path).files

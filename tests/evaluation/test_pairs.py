@@ -159,3 +159,15 @@ def test_folds_follow_the_file(tmp_path):
     pairs = read_pairs(write_lfw(tmp_path, folds=10, per_kind=6))
 
     assert np.array_equal(pairs.folds, np.repeat(np.arange(10), 12))
+
+
+@pytest.mark.parametrize("form", ["{a},{b},1\n{a},{c},0\n", "A;B;Same\n{a};{b};1\n{a};{c};0\n"])
+def test_pairs_without_a_header_or_of_another_delimiter_are_read(tmp_path, form):
+    write_faces(tmp_path, 2, 2)
+    names = {
+        "a": "subject_0/subject_0_0001.jpg",
+        "b": r"subject_0\subject_0_0002.jpg",
+        "c": "subject_1/subject_1_0001.jpg",
+    }
+    pairs = read_pairs(write(tmp_path, form.format(**names)))
+    assert pairs.same.tolist() == [True, False] and pairs.pictures[1] == "subject_0/subject_0_0002.jpg"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mien.cli.common import counted, make_analyzer, progress
+from mien.cli.common import counted, find_pictures, make_analyzer, progress
 from mien.cli.records import json_options, record_writer
 from mien.reporting import schemas
 
@@ -40,12 +40,11 @@ def classify(
     is 1 if a picture could not be read; an unknown face is no failure.
     """
     from mien import zoo
-    from mien.images import find_images
     from mien.vision.subjects import SubjectReader
 
     reader = SubjectReader(zoo.named(model))
     analyzer = make_analyzer(detector, str(reader.card.convention["on"]), min_face)
-    paths = find_images(pictures)
+    paths = find_pictures(pictures)
     known = unknown = failed = 0
 
     def in_words(found: _Classified) -> None:

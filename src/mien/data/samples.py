@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped, UInt8
 
 from mien.data.labels import LABEL_SETS, canonical, class_list, nearest, resolve
+from mien.data.lists import delimiter_of, text_of
 from mien.data.splits import split_name
 from mien.data.tree import FolderTree, Tree, is_picture, open_tree
 from mien.errors import DataError, ImageError
@@ -44,6 +45,7 @@ _COLUMNS = {
     "subject": ("subject", "identity", "person", "subject_id"),
 }
 _CKPLUS_NAME = re.compile(r"(S\d{3})_\d{3}_\d{8}$")
+_SPLIT_OF_LIST = "\0split"  # no column of a list is called so
 _MOSTLY = 0.8  # share of rows named like expressions above which the others are taken for mistakes
 
 
@@ -255,9 +257,11 @@ def _guess(tree: Tree, table: str | None) -> tuple[str, str | None]:
     lists = (
         [table] if table else [name for name in tree.files if "/" not in name and name.endswith((".csv", ".parquet"))]
     )
+    manifests = []
     for name in lists:
         if name.endswith(".parquet"):
-            return "manifest", name
+            manifests.append(name)
+            continue
         header = _header(tree, name)
         if "pixels" in header:
             return "fer2013-csv", name
@@ -266,9 +270,11 @@ def _guess(tree: Tree, table: str | None) -> tuple[str, str | None]:
         if {"subject", "sequence", "frames"} <= header:
             return "ckplus", None
         if header & set(_COLUMNS["path"]) and header & {*_COLUMNS["label"], *_COLUMNS["subject"]}:
-            return "manifest", name
-    if table:
-        return "manifest", table
+            manifests.append(name)
+    if table or len(manifests) == 1:
+        return "manifest", table or manifests[0]
+    if manifests:
+        return "manifest", None  # all of them: often one a split
     pictures = [name for name in tree.files if is_picture(name)]
     if pictures and all(_CKPLUS_NAME.match(PurePosixPath(name).stem) for name in pictures):
         return "ckplus", None
@@ -293,6 +299,8 @@ def _folders(tree: Tree, what: str) -> _Folders:
     tops = {name for name in tree.folders if "/" not in name}
     above = {name for name in tops if split_name(name)}
     with_pictures = {name.split("/")[0] for name in tree.files if "/" in name and is_picture(name)}
+    if what == "subjects" and not any(name.count("/") > 1 and name.split("/")[0] in above for name in tree.files):
+        above = set()  # Dev and Val are people: a split has folders of subjects
     if above and (others := sorted(with_pictures - above)):
         raise DataError(
             f"Beside {', '.join(sorted(above))} there is '{printable(others[0])}' with pictures. Expected "
@@ -363,8 +371,21 @@ def _read_ckplus(tree: Tree, table: str | None, labels: str | Sequence[str] | No
 
 
 def _read_manifest(tree: Tree, table: str | None, labels: str | Sequence[str] | None) -> Samples:
-    table = table or _only_list(tree)
-    rows = _rows(tree, table)
+    lists = [table] if table else _split_lists(tree)
+    rows: list[Row] = []
+    for name in lists:
+        own = _rows(tree, name)
+        if len(lists) > 1:
+            # train_labels.csv and test_labels.csv: the split is in the list's name where no column says it.
+            split = _split_in(name)
+            own = [{_SPLIT_OF_LIST: split, **row} for row in own]
+            if rows and set(own[0]) != set(rows[0]):
+                raise DataError(
+                    f"'{printable(tree.source)}' holds {len(lists)} lists with different columns: "
+                    f"{', '.join(map(printable, lists))}. Name the one that is meant."
+                )
+        rows += own
+    table = " and ".join(lists)
     columns = {key: next((c for c in names if rows and c in rows[0]), None) for key, names in _COLUMNS.items()}
     if columns["path"] is None:
         raise DataError(f"{printable(table)} has no column 'path'. Expected path and any of label, split, subject.")
@@ -374,7 +395,13 @@ def _read_manifest(tree: Tree, table: str | None, labels: str | Sequence[str] | 
         return [row[name].strip() for row in rows] if name else [""] * len(rows)
 
     names, notes = _resolved(tree, column("path"), table)
-    splits, more = _splits(column("split"), table)
+    if len(lists) > 1 and len(set(names)) < len(names):
+        raise DataError(
+            f"'{printable(tree.source)}' holds lists that name the same pictures: {', '.join(map(printable, lists))}. "
+            "Name the one that is meant."
+        )
+    own_splits = [row.get(_SPLIT_OF_LIST, "") for row in rows]
+    splits, more = _splits(column("split") if columns["split"] else own_splits, table)
     notes += more
     targets = {}
     if columns["label"]:
@@ -558,6 +585,27 @@ def _resolved(tree: Tree, given: Sequence[str], table: str) -> tuple[list[str], 
     return names, [f"{len(missing)} pictures that {printable(table)} names do not exist: {shown}."]
 
 
+def _split_lists(tree: Tree) -> list[str]:
+    """Return the lists of a folder: the only one, or several of which each is named after a split."""
+    lists = [name for name in tree.files if "/" not in name and name.endswith((".csv", ".parquet"))]
+    lists = [
+        name for name in lists if name.endswith(".parquet") or _header(tree, name) & set(_COLUMNS["path"])
+    ] or lists
+    if len(lists) == 1 or (len(lists) > 1 and all(_split_in(name) for name in lists)):
+        return lists
+    named = f": {', '.join(printable(name) for name in lists[:5])}" if lists else ""
+    raise DataError(
+        f"'{printable(tree.source)}' holds {len(lists)} lists (.csv, .parquet) beside its pictures{named}; expected "
+        "one, or one for each of train, valid and test. Name the list itself."
+    )
+
+
+def _split_in(table: str) -> str:
+    """Return the split that a list's name holds: test for test_labels.csv; '' for none."""
+    words = re.split(r"[^a-z]+", PurePosixPath(table).stem.lower())
+    return next((split for word in words if (split := split_name(word))), "")
+
+
 def _only_list(tree: Tree) -> str:
     lists = [name for name in tree.files if "/" not in name and name.endswith((".csv", ".parquet"))]
     if len(lists) != 1:
@@ -570,7 +618,7 @@ def _only_list(tree: Tree) -> str:
 
 def _header(tree: Tree, table: str) -> set[str]:
     first = _text(tree, table).partition("\n")[0]
-    return {name.strip().lower() for name in next(csv.reader([first]), [])}
+    return {name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter_of(first)), [])}
 
 
 def _rows(tree: Tree, table: str, *needed: str) -> list[Row]:
@@ -578,7 +626,8 @@ def _rows(tree: Tree, table: str, *needed: str) -> list[Row]:
     if table.endswith(".parquet"):
         return _parquet_rows(tree, table)
     try:
-        reader = csv.reader(io.StringIO(_text(tree, table)), skipinitialspace=True)
+        text = _text(tree, table)
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True)
         header = [name.strip() for name in next(reader, [])]
         keys = [name if name in needed else name.lower() for name in header]
         rows: list[Row] = []
@@ -629,10 +678,7 @@ def _bytes(tree: Tree, table: str) -> bytes:
 
 
 def _text(tree: Tree, table: str) -> str:
-    try:
-        return _bytes(tree, table).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{printable(table)} is no text in UTF-8. Save it as a CSV in UTF-8.") from None
+    return text_of(_bytes(tree, table), printable(table))
 
 
 def _pixels(text: str) -> UInt8[np.ndarray, "side side"] | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,11 +11,10 @@ from typing import Protocol
 
 from mien.data.splits import split_name
 from mien.errors import DataError, ImageError
-from mien.images import EXTENSIONS, Limits, printable
+from mien.files import EXTENSIONS, is_ignored, no_picture, printable, walk
+from mien.images import Limits
 
 __all__ = ["FolderTree", "Tree", "ZipTree", "is_picture", "open_tree"]
-
-_IGNORED = ("__MACOSX",)
 
 
 class Tree(Protocol):
@@ -61,17 +59,14 @@ class FolderTree:
     def _walked(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         files: list[str] = []
         folders: list[str] = []
-        seen: set[tuple[int, int]] = set()
-        for place, below, inside in os.walk(self.source, followlinks=True):
-            status = os.stat(place)  # noqa: PTH116 - one call a folder, on a plain string
-            if (status.st_dev, status.st_ino) in seen:
-                below.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            below[:] = sorted(name for name in below if not _is_hidden(name))
-            prefix = "" if Path(place) == self.source else f"{Path(place).relative_to(self.source).as_posix()}/"
-            folders.extend(prefix + name for name in below)
-            files.extend(prefix + name for name in inside if not _is_hidden(name))
+        for place, entries in walk(self.source):
+            if entries is None:
+                raise DataError(no_picture(place))  # pictures that nobody sees would be missing without a word
+            below = place.relative_to(self.source).as_posix()
+            if below != ".":
+                folders.append(below)
+            prefix = "" if below == "." else f"{below}/"
+            files.extend(prefix + entry.name for entry in entries)
         return tuple(sorted(files)), tuple(sorted(folders))
 
     @property
@@ -181,13 +176,9 @@ def is_picture(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _IGNORED
-
-
 def _is_plain(name: str) -> bool:
     # A member that points out of the archive is nobody's picture.
-    return not name.startswith("/") and not any(_is_hidden(part) for part in name.rstrip("/").split("/"))
+    return not name.startswith("/") and not any(is_ignored(part) for part in name.rstrip("/").split("/"))
 
 
 def _common_folder(names: list[str]) -> str:

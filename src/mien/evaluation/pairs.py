@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from mien.errors import EvaluationError
+from mien.data.lists import delimiter_of, existing_name, read_list
+from mien.errors import DataError, EvaluationError
 from mien.evaluation.binset import read_bin
 from mien.images import printable
 from mien.metrics.verification import folds_in_order
@@ -62,7 +62,8 @@ def read_pairs(path: str | Path, *, images: str | Path | None = None) -> PairSet
 
     - LFW: a header of folds and pairs (`10 300`, or `1100` for one fold), then lines `name i j` of mated and
       `name i name j` of non-mated pairs; pictures are `name/name_0001.jpg`.
-    - CSV with the header `a,b,same`: two paths below ``images`` and 0, 1, true or false; `fold` may follow.
+    - CSV with the columns `a,b,same`, with that header or without: two paths below ``images`` and 0, 1, true or
+      false; `fold` may follow. Any delimiter of `,`, `;`, `|` and tabs.
     - `.bin`: pictures and labels in one file, aligned to the ArcFace template.
 
     Args:
@@ -87,13 +88,14 @@ def read_pairs(path: str | Path, *, images: str | Path | None = None) -> PairSet
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise EvaluationError(
-            f"{_name(path)} is no text. Expected LFW's pairs.txt, a CSV with a,b,same, or a .bin."
+            f"{_name(path)} is no text in UTF-8. Expected LFW's pairs.txt, a CSV with a,b,same, or a .bin."
         ) from None
     header = lines[0].strip() if lines else ""
     if header and all(field.isdigit() for field in header.split()):
         return _lfw_pairs(path, root, lines)
-    if {"a", "b", "same"} <= {field.strip() for field in header.split(",")}:
-        return _csv_pairs(path, root, lines)
+    fields = [field.strip().lower() for field in header.split(delimiter_of(header))]
+    if {"a", "b", "same"} <= set(fields) or (len(fields) in (3, 4) and fields[2] in _SAME):
+        return _csv_pairs(path, root, "\n".join(lines))
     raise EvaluationError(
         f"{_name(path)} starts with '{header[:40]}'. "
         "Expected LFW's header (such as '10 300'), a CSV header 'a,b,same', or a .bin file."
@@ -139,25 +141,27 @@ def _lfw_stem(name: str, number: str) -> str:
     return f"{name}/{name}_{int(number):04d}"
 
 
-def _csv_pairs(path: Path, root: Path, lines: Sequence[str]) -> PairSet:
+def _csv_pairs(path: Path, root: Path, text: str) -> PairSet:
     book, same, folds = _Book(), [], []
     sides: list[tuple[int, int]] = []
-    # Trimmed names: "a, b, same" is what people write.
-    reader = csv.DictReader(lines, skipinitialspace=True)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    for row in reader:
-        a, b, label = (str(row[key] or "").strip() for key in ("a", "b", "same"))
+    try:
+        rows = read_list(text, _name(path), columns=("a", "b", "same"), optional=("fold",))
+    except DataError as error:
+        raise EvaluationError(str(error)) from None
+    for row in rows:
+        a, b, label = (row.values[key] for key in ("a", "b", "same"))
         if not a or not b or label.lower() not in _SAME:
             raise EvaluationError(
-                f"{_name(path)} line {reader.line_num}: expected two paths and 0, 1, true or false, "
+                f"{_name(path)} line {row.line}: expected two paths and 0, 1, true or false, "
                 f"got '{label[:20]}' as the label."
             )
-        if "fold" in row:
-            fold = str(row["fold"] or "").strip()
+        if "fold" in row.values:
+            fold = row.values["fold"]
             if not fold.isdigit():
-                raise EvaluationError(f"{_name(path)} line {reader.line_num}: expected a whole number as the fold.")
+                raise EvaluationError(f"{_name(path)} line {row.line}: expected a whole number as the fold.")
             folds.append(int(fold))
         same.append(_SAME[label.lower()])
+        a, b = (existing_name(root, name) for name in (a, b))
         sides.append((book.add(a, Path(a).parent.as_posix()), book.add(b, Path(b).parent.as_posix())))
     sources = [root / name for name in book.keys]
     _refuse_missing(path, root, [n for n, file in zip(book.keys, sources, strict=True) if not file.is_file()])

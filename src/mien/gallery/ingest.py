@@ -6,14 +6,14 @@ run that was broken off is gone on with by running it again.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mien.analyzer import choose_face
-from mien.errors import GalleryError, ImageError, ModelError, UsageError
+from mien.data.lists import existing_name, read_list, text_of
+from mien.errors import DataError, GalleryError, ImageError, ModelError, UsageError
 from mien.files import find_subjects, printable, search_images
 from mien.gallery.names import clean_name
 from mien.gallery.protocol import GalleryProtocol
@@ -194,17 +194,23 @@ def wanted(pictures: Iterable[str], *, subject: str | None = None, table: Path |
 def _of_table(table: Path) -> Iterator[Wanted]:
     """Read the columns path and subject; relative paths are taken from the table's folder."""
     try:
-        with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            if not {"path", "subject"} <= set(rows.fieldnames or ()):
-                raise UsageError(
-                    f"{table} needs the columns path and subject, got: {', '.join(rows.fieldnames or ())}."
-                )
-            for row in rows:
-                if not row["path"] or not row["subject"]:
-                    raise UsageError(f"Line {rows.line_num} of {table} lacks its path or subject.")
-                yield Wanted(table.parent / row["path"], row["subject"])
+        text = text_of(table.read_bytes(), printable(table), keep_bytes=True)
+        rows = read_list(text, printable(table), columns=("path", "subject"))
     except OSError as error:
-        raise UsageError(f"{table} cannot be read: {error.strerror}.") from error
-    except csv.Error as error:
-        raise UsageError(f"{table} is no CSV: {error}.") from error
+        raise UsageError(f"{printable(table)} cannot be read: {error.strerror}.") from error
+    except DataError as error:
+        raise UsageError(str(error)) from error
+    for row in rows:
+        path, subject = row.values["path"], row.values["subject"]
+        if not path or not subject:
+            raise UsageError(f"Line {row.line} of {printable(table)} lacks its path or subject.")
+        place = table.parent / existing_name(table.parent, path)
+        # Names of files may hold any bytes; all the rest is text.
+        if _has_bytes(subject) or (_has_bytes(path) and not place.exists()):
+            raise UsageError(f"{printable(table)} line {row.line} is no text in UTF-8. Save it as a CSV in UTF-8.")
+        yield Wanted(place, subject)
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether a text holds bytes that are no UTF-8."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
