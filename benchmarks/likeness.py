@@ -18,7 +18,7 @@ import numpy as np
 from common import data_folder, machine, write_result
 
 from mien import zoo
-from mien.evaluation.generation import feature_space
+from mien.evaluation.spaces import feature_space
 from mien.metrics.intervals import wilson
 from mien.metrics.verification import permissive_threshold
 from mien.training.pictures import read_pictures
