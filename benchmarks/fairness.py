@@ -24,6 +24,7 @@ import mien.zoo
 from mien.evaluation.groups import GroupRates, rates_within
 from mien.metrics.verification import permissive_threshold
 from mien.vision.cohort import cohort_of
+from mien.vision.conventions import EmbedderConvention
 
 TARGET, RATES = 1e-3, (1e-2, 1e-3, 1e-4)
 
@@ -57,7 +58,7 @@ def short(rates: GroupRates) -> dict[str, Any]:
 
 def measure(embedder: str) -> dict[str, Any]:
     card = mien.zoo.card(embedder)
-    cohort = cohort_of(card.convention)
+    cohort = cohort_of(EmbedderConvention.of(card))
     celeba, utk, sets = (embedded(name, embedder) for name in ("celeba10k", "utkface128", "london_dev"))
     paths, identity = identities()
     by_name = {path.name: subject for path, subject in zip(paths, identity, strict=True)}

@@ -21,7 +21,8 @@ from common import machine, write_result
 
 from mien import zoo
 from mien.data.pictures import read_pictures
-from mien.evaluation.generation import Faces, drawn_by, feature_space
+from mien.evaluation.generation import Faces, drawn_by
+from mien.evaluation.spaces import feature_space
 from mien.images import save_image
 from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
 from mien.metrics.intervals import wilson

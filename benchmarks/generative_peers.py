@@ -330,7 +330,7 @@ class Measure:
 
     def __init__(self, cache: Path) -> None:
         from mien import zoo
-        from mien.evaluation.generation import feature_space
+        from mien.evaluation.spaces import feature_space
         from mien.vision.finding import patient_detector
 
         self.real = np.ascontiguousarray(faces(cache, "test").transpose(0, 2, 3, 1))

@@ -22,6 +22,7 @@ from mien.grouping import cluster
 from mien.metrics.intervals import percentile_interval
 from mien.metrics.verification import permissive_threshold
 from mien.vision.cohort import cohort_of
+from mien.vision.conventions import EmbedderConvention
 
 SUBJECTS, SEED, REPLICATES = 1000, 0, 1000
 RATES = (1e-1, 1e-2)
@@ -83,7 +84,7 @@ def joined(vectors: np.ndarray, subjects: np.ndarray, threshold: float) -> dict[
 
 def measure(embedder: str) -> dict[str, Any]:
     card = mien.zoo.card(embedder)
-    cohort = cohort_of(card.convention)
+    cohort = cohort_of(EmbedderConvention.of(card))
     celeba, utk, sets = (embedded(name, embedder) for name in ("celeba10k", "utkface128", "london_dev"))
     paths, identity = identities()
     by_name = {path.name: subject for path, subject in zip(paths, identity, strict=True)}

@@ -19,7 +19,7 @@ from common import data_folder, machine, write_result
 
 from mien import zoo
 from mien.data.pictures import read_pictures
-from mien.evaluation.generation import feature_space
+from mien.evaluation.spaces import feature_space
 from mien.metrics.intervals import wilson
 from mien.metrics.verification import permissive_threshold
 from mien.vision.generator import Generator

@@ -23,6 +23,7 @@ from mien.metrics.calibration import cllr, fit_logistic
 from mien.metrics.verification import eer, permissive_threshold
 from mien.types import OperatingPoint
 from mien.vision.cohort import cohort_of
+from mien.vision.conventions import EmbedderConvention
 
 RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 REPLICATES = 1000
@@ -64,7 +65,7 @@ def half_b(embedder: str) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the embeddings of half B as they are compared, whose they are, and how many pictures showed no face."""
     from people import embedded
 
-    faces, cohort = embedded("celeba10k", embedder), cohort_of(mien.zoo.card(embedder).convention)
+    faces, cohort = embedded("celeba10k", embedder), cohort_of(EmbedderConvention.of(mien.zoo.card(embedder)))
     paths, identity = identities()
     by_name = {path.name: number for path, number in zip(paths, identity, strict=True)}
     owner = np.array([by_name[Path(file).name] for file in faces.files])

@@ -26,7 +26,7 @@ from mien.data.crops import cut_crops
 from mien.data.samples import Samples, read_samples
 from mien.data.splits import stratified
 from mien.evaluation.features import SHARES, compare_features, principal_components
-from mien.evaluation.generation import feature_space
+from mien.evaluation.spaces import feature_space
 from mien.types import EXPRESSIONS
 from mien.vision.generator import Generator
 

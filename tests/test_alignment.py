@@ -163,3 +163,10 @@ def test_every_template_has_its_points_inside_left_of_right_and_eyes_above_the_m
         assert all(0 < value < side for point in points for value in point)
         assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < nose[0] < right_mouth[0]
         assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+def test_the_points_of_a_template_grow_with_the_side():
+    template = TEMPLATES["fer-48"]
+
+    assert np.array_equal(template.points_at(48), np.array(template.points))
+    np.testing.assert_allclose(template.points_at(96), 2 * np.array(template.points))

@@ -6,24 +6,42 @@ IEEE TPAMI 13(4), 1991, equations (40)-(43), in the closed form that two dimensi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-__all__ = ["TEMPLATES", "align", "similarity_transform"]
+__all__ = ["TEMPLATES", "Template", "align", "similarity_transform"]
 
-TEMPLATES: dict[str, tuple[int, tuple[tuple[float, float], ...]]] = {
-    # Side in px, then (x, y) of left eye, right eye, nose tip, left and right mouth corner.
-    "arcface-112": (
+
+class Template(NamedTuple):
+    """Where the landmarks of an aligned face lie.
+
+    Attributes:
+        side: Of the crop, px.
+        points: (x, y) of left eye, right eye, nose tip, left and right mouth corner, px.
+    """
+
+    side: int
+    points: tuple[tuple[float, float], ...]
+
+    def points_at(self, side: float) -> Float64[np.ndarray, "points 2"]:
+        """Return the points in a crop of another side, px."""
+        return np.array(self.points) * (side / self.side)
+
+
+TEMPLATES: dict[str, Template] = {
+    "arcface-112": Template(
         112,
         ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)),
     ),
-    "dlib-150": (150, ((48.6, 44.6), (101.4, 44.6), (75.0, 78.4), (52.5, 102.6), (97.5, 102.6))),
+    "dlib-150": Template(150, ((48.6, 44.6), (101.4, 44.6), (75.0, 78.4), (52.5, 102.6), (97.5, 102.6))),
     # Where the five landmarks lie on average in FER2013's 48 px pictures, moved so that the face stands in the middle.
-    "fer-48": (48, ((14.0, 18.2), (32.7, 18.0), (23.4, 27.7), (16.0, 35.7), (31.2, 35.5))),
+    "fer-48": Template(48, ((14.0, 18.2), (32.7, 18.0), (23.4, 27.7), (16.0, 35.7), (31.2, 35.5))),
     # Tight: forehead to chin, as much as UTKFace's crops hold; what generators draw.
-    "face-64": (64, ((20.0, 20.0), (44.0, 20.0), (32.0, 33.2), (22.2, 44.0), (41.8, 44.0))),
-    "facenet-160": (
+    "face-64": Template(64, ((20.0, 20.0), (44.0, 20.0), (32.0, 33.2), (22.2, 44.0), (41.8, 44.0))),
+    "facenet-160": Template(
         160,
         ((54.7066, 73.8519), (105.0454, 73.5734), (80.0360, 102.4809), (59.3561, 131.9507), (101.0427, 131.7201)),
     ),

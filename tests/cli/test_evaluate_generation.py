@@ -64,6 +64,7 @@ def run(place, *arguments, model="run", seeds=1):
     return result
 
 
+@pytest.mark.slow
 def test_fid_is_computed_with_the_network_that_the_user_brings(place, tmp_path):
     nets.embedder(299, dimension=2048).save(tmp_path / "pool.onnx")
     nets.embedder(299, dimension=8).save(tmp_path / "short.onnx")
@@ -84,6 +85,7 @@ def test_fid_is_computed_with_the_network_that_the_user_brings(place, tmp_path):
         run(place, "--inception", tmp_path / "small.onnx")
 
 
+@pytest.mark.slow
 def test_a_generator_is_measured_and_written_down(place, tmp_path):
     options = ("--json", tmp_path / "g.json", "--plots", tmp_path / "plots", "--train-on-synthetic", 128)
     result = run(place, *options, seeds=2)

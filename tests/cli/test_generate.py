@@ -194,6 +194,7 @@ def background(gan, out, count):
     return process
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_comes_to_the_same_folder(gan, tmp_path):
     process = background(gan, tmp_path / "killed", 100_000)
     process.send_signal(signal.SIGKILL)
@@ -206,6 +207,7 @@ def test_killed_in_the_middle_it_comes_to_the_same_folder(gan, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for another process")
+@pytest.mark.slow
 def test_ctrl_c_ends_it_cleanly_with_130(gan, tmp_path):
     process = background(gan, tmp_path / "out", 100_000)
     process.send_signal(signal.SIGINT)

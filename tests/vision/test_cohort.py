@@ -1,6 +1,7 @@
 """Cohorts on points of a few dimensions, where crowded places are known."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mien.errors import ModelError, UsageError
 from mien.types import as_unit
 from mien.vision import cohort as module
 from mien.vision.cohort import Cohort, cohort_of, make_cohort
+from mien.vision.conventions import EmbedderConvention
 
 
 def around(rng, centre, spread, count):
@@ -106,17 +108,19 @@ def test_embeddings_of_another_network_are_refused(rng):
 
 
 def test_a_card_without_a_cohort_has_none():
-    assert cohort_of({"template": "arcface-112"}) is None
+    assert cohort_of(EmbedderConvention(template="arcface-112", side=112)) is None
 
 
 def test_a_cohort_of_another_version_than_the_card_names_is_refused(rng, monkeypatch):
     cohort = make_cohort(around(rng, np.eye(4)[0], 0.3, 200))
     monkeypatch.setattr(module, "_shipped", lambda name, neighbours, floor: cohort)
-    facts = {"cohort": "x", "neighbours": cohort.neighbours, "floor": cohort.floor}
+    facts = EmbedderConvention(
+        template="arcface-112", side=112, cohort="x", cohort_sha256=cohort.digest, neighbours=20, floor=cohort.floor
+    )
 
-    assert cohort_of({**facts, "cohort_sha256": cohort.digest}) is cohort
+    assert cohort_of(facts) is cohort
     with pytest.raises(ModelError, match="damaged or of another version"):
-        cohort_of({**facts, "cohort_sha256": "0" * 64})
+        cohort_of(replace(facts, cohort_sha256="0" * 64))
 
 
 def test_a_hundred_pictures_of_one_person_make_no_cohort():

@@ -261,6 +261,7 @@ def test_tiles_cover_every_pixel_stay_small_and_share_what_a_face_needs(width, h
 
 
 @pytest.mark.parametrize("side", [20, 60, 150])
+@pytest.mark.slow
 def test_a_face_on_a_seam_is_found_once_and_whole(detector, side):
     one = detector(scale=1.0, max_side=10_000)
 

@@ -374,7 +374,7 @@ def test_a_model_of_another_role_or_with_a_card_of_another_file_is_refused(vae, 
     facts = json.loads((vae / "card.json").read_text())
     del facts["convention"]["latents"]
     (vae / "card.json").write_text(json.dumps(facts))
-    with pytest.raises(ModelError, match="does not say latents"):
+    with pytest.raises(ModelError, match="does not say 'latents'"):
         Generator(vae)
 
 

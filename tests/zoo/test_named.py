@@ -91,3 +91,19 @@ def test_an_analyzer_takes_a_run_folder_and_only_one_of_expressions(home, run):
 
     with pytest.raises(UsageError, match="role embedder, expected a model of role expression"):
         Analyzer(expression=str(run))
+
+
+def test_a_role_that_is_expected_is_checked(home, run):
+    assert zoo.named(run, role="expression").name == "smiles"
+    with pytest.raises(ModelError, match="'smiles' is of role expression, expected a model of role embedder"):
+        zoo.named(run, role="embedder")
+
+
+def test_a_companion_lies_beside_a_run_or_stands_in_the_catalogue(home, run):
+    assert zoo.companion(zoo.card("face-gan-64"), "encoder") == zoo.card("face-vae-64-encoder")
+    facts = {"role": "generator", "convention": {"kind": "vae", "encoder": "reader.onnx"}}
+    (run / "card.json").write_text(json.dumps(facts))
+    save_constant(run / "reader.onnx", [np.log([[0.2, 0.8]])])
+    (run / "reader.json").write_text(json.dumps(CARD))
+
+    assert zoo.path(zoo.companion(zoo.named(run), "encoder")) == run.resolve() / "reader.onnx"

@@ -74,6 +74,7 @@ def test_find_links_takes_a_wheel_folder_even_offline(register, home, tmp_path, 
     assert zoo.pull(["tiny"], find_links=tmp_path) == ["tiny"]
 
 
+@pytest.mark.slow
 def test_a_file_with_another_hash_is_refused_and_not_kept(register, wheels, home):
     register("tiny", DATA)
     make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA[::-1]})
@@ -84,6 +85,7 @@ def test_a_file_with_another_hash_is_refused_and_not_kept(register, wheels, home
     assert files(home) == set()
 
 
+@pytest.mark.slow
 def test_an_altered_file_is_noticed_and_pulled_anew(register, wheels, home):
     register("tiny", DATA)
     make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA})
@@ -109,6 +111,7 @@ def test_a_change_that_keeps_size_and_time_is_seen_by_verify(register, wheels):
     assert zoo.verify() == {"tiny": "altered", **SHIPPED}
 
 
+@pytest.mark.slow
 def test_a_copied_store_is_used_although_its_times_differ(register, wheels):
     register("tiny", DATA)
     make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA})
@@ -126,6 +129,7 @@ def test_a_receipt_of_another_release_means_absent(register, wheels, home):
     assert not zoo.is_present("tiny")
 
 
+@pytest.mark.slow
 def test_removing_frees_the_file_and_pulling_brings_it_back(register, wheels, home):
     register("tiny", DATA)
     make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA})
@@ -183,6 +187,7 @@ def test_other_disk_errors_are_not_hidden(home):
         raise OSError(errno.EFBIG, "too large")
 
 
+@pytest.mark.slow
 def test_two_processes_pull_at_once_and_one_downloads(index, home):
     first = mien("models", "pull", "tiny")
     assert index.started.wait(30)

@@ -56,8 +56,8 @@ def audit(
     """
     from mien import zoo
     from mien.evaluation.audit import audit_generator
-    from mien.evaluation.generation import feature_space
     from mien.evaluation.publish import save_audit
+    from mien.evaluation.spaces import feature_space
     from mien.vision.generator import Generator
     from mien.zoo import store
 
@@ -75,7 +75,7 @@ def audit(
         for path in given
     ]
     others = _stacked(held)
-    judge = feature_space(zoo.named(embedder or zoo.default("embedder")), str(generator.card.convention["template"]))
+    judge = feature_space(zoo.named(embedder or zoo.default("embedder")), generator.convention.template)
     with progress(count + len(train) + len(others), "faces") as advance:
 
         def seen(faces: int) -> None:
@@ -121,12 +121,12 @@ def _faces(
     from mien.data.pictures import read_pictures
     from mien.training.reporter import PictureProgress
 
-    convention = generator.card.convention
+    convention = generator.convention
     pictures = read_pictures(
         sources,
-        template=str(convention["template"]),
+        template=convention.template,
         side=generator.side,
-        colour=convention["order"] != "GRAY",
+        colour=not convention.grey,
         kind=kind,
         splits=splits,
         cache=cache,

@@ -43,7 +43,7 @@ def classify(
     from mien.vision.subjects import SubjectReader
 
     reader = SubjectReader(zoo.named(model))
-    analyzer = make_analyzer(detector, str(reader.card.convention["on"]), min_face)
+    analyzer = make_analyzer(detector, reader.convention.on, min_face)
     paths = find_pictures(pictures)
     known = unknown = failed = 0
 

@@ -319,11 +319,10 @@ def generation(
         READERS,
         drawn_by,
         evaluate_generation,
-        feature_space,
-        inception_space,
         picked_from,
         rebuilt_by,
     )
+    from mien.evaluation.spaces import feature_space, inception_space
     from mien.training.reporter import PictureProgress
     from mien.vision.expression import ExpressionReader
     from mien.vision.finding import patient_detector
@@ -338,8 +337,8 @@ def generation(
     if generator is not None:
         if template or side or grey or aligned:
             raise UsageError("--template, --side, --grey and --aligned are for a folder of pictures; a model knows.")
-        template, side = str(generator.card.convention["template"]), generator.side
-        grey = generator.card.convention["order"] == "GRAY"
+        template, side = generator.convention.template, generator.side
+        grey = generator.convention.grey
     template = template or "face-64"
     if template not in TEMPLATES:
         raise UsageError(f"--template should be one of {', '.join(TEMPLATES)}, got '{template}'.")
@@ -374,7 +373,7 @@ def generation(
             )
             ready = _faces(whole, classes)
         draw, count = picked_from(ready), min(count or len(ready), len(ready))
-    losses = tuple(generator.card.convention.get("losses", ())) if generator is not None else ()
+    losses = generator.convention.losses if generator is not None else ()
     free = [name for name in READERS if name not in losses]
     reader = ExpressionReader(zoo.card((free or READERS)[0])) if classes else None
     spaces = [feature_space(zoo.named(name), template) for name in names or JUDGES]
@@ -452,7 +451,7 @@ def _aligned(folder: Path, classes: Sequence[str], side: int) -> Faces:
 def _generation_rows(report: GenerationReport) -> list[Row]:
     from statistics import fmean
 
-    from mien.evaluation.generation import INCEPTION
+    from mien.evaluation.spaces import INCEPTION
     from mien.metrics.intervals import mean_interval, wilson
 
     rows: list[Row] = []

@@ -46,16 +46,16 @@ def vae(
     generator = Generator(model)
     if not generator.has_encoder:
         raise ModelError(f"'{generator.card.name}' has no encoder, so it has no features. Name a VAE.")
-    convention = generator.card.convention
+    convention = generator.convention
     # Cut as `mien train vae` does: smaller faces are made of those of the template's own size.
-    size = max(generator.side, TEMPLATES[convention["template"]][0])
+    size = max(generator.side, TEMPLATES[convention.template].side)
     samples = read_samples(data, kind=kind, labels=labels)
     with progress(len(samples)) as advance:
         crops = cut_crops(
             samples,
-            template=str(convention["template"]),
+            template=convention.template,
             side=size,
-            colour=convention["order"] != "GRAY",
+            colour=not convention.grey,
             frame=size,
             canvas=size,
             cache=cache,

@@ -71,12 +71,23 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
+        from mien import zoo
+
         click.echo(f"mien {version('mien')}")
+        for role, name in zoo.defaults().items():
+            click.echo(f"{role}: {zoo.card(name).id}")
         ctx.exit()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print it and end.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Print it, with the ids of the default models, and end.",
+)
 @click.option("--offline", is_flag=True, help="Never touch the network; same as MIEN_OFFLINE=1.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a network; default: the CPU quota and affinity.")
 @click.option("--device", help="auto, cpu, cuda, coreml, ... ; same as MIEN_DEVICE.")

@@ -161,8 +161,7 @@ class _Cutter:
     """Cuts one picture; all sizes in px."""
 
     def __init__(self, template: str, side: int, colour: bool, frame: int, canvas: int, detector: DetectorLike) -> None:
-        size, points = TEMPLATES[template]
-        self.points = np.array(points) * (side / size)
+        self.points = TEMPLATES[template].points_at(side)
         self.side, self.colour, self.canvas, self.detector = side, colour, canvas, detector
         # From px of a crop to px of the canvas.
         margin, zoom = (canvas - frame) / 2, frame / side

@@ -24,7 +24,7 @@ from mien.images import digest
 from mien.metrics.intervals import Interval, wilson
 
 if TYPE_CHECKING:
-    from mien.evaluation.generation import FeatureSpace
+    from mien.evaluation.spaces import FeatureSpace
     from mien.vision.generator import Generator
     from mien.zoo import Card
 
@@ -388,14 +388,14 @@ def audit_generator(
         seed=seed,
     )
     warnings = report.warnings
-    if judge.name in generator.card.convention.get("losses", ()):
+    if judge.name in generator.convention.losses:
         warnings += (f"'{judge.name}' stood in a loss of this model: what it says about identities is worth less.",)
     facts = {
         "model": generator.card.id,
         "name": generator.card.name,
         "weights": weights_of(generator.card),
         "seed": seed,
-        "template": generator.card.convention["template"],
+        "template": generator.convention.template,
     }
     return replace(report, facts=facts, warnings=warnings), samples
 
@@ -406,7 +406,7 @@ def weights_of(card: Card) -> dict[str, str]:
 
     found = {"generator": card.source.sha256}
     if "encoder" in card.convention:
-        found["encoder"] = zoo.encoder_of(card).source.sha256
+        found["encoder"] = zoo.companion(card, "encoder").source.sha256
     return found
 
 

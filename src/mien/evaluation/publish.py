@@ -129,7 +129,7 @@ def published(run: Path, out: Path, *, name: str | None = None, figures: Sequenc
     measured = [_figures(file, card) for file in figures]
     networks: list[tuple[str, Card]] = [(name, card)]
     if generator.has_encoder:
-        networks.append((f"{name}-encoder", zoo.encoder_of(card)))
+        networks.append((f"{name}-encoder", zoo.companion(card, "encoder")))
     files, entries = [], []
     for own, one in networks:
         onnx, facts = out / f"{own}.onnx", out / f"{own}.json"
@@ -190,18 +190,17 @@ def _figures(file: Path, card: Card) -> dict[str, Any]:
 
 def _card(name: str, generator: Generator, record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
     """Write the card; every figure comes out of JSON."""
-    card = generator.card
-    convention = card.convention
-    kind = {"vae": "variational autoencoder", "gan": "generator of a GAN"}.get(convention["kind"], convention["kind"])
-    colour = "grey" if convention["order"] == "GRAY" else "colour"
+    card, convention = generator.card, generator.convention
+    kind = {"vae": "variational autoencoder", "gan": "generator of a GAN"}.get(convention.kind, convention.kind)
+    colour = "grey" if convention.grey else "colour"
     lines = ["## What it is", ""]
     lines.append(
         f"{card.summary or name.capitalize() + '.'} A {kind}: {colour} faces of {generator.side}x{generator.side} px, "
-        f"cut as template `{convention['template']}`, from {generator.latents} latents."
+        f"cut as template `{convention.template}`, from {generator.latents} latents."
     )
     if generator.labels:
         lines[-1] += f" Asked for by expression: {', '.join(generator.labels)}."
-    if losses := convention.get("losses"):
+    if losses := convention.losses:
         lines[-1] += f" In its loss stood {', '.join(losses)}: they judge nothing below."
     lines += ["", f"![Samples]({name}.png)", "", "Samples are the first of seed 0, none chosen.", ""]
     lines += ["## Data and terms", "", f"- training data: {card.training_data or 'not stated'}"]

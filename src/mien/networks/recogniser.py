@@ -103,9 +103,9 @@ def _weights(file: Path) -> dict[str, Tensor]:
 
 def _grid(template: str, side: int) -> Float[Tensor, "1 150 150 2"]:
     """Return where px of the network's picture lie in a face, in PyTorch's coordinates."""
-    (size, points), (own_side, own_points) = TEMPLATES[template], TEMPLATES[_TEMPLATE]
+    own_side, own_points = TEMPLATES[_TEMPLATE]
     # Px of the network's picture to px of the face, templates scaled as crops are cut.
-    matrix = similarity_transform(np.array(own_points), np.array(points) * (side / size))
+    matrix = similarity_transform(np.array(own_points), TEMPLATES[template].points_at(side))
     row = np.arange(own_side)
     places = np.stack(np.meshgrid(row, row), axis=-1) @ matrix[:, :2].T + matrix[:, 2]
     return torch.from_numpy(((2 * places + 1) / side - 1)[None].astype(np.float32))

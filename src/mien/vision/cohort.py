@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from mien.errors import ModelError, UsageError
 from mien.types import as_unit
+
+if TYPE_CHECKING:
+    from mien.vision.conventions import EmbedderConvention
 
 __all__ = ["FEWEST", "Cohort", "cohort_of", "make_cohort"]
 
@@ -123,18 +125,17 @@ def make_cohort(vectors: Float32[np.ndarray, "people dimension"], *, seed: int =
     return Cohort(centres, neighbours=loose.neighbours, floor=max(floor, 1e-4))
 
 
-def cohort_of(convention: Mapping[str, Any]) -> Cohort | None:
+def cohort_of(convention: EmbedderConvention) -> Cohort | None:
     """Return the cohort that a card names; None where it names none.
 
     Raises:
         ModelError: The file is not the one that the card was made with.
     """
-    name = convention.get("cohort")
-    if name is None:
+    if convention.cohort is None:
         return None
-    cohort = _shipped(str(name), int(convention["neighbours"]), float(convention["floor"]))
-    if cohort.digest != convention["cohort_sha256"]:
-        raise ModelError(f"The cohort '{name}' is damaged or of another version. Install mien anew.")
+    cohort = _shipped(convention.cohort, convention.neighbours, convention.floor)
+    if cohort.digest != convention.cohort_sha256:
+        raise ModelError(f"The cohort '{convention.cohort}' is damaged or of another version. Install mien anew.")
     return cohort
 
 

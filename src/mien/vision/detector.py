@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from mien.errors import ModelError
 from mien.types import Box
+from mien.vision.conventions import DetectorConvention
 from mien.vision.feed import Feed, shrunk
 from mien.zoo.session import make_session, session_options
 
@@ -80,23 +81,23 @@ class Detector:
     ) -> None:
         from mien import zoo
 
-        convention = card.convention
-        kind = str(convention.get("kind", ""))
+        convention = DetectorConvention.of(card)
+        kind = convention.kind
         if kind not in _DECODERS:
             raise ModelError(
                 f"Detector '{card.name}' has convention '{kind}'; known are {', '.join(sorted(_DECODERS))}."
             )
         self.card = card
-        self.threshold = float(convention.get("threshold", 0.5)) if threshold is None else threshold
+        self.threshold = convention.threshold if threshold is None else threshold
         self.min_face = min_face
         self.scale = scale
         self.max_side = max_side
         # A network of one size cannot be shown a small cut-out.
-        self.refine = refine and "side" not in convention
+        self.refine = refine and convention.side is None
         self.second = second
         self._decode = _DECODERS[kind]
-        self._fixed = int(convention["side"]) if "side" in convention else None
-        self._feed = Feed(convention)
+        self._fixed = convention.side
+        self._feed = Feed(card.convention)
         self._session = make_session(zoo.path(card.name), options=session_options(threads=threads))
         self._input = self._session.get_inputs()[0].name
 

@@ -15,6 +15,7 @@ from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import as_unit
 from mien.vision.cohort import cohort_of
+from mien.vision.conventions import EmbedderConvention
 from mien.vision.feed import Feed
 from mien.zoo.session import make_session, session_options
 
@@ -39,26 +40,21 @@ class Embedder:
 
     Attributes:
         card: As given.
+        convention: What it says of the network, checked.
         model: The id that its embeddings carry.
         side: Side of a crop in px.
         cohort: What normalises its embeddings; None where it has none.
     """
 
     def __init__(self, card: Card, *, threads: int | None = None) -> None:
-        convention = card.convention
-        name = str(convention.get("template", ""))
-        if name not in TEMPLATES:
-            raise ModelError(f"Embedder '{card.name}' wants template '{name}'; known are {', '.join(TEMPLATES)}.")
-        side, points = TEMPLATES[name]
+        convention = EmbedderConvention.of(card)
         self.card = card
+        self.convention = convention
         self.model = card.id
-        self.side = int(convention.get("side", side))
-        self._points = np.array(points) * (self.side / side)
-        self._weights = convention.get("landmark_weights")
-        self._feed = Feed(convention)
-        self._flip = bool(convention.get("flip", False))
-        self._along = mean_direction(convention.get("mean_embedding"), float(convention.get("keep_along_mean", 1.0)))
-        self._most = int(convention.get("batch", 0))
+        self.side = convention.side
+        self._points = TEMPLATES[convention.template].points_at(self.side)
+        self._feed = Feed(card.convention)
+        self._along = mean_direction(convention.mean_embedding, convention.keep_along_mean)
         self.cohort = cohort_of(convention)
         self._threads = threads
 
@@ -73,7 +69,7 @@ class Embedder:
         self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
     ) -> UInt8[np.ndarray, "side side 3"]:
         """Cut a face out as this network wants to see it."""
-        return align(image, landmarks, points=self._points, side=self.side, weights=self._weights)
+        return align(image, landmarks, points=self._points, side=self.side, weights=self.convention.landmark_weights)
 
     def embed(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
         """Return the embeddings of aligned crops, RGB uint8, shape (faces, side, side, 3): unit vectors to compare.
@@ -95,15 +91,15 @@ class Embedder:
             )
         parts = [self._raw(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
         if not parts:
-            return np.empty((0, int(self.card.convention.get("dimension", 0))), np.float32)
+            return np.empty((0, self.convention.dimension), np.float32)
         return as_unit(np.concatenate(parts))
 
     def _raw(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
         # OpenCV mirrors ten times as fast as a NumPy view is copied.
-        views = np.stack([*crops, *(cv2.flip(crop, 1) for crop in crops)]) if self._flip else crops
-        step = self._most or len(views)
+        views = np.stack([*crops, *(cv2.flip(crop, 1) for crop in crops)]) if self.convention.flip else crops
+        step = self.convention.batch or len(views)
         vectors = np.concatenate([self._forward(views[i : i + step]) for i in range(0, len(views), step)])
-        if self._flip:
+        if self.convention.flip:
             vectors = (vectors[: len(crops)] + vectors[len(crops) :]) / 2
         if self._along is not None:
             direction, length, keep = self._along

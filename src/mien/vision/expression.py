@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Float64, UInt8
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import EXPRESSIONS, Expression
+from mien.vision.conventions import ExpressionConvention
 from mien.vision.feed import Feed
 from mien.zoo.session import make_session, session_options
 
@@ -55,27 +56,20 @@ class ExpressionReader:
     def __init__(self, card: Card, *, threads: int | None = None) -> None:
         from mien import zoo
 
-        convention = card.convention
+        convention = ExpressionConvention.of(card)
         self.card = card
-        self.heads = _heads(card)
+        self.heads = _heads(card.name, convention)
         self.labels = next(iter(self.heads.values()))
-        self.side = int(_expected(card, "side"))
-        self.template: str | None = convention.get("template")
-        if self.template is not None and self.template not in TEMPLATES:
-            raise ModelError(
-                f"Expression model '{card.name}' wants faces cut by '{self.template}'; "
-                f"known are {', '.join(TEMPLATES)}."
-            )
-        self.grey = convention.get("order") == "GRAY"
-        self._feed = Feed(convention)
-        self._answers_logits = convention.get("answers", "logits") == "logits"
-        self._flip = bool(convention.get("flip", False))
-        self._step = int(convention.get("batch", _STEP))
-        self._temperature = convention.get("temperature", 1.0)
-        self.uncertain_below = float(convention.get("uncertain_below", 0.0))
+        self.side, self.template, self.grey = convention.side, convention.template, convention.grey
+        self.uncertain_below = convention.uncertain_below
+        self._feed = Feed(card.convention)
+        self._answers_logits = convention.answers == "logits"
+        self._flip = convention.flip
+        self._step = convention.batch or _STEP
+        self._temperature = convention.temperature
         self._session = make_session(zoo.path(card), options=session_options(threads=threads))
         self._input = self._session.get_inputs()[0].name
-        if "heads" in convention and (gone := set(self.heads) - {o.name for o in self._session.get_outputs()}):
+        if convention.heads and (gone := set(self.heads) - {o.name for o in self._session.get_outputs()}):
             raise ModelError(
                 f"The card of expression model '{card.name}' names the heads {', '.join(self.heads)}; "
                 f"its network has no output {', '.join(sorted(gone))}. Is the card of another file?"
@@ -93,8 +87,8 @@ class ExpressionReader:
     ) -> UInt8[np.ndarray, "side side 3"]:
         """Cut a face out as the network is fed it."""
         if self.template is not None:
-            side, points = TEMPLATES[self.template]
-            return align(image, detection.landmarks, points=np.array(points) * (self.side / side), side=self.side)
+            points = TEMPLATES[self.template].points_at(self.side)
+            return align(image, detection.landmarks, points=points, side=self.side)
         box = detection.box
         left, top = max(int(box.left), 0), max(int(box.top), 0)
         part = image[top : max(int(box.bottom), top + 1), left : max(int(box.right), left + 1)]
@@ -141,22 +135,11 @@ class ExpressionReader:
         return float(given.get(head, 1.0) if isinstance(given, Mapping) else given)
 
 
-def _heads(card: Card) -> dict[str, tuple[str, ...]]:
-    given = card.convention.get("heads") or {"": _expected(card, "labels")}
-    heads = {
-        str(name): tuple(str(label) for label in labels if label not in _NO_CLASSES) for name, labels in given.items()
-    }
+def _heads(name: str, convention: ExpressionConvention) -> dict[str, tuple[str, ...]]:
+    given = convention.heads or {"": convention.labels}
+    heads = {head: tuple(label for label in labels if label not in _NO_CLASSES) for head, labels in given.items()}
     if unknown := {label for labels in heads.values() for label in labels} - set(EXPRESSIONS):
         raise ModelError(
-            f"Expression model '{card.name}' answers {', '.join(sorted(unknown))}; known are {', '.join(EXPRESSIONS)}."
+            f"Expression model '{name}' answers {', '.join(sorted(unknown))}; known are {', '.join(EXPRESSIONS)}."
         )
     return heads
-
-
-def _expected(card: Card, key: str) -> Any:
-    if key not in card.convention:
-        raise ModelError(
-            f"The card of expression model '{card.name}' does not say '{key}' in its convention. "
-            "See docs/models.md for what it should hold."
-        )
-    return card.convention[key]

@@ -96,8 +96,7 @@ def _prominence(face: Detection, image: Image) -> float:
 
 def _fills(marks: Float64[np.ndarray, "5 2"], height: int, width: int) -> bool:
     """Whether a face fills a ready-made crop as such a face does; the detector also sees eyes in cheeks."""
-    size, points = TEMPLATES["fer-48"]
-    matrix = similarity_transform(np.array(points) * (min(height, width) / size), marks)
+    matrix = similarity_transform(TEMPLATES["fer-48"].points_at(min(height, width)), marks)
     return _FILLING[0] < math.hypot(matrix[0, 0], matrix[1, 0]) < _FILLING[1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
 from mien.types import Embedding, as_unit
 from mien.vision.cohort import Cohort
+from mien.vision.conventions import GeneratorConvention
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed
@@ -166,6 +167,7 @@ class Generator:
 
     Attributes:
         card: The model's card.
+        convention: What it says of the network.
         side: Width and height of the pictures, px.
         latents: Numbers that a picture is made from.
         labels: Expressions that can be asked for; empty where the model knows none.
@@ -186,38 +188,28 @@ class Generator:
         card = zoo.named(model) if isinstance(model, str | Path) else model
         if card.role != "generator":
             raise ModelError(f"'{card.name}' is of role {card.role}, expected a generator. {_KNOWN_BY}")
-        convention = card.convention
-        if missing := [key for key in ("kind", "template", "side", "order", "latents") if key not in convention]:
-            raise ModelError(f"The card of generator '{card.name}' does not say {', '.join(missing)}. Export it again.")
-        if convention["template"] not in TEMPLATES:
-            raise ModelError(
-                f"Generator '{card.name}' makes faces of template '{convention['template']}'; "
-                f"known are {', '.join(TEMPLATES)}."
-            )
+        self.convention = GeneratorConvention.of(card)
         self.card = card
-        self.side = int(convention["side"])
-        self.latents = int(convention["latents"])
-        self.labels = tuple(str(label) for label in convention.get("labels") or ())
-        self.attributes = tuple(str(name) for name in convention.get("attributes") or ())
-        self._components = np.array(convention.get("components") or np.empty((0, 2)), dtype=np.float64)
+        self.side, self.latents = self.convention.side, self.convention.latents
+        self.labels, self.attributes = self.convention.labels, self.convention.attributes
+        self._components = np.array(self.convention.components or np.empty((0, 2)), dtype=np.float64)
         self._threads = threads
-        size, points = TEMPLATES[convention["template"]]
-        self._points = np.array(points) * (self.side / size)
+        self._points = TEMPLATES[self.convention.template].points_at(self.side)
 
     @property
     def draws_latents(self) -> bool:
         """Whether it draws what a VAE's latents stand for: a VAE, or a GAN that began as one and kept its encoder."""
-        return self.has_encoder or bool(self.card.convention["kind"] == "vae")
+        return self.has_encoder or self.convention.kind == "vae"
 
     @property
     def takes_identity(self) -> bool:
         """Whether it is told whose face to make."""
-        return "identity" in self.card.convention
+        return self.convention.identity is not None
 
     @property
     def has_encoder(self) -> bool:
         """Whether faces can be turned into its latents."""
-        return "encoder" in self.card.convention
+        return self.convention.encoder is not None
 
     # Making -----------------------------------------------------------------------------------------------------------
 
@@ -444,7 +436,7 @@ class Generator:
             return ()
         names = (expression,) if isinstance(expression, str) else tuple(expression)
         if not self.labels:
-            others = self._others(lambda convention: bool(convention.get("labels")))
+            others = self._others(lambda convention: bool(convention.labels))
             raise UsageError(self._cannot("expression", others or "Train one with labels: mien train gan --data DIR."))
         for name in names:
             if name not in self.labels:
@@ -498,14 +490,14 @@ class Generator:
         return f"'{self.card.name}' cannot be told the {what}. {instead}"
 
     def _alike(self) -> str:
-        others = self._others(lambda convention: "identity" in convention or "encoder" in convention)
+        others = self._others(lambda convention: bool(convention.identity or convention.encoder))
         return others or "A VAE with its encoder can, and a GAN that was trained on identities."
 
-    def _others(self, can: Any) -> str:
+    def _others(self, can: Callable[[GeneratorConvention], bool]) -> str:
         """Name the catalogue's generators that can."""
         from mien import zoo
 
-        names = [card.name for card in zoo.cards("generator") if can(card.convention)]
+        names = [card.name for card in zoo.cards("generator") if can(GeneratorConvention.of(card))]
         return f"{', '.join(names)} can." if names else ""
 
     # Drawing ----------------------------------------------------------------------------------------------------------
@@ -667,9 +659,9 @@ class Generator:
         from mien import zoo
 
         if not self.has_encoder:
-            others = self._others(lambda convention: "encoder" in convention)
+            others = self._others(lambda convention: convention.encoder is not None)
             raise ModelError(f"'{self.card.name}' has no encoder. {others or 'A VAE has: mien train vae.'}")
-        card = zoo.encoder_of(self.card)
+        card = zoo.companion(self.card, "encoder")
         session = make_session(zoo.path(card), options=session_options(threads=self._threads))
         if "mean" not in {item.name for item in session.get_outputs()}:
             raise ModelError(f"The encoder '{card.name}' answers no 'mean'. Export the run again.")
@@ -696,7 +688,8 @@ class Generator:
         """The embedder whose embeddings the model takes."""
         from mien import zoo
 
-        return Embedder(zoo.named(str(self.card.convention["identity"])), threads=self._threads)
+        assert self.convention.identity is not None, "the model takes an identity"
+        return Embedder(zoo.named(self.convention.identity, role="embedder"), threads=self._threads)
 
     def _identity_of(self, cut: Cut) -> Float32[np.ndarray, " dimension"]:
         # Of the small crop, as in training: the generator never saw an embedding of more detail.

@@ -10,6 +10,7 @@ import numpy as np
 
 from mien.errors import ModelError
 from mien.types import Embedding
+from mien.vision.conventions import ClassifierConvention
 from mien.zoo.session import make_session, session_options
 
 if TYPE_CHECKING:
@@ -58,15 +59,10 @@ class SubjectReader:
 
         if card.role != "classifier":
             raise ModelError(f"'{card.name}' is of role {card.role}, expected a run folder of `mien train classifier`.")
-        missing = [key for key in ("labels", "embedder", "on") if not card.convention.get(key)]
-        if missing:
-            raise ModelError(
-                f"The card of '{card.name}' does not say {', '.join(missing)}. Train the classifier again."
-            )
-        self.card = card
-        self.labels = tuple(str(label) for label in card.convention["labels"])
-        limit = card.convention.get("unknown_below")
-        self._unknown_below = -np.inf if limit is None else float(limit)
+        self.card, self.convention = card, ClassifierConvention.of(card)
+        self.labels = self.convention.labels
+        limit = self.convention.unknown_below
+        self._unknown_below = -np.inf if limit is None else limit
         self._session = make_session(zoo.path(card), options=session_options(threads=1))
 
     def read(self, embeddings: Sequence[Embedding]) -> list[Subjects]:
@@ -77,7 +73,7 @@ class SubjectReader:
         """
         if not embeddings:
             return []
-        wanted = str(self.card.convention["embedder"])
+        wanted = self.convention.embedder
         if other := {embedding.model for embedding in embeddings} - {wanted}:
             raise ModelError(
                 f"'{self.card.name}' was trained on embeddings of '{wanted}', these are of '{min(other)}'. "

@@ -2,7 +2,7 @@
 
 from mien.zoo.catalogue import Card, Source, card, cards, default, defaults, home
 from mien.zoo.fetch import offline
-from mien.zoo.named import encoder_of, named
+from mien.zoo.named import companion, named
 from mien.zoo.store import is_present, path, pull, remove, verify
 
 __all__ = [
@@ -10,9 +10,9 @@ __all__ = [
     "Source",
     "card",
     "cards",
+    "companion",
     "default",
     "defaults",
-    "encoder_of",
     "home",
     "is_present",
     "named",

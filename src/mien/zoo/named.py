@@ -11,21 +11,32 @@ from mien.errors import ModelError
 from mien.zoo import catalogue
 from mien.zoo.catalogue import Card
 
-__all__ = ["encoder_of", "named"]
+__all__ = ["companion", "named"]
 
 MODEL, CARD = "model.onnx", "card.json"
 
 
-def named(model: str | Path) -> Card:
+def named(model: str | Path, *, role: str | None = None) -> Card:
     """Return the card of a model.
 
     Args:
         model: A name of the catalogue; a run folder (``model.onnx`` and ``card.json`` in it); or an ONNX file, its
             card beside it as ``NAME.json`` or ``card.json``.
+        role: That the model should have; None: any.
 
     Raises:
-        ModelError: It is none of these, or the card does not say what a network of its role is fed.
+        ModelError: It is none of these, its card is damaged, or its role is another.
     """
+    card = _found(model)
+    if role is not None and card.role != role:
+        raise ModelError(
+            f"'{card.name}' is of role {card.role}, expected a model of role {role}. `mien models list` says which "
+            "there are."
+        )
+    return card
+
+
+def _found(model: str | Path) -> Card:
     if str(model) in {card.name for card in catalogue.cards()}:
         return catalogue.card(str(model))
     path = Path(model)
@@ -39,14 +50,18 @@ def named(model: str | Path) -> Card:
     return catalogue.card(str(model))  # Says which names there are.
 
 
-def encoder_of(generator: Card) -> Card:
-    """Return the card of a generator's encoder: beside it in a run, an entry of its own in the catalogue.
+def companion(card: Card, part: str) -> Card:
+    """Return the card of a model that belongs to another one: beside it in a run, an entry of its own in the catalogue.
+
+    Args:
+        card: Such as a generator's.
+        part: What its card calls the companion, such as `encoder`.
 
     Raises:
-        KeyError: The generator has none.
+        KeyError: It has none.
         ModelError: It is not there.
     """
-    name, source = str(generator.convention["encoder"]), generator.source
+    name, source = str(card.convention[part]), card.source
     return named(Path(source.member).with_name(name) if source.kind == "run" else name)
 
 

@@ -106,7 +106,7 @@ def copy_encoder(config: GANConfig) -> bool:
     """Copy the encoder of the VAE that a generator began as and whose latents it draws; return whether it has one."""
     assert config.init is not None, "an anchored generator has one"
     try:
-        encoder = zoo.encoder_of(zoo.named(config.init))
+        encoder = zoo.companion(zoo.named(config.init), "encoder")
         weights = zoo.path(encoder).read_bytes()
     except (ModelError, OSError, KeyError):
         return False

@@ -67,7 +67,7 @@ def graph_digest(data: bytes) -> str:
         ModelError: It is no ONNX file, or has fields that the installed `onnx` does not know.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_model_from_string(data)
