@@ -25,6 +25,7 @@ def blind(monkeypatch):
             return []
 
     monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
+    monkeypatch.setattr("mien.training.card.draw_curves", lambda rows: None)  # longer than the trainings
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ def analyzer(tmp_path, monkeypatch):
     blocks = BlocksAnalyzer(base_card(tmp_path / "base.onnx"))
     for story in (embedder, classifier):
         monkeypatch.setattr(story, "Analyzer", lambda **_: blocks)
+    monkeypatch.setattr("mien.training.card.draw_curves", lambda rows: None)  # longer than the trainings
     return blocks
 
 

@@ -328,7 +328,7 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
 @pytest.mark.slow
 def test_two_processes_publish_one_network(config, data, tmp_path):
     code = """
-        import os, sys, torch, mien.data.crops
+        import os, sys, torch, mien.data.crops, mien.training.card
         from pathlib import Path
         from safetensors.torch import save_file
         from mien.networks import ExpressionNetConfig
@@ -338,6 +338,7 @@ def test_two_processes_publish_one_network(config, data, tmp_path):
         class Blind:
             def detect(self, image): return []
         mien.data.crops.patient_detector = Blind
+        mien.training.card.draw_curves = lambda rows: None
         torch.set_num_threads(1)
         data, out = map(Path, sys.argv[1:])
         net = ExpressionNetConfig(side=24, stem=4, widths=(8, 16), blocks=(1, 1))

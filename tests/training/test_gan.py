@@ -409,7 +409,7 @@ def test_other_data_or_settings_are_refused_by_name(config, data, tmp_path):
 @pytest.mark.slow
 def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
     code = """
-        import os, sys, torch, mien.data.crops
+        import os, sys, torch, mien.data.crops, mien.training.card
         from pathlib import Path
         from mien.networks.gan import GeneratorConfig
         from mien.training import gan
@@ -419,6 +419,7 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
         class Blind:
             def detect(self, image): return []
         mien.data.crops.patient_detector = Blind
+        mien.training.card.draw_curves = lambda rows: None
         torch.set_num_threads(1)
         close, Ranks.close = Ranks.close, lambda self: None
         trained = train(GANConfig(

@@ -1,6 +1,6 @@
 import io
 
-from mien.training.reporter import Reporter, _duration
+from mien.training.reporter import PictureProgress, Reporter, _duration
 
 
 class Terminal(io.StringIO):
@@ -55,3 +55,12 @@ def test_speed_counts_this_process_only():
 
 def test_durations_are_told_as_people_tell_them():
     assert [_duration(value) for value in (5, 89, 300, 7500)] == ["5 s", "89 s", "5 min", "2 h 5 min"]
+
+
+def test_only_many_pictures_are_worth_a_line_and_each_set_begins_anew(capsys):
+    with PictureProgress(least=5000) as progress:
+        for total in (10, 5000, 5000):
+            for done in range(1, total + 1):
+                progress(done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("5,000 of 5,000 images") for line in lines)

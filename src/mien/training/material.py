@@ -74,7 +74,8 @@ def keep_large_classes(
         if count < fewest
     ]
     if unlabelled := int((mine < 0).sum()):
-        notes.append(f"{unlabelled:,} training pictures have no label and are left out.")
+        what = "training picture has no label and is" if unlabelled == 1 else "training pictures have no label and are"
+        notes.append(f"{unlabelled:,} {what} left out.")
     number = np.full(len(classes) + 1, -1)  # the last one is that of -1
     number[kept] = np.arange(len(kept))
     return number[labels], tuple(classes[k] for k in kept.tolist()), notes
