@@ -52,6 +52,8 @@ class Embedder:
         self.convention = convention
         self.model = card.id
         self.side = convention.side
+        weights = convention.landmark_weights
+        self._weights = None if weights is None else np.array(weights)
         self._points = TEMPLATES[convention.template].points_at(self.side)
         self._feed = Feed(card.convention)
         self._along = mean_direction(convention.mean_embedding, convention.keep_along_mean)
@@ -69,7 +71,7 @@ class Embedder:
         self, image: UInt8[np.ndarray, "height width 3"], landmarks: Float32[np.ndarray, "5 2"]
     ) -> UInt8[np.ndarray, "side side 3"]:
         """Cut a face out as this network wants to see it."""
-        return align(image, landmarks, points=self._points, side=self.side, weights=self.convention.landmark_weights)
+        return align(image, landmarks, points=self._points, side=self.side, weights=self._weights)
 
     def embed(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> Float32[np.ndarray, "faces dimension"]:
         """Return the embeddings of aligned crops, RGB uint8, shape (faces, side, side, 3): unit vectors to compare.

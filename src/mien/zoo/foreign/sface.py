@@ -104,11 +104,10 @@ def sface(data: bytes) -> bytes:
 
 def _loaded(data: bytes) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         return onnx.load_model_from_string(data)
-    except DecodeError as error:
+    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError, whose package has no types of its own
         raise ModelError(f"The file is no ONNX file, or cut short: {error}.") from error
 
 
@@ -131,7 +130,7 @@ def _layers(model: onnx.ModelProto) -> Iterator[tuple[Any, ...]]:
 
     def value(name: str) -> Float64[np.ndarray, "*shape"]:
         if name in stored:
-            return stored[name].astype(np.float64)
+            return np.asarray(stored[name], np.float64)
         node = made.get(name)
         if node is not None and node.op_type == "Reshape":
             return value(node.input[0]).reshape(stored[node.input[1]])
@@ -142,7 +141,7 @@ def _layers(model: onnx.ModelProto) -> Iterator[tuple[Any, ...]]:
         axis, block = given["axis"], given["block_size"]
         last = quantised.shape[axis]
         scale, zero = (np.repeat(part, block, axis=axis).take(range(last), axis=axis) for part in (scale, zero))
-        return (quantised - zero) * scale
+        return np.asarray((quantised - zero) * scale)
 
     for node in model.graph.node:
         given = attributes(node)
