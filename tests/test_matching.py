@@ -9,8 +9,8 @@ import mien
 from mien import zoo
 from mien.analyzer import Analyzer
 from mien.errors import ImageError, ModelError, UsageError
-from mien.matching import compare, given_threshold, operating_point, probability, similarity, verify
-from mien.types import Embedding, as_unit
+from mien.matching import compare, given_threshold, operating_point, probability, similarity, verify, worst_group
+from mien.types import Embedding, GroupRate, as_unit
 from squares import POINT_1, POINT_2, _filled, save, scene, store  # noqa: F401
 
 ANNA, BERT = 0, 200  # blues
@@ -167,3 +167,17 @@ def test_verify_refuses_a_rate_before_it_looks_at_pictures(analyzer):
 
 def test_verify_is_a_public_name():
     assert mien.verify is verify
+
+
+def test_the_worst_group_is_that_of_the_cards_own_point_and_of_no_other(card):
+    rates = [
+        GroupRate(1e-3, "north", 2e-3, (1e-3, 3e-3), 100, "faces"),
+        GroupRate(1e-3, "south", 4e-3, (1e-3, 9e-3), 100, "faces"),
+        GroupRate(1e-2, "north", 5e-2, (1e-2, 9e-2), 100, "faces"),
+    ]
+    card = replace(card, groups=tuple(rates))
+    (point,) = [point for point in card.operating_points if point.target_fmr == 1e-3]
+
+    assert worst_group(card, point).group == "south"
+    assert worst_group(card, replace(point, threshold=0.123)) is None
+    assert worst_group(replace(card, groups=()), point) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -11,13 +12,13 @@ import numpy as np
 
 from mien import zoo
 from mien.errors import ImageError, ModelError, UsageError
-from mien.types import Comparison, Embedding, Face, OperatingPoint, Side
+from mien.types import Comparison, Embedding, Face, GroupRate, OperatingPoint, Side
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.images import Source
 
-__all__ = ["compare", "given_threshold", "operating_point", "probability", "similarity", "verify"]
+__all__ = ["compare", "given_threshold", "operating_point", "probability", "similarity", "verify", "worst_group"]
 
 
 def similarity(a: Embedding, b: Embedding) -> float:
@@ -100,7 +101,16 @@ def probability(card: zoo.Card, score: float) -> float:
 def compare(a: Embedding, b: Embedding, *, card: zoo.Card, point: OperatingPoint) -> Comparison:
     """Decide whether two embeddings are of one subject, at an operating point."""
     score = similarity(a, b)
-    return Comparison(score, score >= point.threshold, probability(card, score), point)
+    worst = worst_group(card, point)
+    return Comparison(score, score >= point.threshold, probability(card, score), point, worst_group=worst)
+
+
+def worst_group(card: zoo.Card, point: OperatingPoint) -> GroupRate | None:
+    """Return the group whose strangers match most often at a point of the card's; None where that was not measured."""
+    if point not in card.operating_points:
+        return None
+    measured = [rate for rate in card.groups if math.isclose(rate.target_fmr, point.target_fmr)]
+    return max(measured, key=lambda rate: rate.fmr, default=None)
 
 
 def verify(
@@ -164,7 +174,7 @@ def _sides(analyzer: Analyzer, source: Source, label: str, which: str | int) -> 
 
 def _side(faces: Sequence[Face], face: Face) -> Side:
     number = next(number for number, other in enumerate(faces, start=1) if other is face)
-    return Side(len(faces), number, face.box, face.turn)
+    return Side(len(faces), number, face.box, face.turn, face.quality)
 
 
 def _embedding(face: Face) -> Embedding:

@@ -139,6 +139,11 @@ class Quality:
         _expect(0.0 <= self.score <= 1.0, f"Quality lies between 0 and 1, got {self.score:g}.")
         object.__setattr__(self, "measures", FrozenDict(self.measures))
 
+    @property
+    def poor(self) -> bool:
+        """Whether it is likelier missed than not: stated rates are of better faces, and more strangers match."""
+        return self.score < 0.5
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
@@ -357,12 +362,14 @@ class Side:
         face: Number of the compared one, from 1, largest first.
         box: Where it is, px of the upright picture.
         turn: As of `Face`.
+        quality: How fit it is for recognition; None where that was not measured.
     """
 
     faces: int
     face: int
     box: Box
     turn: int = 0
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +383,7 @@ class Comparison:
         point: The operating point that decided.
         sides: Which face of each picture was compared; None where embeddings were.
         pairs: How many pairs of faces were looked at to find this one: 1, or more with ``face="best"``.
+        worst_group: The group of people whose strangers match most often at the threshold; None: not measured.
     """
 
     score: float
@@ -384,6 +392,7 @@ class Comparison:
     point: OperatingPoint
     sides: tuple[Side, Side] | None = None
     pairs: int = 1
+    worst_group: GroupRate | None = None
 
     def to_record(self) -> dict[str, object]:
         """Return the answer as one flat row; the rates are None where none were measured at the threshold."""

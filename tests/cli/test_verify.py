@@ -4,7 +4,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from mien.cli import verify as module
 from mien.cli.verify import verify
+from mien.types import Comparison, GroupRate, OperatingPoint
 from squares import _filled, save, store  # noqa: F401
 
 ANNA, BERT = 0, 200  # blues
@@ -38,6 +40,7 @@ def test_a_match_ends_with_zero_and_says_what_is_known(run, anna):
         "match: score 1.000 >= threshold 1.000",
         "probability of one subject, at even odds: 88.08 %",
         "false match rate: 0.1 % (95 %: 0.01 to 0.2)",
+        "between groups of people (age, sex, origin): not measured; it may be higher for some",
         "false non-match rate: 10 % (95 %: 5 to 20)",
         "measured on: squares, 100 mated and 1,000 non-mated comparisons",
     ]
@@ -75,7 +78,10 @@ def test_json_says_all_of_it(run, anna, bert):
     facts = json.loads(run(anna, bert, "--json").stdout)
 
     assert facts["schema"] == "mien/comparison/1" and facts["match"] is False
+    quality = facts["a"].pop("quality")
+    assert 0 < quality["score"] < 1 and quality["reasons"] == []
     assert facts["a"] == {"path": str(anna), "faces": 1, "face": 1, "box": [50, 30, 110, 90], "turn": 0}
+    assert facts["worst_group"] is None
     assert facts["pairs"] == 1 and facts["embedder"].startswith("tiny-1-")
     assert facts["score"] < facts["operating_point"]["threshold"] and 0 < facts["probability"] < 1
     assert facts["operating_point"]["fmr_interval"] == [1e-4, 2e-3]
@@ -141,3 +147,21 @@ def test_a_calibrated_gallery_brings_its_own_threshold(run, anna, tmp_path):
     assert "false non-match rate" not in run(anna, anna, "--gallery", path, "--fmr", "0.3").stdout
     uncalibrated = run(anna, anna, "--gallery", path)
     assert "not calibrated at FMR 0.001" in uncalibrated.stderr and "measured on: squares" in uncalibrated.stdout
+
+
+def test_a_poor_face_is_said_to_be_poor_and_why(run, tmp_path):
+    poor = save(tmp_path / "poor.png", (50, 30, 20, ANNA))
+
+    said = run(poor, poor).stderr
+
+    assert said.count("is of poor quality (0.") == 2 and "more strangers match" in said
+
+
+def test_the_group_whose_strangers_match_most_often_is_named(capsys):
+    point = OperatingPoint(1e-3, 0.5, 1e-3, 0.1, (5e-4, 2e-3), (0.05, 0.2), 100, 1000, "celebrities")
+    worst = GroupRate(1e-3, "asian female", 2.2e-3, (1.3e-3, 3.3e-3), 290, "UTKFace")
+
+    module._echo_words(Comparison(0.6, True, 0.9, point, worst_group=worst))
+
+    said = capsys.readouterr().out
+    assert "highest within a group of people: asian female, 0.22 % (95 %: 0.13 to 0.33), on UTKFace" in said

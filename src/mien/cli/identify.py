@@ -178,11 +178,13 @@ def _echo_words(found: _Identified, card: Card, threshold: float, subjects: int,
     click.echo(f"{printable(found.picture.path or '')}  {counted(len(found.faces), 'face')}")
     for number, named in enumerate(found.faces, start=1):
         box = named.face.box
+        quality = named.face.quality
+        poor = "  (poor quality)" if quality is not None and quality.poor else ""
         where = f"{number:5}  {f'{box.width:.0f} x {box.height:.0f} px at {box.left:.0f},{box.top:.0f}':<26}"
         if named.candidate is None:
             best = f"  best score {named.candidates[0].score:.3f}" if named.candidates else ""
             taken = ", the name of a more similar face" if best and named.candidates[0].score >= threshold else ""
-            click.echo(f"{where}  unknown{best}{taken}")
+            click.echo(f"{where}  unknown{best}{taken}{poor}")
             where = " " * len(where)
         given = [named.candidate] if named.candidate is not None else []
         others = [other for other in named.candidates if other != named.candidate] if top > 1 else []
@@ -191,5 +193,5 @@ def _echo_words(found: _Identified, card: Card, threshold: float, subjects: int,
             # Halves of a per mille would round to certainty, which no comparison gives.
             told = "" if math.isnan(share) else f"  probability {min(max(share, 0.0001), 0.9999):.2%}"
             sign = "" if candidate.score >= threshold else "no match: "
-            click.echo(f"{where}  {sign}{shown(candidate.subject)}  score {candidate.score:.3f}{told}")
+            click.echo(f"{where}  {sign}{shown(candidate.subject)}  score {candidate.score:.3f}{told}{poor}")
             where = " " * len(where)

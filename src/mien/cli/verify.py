@@ -103,6 +103,13 @@ def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
                 f"by --face {which}.",
                 err=True,
             )
+        if side.quality is not None and side.quality.poor:
+            why = ", ".join(reason.replace("_", " ") for reason in side.quality.reasons) or "in several ways"
+            click.echo(
+                f"mien: '{printable(name)}' is of poor quality ({side.quality.score:.2f}: {why}). The rates hold for "
+                "faces like those they were measured on; of poor ones more are missed, and more strangers match.",
+                err=True,
+            )
         if side.turn:
             click.echo(f"mien: '{printable(name)}' is stored turned; upright after {side.turn} degrees.", err=True)
     if comparison.pairs > 1:
@@ -126,6 +133,12 @@ def _echo_words(comparison: Comparison) -> None:
         click.echo("error rates: not known, the threshold is your own")
         return
     click.echo(f"false match rate: {_rate(point.fmr, point.fmr_interval)}")
+    worst = comparison.worst_group
+    if worst is None:
+        click.echo("between groups of people (age, sex, origin): not measured; it may be higher for some")
+    else:
+        told = f"{worst.group}, {_rate(worst.fmr, worst.fmr_interval)}"
+        click.echo(f"highest within a group of people: {told}, on {worst.dataset}")
     if point.num_genuine:
         click.echo(f"false non-match rate: {_rate(point.fnmr, point.fnmr_interval)}")
     counts = f"{point.num_genuine:,} mated and {point.num_impostor:,} non-mated comparisons"

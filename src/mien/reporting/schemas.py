@@ -146,7 +146,14 @@ def comparison(a: str, b: str, compared: Comparison, embedder: str) -> dict[str,
     sides: list[dict[str, Any]] = [{}, {}]
     if compared.sides is not None:
         sides = [
-            {"faces": side.faces, "face": side.face, "box": _box(side.box), "turn": side.turn}
+            {
+                "faces": side.faces,
+                "face": side.face,
+                "box": _box(side.box),
+                "turn": side.turn,
+                "quality": side.quality
+                and {"score": round(side.quality.score, 4), "reasons": list(side.quality.reasons)},
+            }
             for side in compared.sides
         ]
     return {
@@ -159,6 +166,7 @@ def comparison(a: str, b: str, compared: Comparison, embedder: str) -> dict[str,
         "embedder": embedder,
         "pairs": compared.pairs,
         "operating_point": point_as_json(compared.point),
+        "worst_group": compared.worst_group and record(compared.worst_group),
     }
 
 
