@@ -1,7 +1,7 @@
-"""Measure what a stated false match rate is worth on poor pictures: strangers of half B, small, blurred, dark, masked, ...
+"""Measure what a stated false match rate is worth on poor pictures: strangers of half B, small, blurred, masked, ...
 
-One picture a subject; both sides of a comparison are spoilt in the same way. Thresholds are the card's for FMR 1e-3, without
-and with the cohort.
+One picture a subject; both sides of a comparison are spoilt in the same way. Thresholds are the card's for FMR 1e-3,
+without and with the cohort.
 
     MIEN_DATA=... python benchmarks/poor_pictures.py
 """

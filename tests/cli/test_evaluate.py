@@ -67,8 +67,46 @@ def test_a_failure_to_acquire_is_no_error_but_an_unreadable_picture_is(run, tmp_
     result = run("verification", "--pairs", path, "--json", tmp_path / "out.json")
 
     assert result.exit_code == 1
-    assert "1 pictures could not be read" in result.stderr
+    assert "1 picture could not be read" in result.stderr
     assert len(json.loads((tmp_path / "out.json").read_text())["unreadable"]) == 1
+
+
+def write_groups(tmp_path, *, few=3):
+    """Write faces of 24 people, 12 of the north and 12 of the south, and ``few`` of the west, with their list."""
+    names = write_faces(tmp_path, 24 + few, 2)
+    origins = ["north"] * 12 + ["south"] * 12 + ["west"] * few
+    rows = [f"{name}/{name}_{n:04d}.jpg,{origin}" for name, origin in zip(names, origins, strict=True) for n in (1, 2)]
+    path = tmp_path / "who.csv"
+    path.write_text("\n".join(["path,origin", *rows]), encoding="utf-8")
+    return path
+
+
+def test_rates_by_group_are_a_table_json_and_a_plot(run, tmp_path):
+    path = write_groups(tmp_path)
+
+    result = run(
+        "verification", "--groups", path, "--threshold", "0.3", "--json", tmp_path / "g.json", "--plots", tmp_path / "p"
+    )
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("who.csv: within groups, at your own threshold")
+    assert {line.split(" (")[0] for line in lines[1:3]} == {"north", "south"}
+    assert "left out, too few people: west: 3 people" in result.stderr
+    record = json.loads((tmp_path / "g.json").read_text())
+    assert record["schema"] == "mien/evaluation-groups/1" and record["target_fmr"] is None
+    assert {group["group"]: (group["num_impostor"], group["num_genuine"]) for group in record["groups"]} == {
+        "north": (264, 12), "south": (264, 12),
+    }  # fmt: skip
+    assert [file.name for file in (tmp_path / "p").iterdir()] == ["groups.png"]
+
+
+def test_pairs_or_groups_are_named_one_of_them(run, tmp_path):
+    for named in ([], ["--pairs", write_lfw(tmp_path), "--groups", write_groups(tmp_path)]):
+        with pytest.raises(UsageError, match="one of them"):
+            run("verification", *named)
+    with pytest.raises(UsageError, match="are for --groups"):
+        run("verification", "--pairs", write_lfw(tmp_path), "--fmr", "1e-3")
 
 
 def test_identification_prints_a_table_and_writes_json(run, tmp_path):
@@ -172,7 +210,7 @@ def test_expression_says_what_is_left_out(run, moods):
     record = json.loads(result.stdout)
     assert record["left_out"] == {"surprise": 1} and record["leaks_left_out"] == 0 and record["n"] == 12
     assert "does not know surprise (1)" in result.stderr
-    assert result.exit_code == 1 and "1 pictures could not be read; they are left out" in result.stderr
+    assert result.exit_code == 1 and "1 picture could not be read; left out" in result.stderr
 
 
 def test_expression_wants_a_model_of_expressions(run, moods):

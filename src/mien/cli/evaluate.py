@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mien.cli.common import counted, is_terminal, needs_torch, progress
+from mien.cli.common import counted, decision_point, is_terminal, needs_torch, progress
 from mien.errors import UsageError
 from mien.images import printable
 
@@ -39,28 +39,44 @@ def evaluate() -> None:
 
 @evaluate.command()
 @click.option("--images", type=FOLDER, help="Folder that the list's paths start from; default: the list's own folder.")
-@click.option("--pairs", type=FILE, required=True, help="LFW pairs.txt, a CSV with the header a,b,same, or a .bin set.")
+@click.option("--pairs", type=FILE, help="LFW pairs.txt, a CSV with the header a,b,same, or a .bin set.")
+@click.option("--groups", type=FILE, help="CSV with the column path, optionally subject, and a column an attribute.")
+@click.option("--fmr", type=float, help="With --groups: rate whose threshold decides.  [default: 1e-3]")
+@click.option("--threshold", type=float, help="With --groups: your own threshold in its place.")
 @click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
-@click.option("--plots", type=OUT_FOLDER, help="Write det.png and roc.png into this folder.")
+@click.option("--plots", type=OUT_FOLDER, help="Write det.png and roc.png, or groups.png, into this folder.")
 @click.option("--embedder", help="Name of an embedder; see mien models list.")
 @click.option("--detector", default="auto", show_default=True, help="Name of a detector.")
 @click.pass_context
 def verification(
     ctx: click.Context,
     images: Path | None,
-    pairs: Path,
+    pairs: Path | None,
+    groups: Path | None,
+    fmr: float | None,
+    threshold: float | None,
     out: Path | None,
     plots: Path | None,
     embedder: str | None,
     detector: str,
 ) -> None:
-    """Compare the pairs of a list: accuracy over folds, EER, TAR at FMR.
+    """Compare the pairs of a list: accuracy over folds, EER, TAR at FMR; or people within groups: rates by group.
 
-    The threshold of each fold is chosen on the others. A picture without a face counts as an error.
+    With --pairs the threshold of each fold is chosen on the others, and a picture without a face counts as an error.
+    With --groups everybody is compared with everybody of the same group (sex, age, origin, camera, ...), at one
+    threshold.
     """
     from mien.evaluation import read_pairs, verify_pairs
 
+    if (pairs is None) == (groups is None):
+        raise UsageError("Name a list of pairs with --pairs, or people and their groups with --groups; one of them.")
     _check_writable(out, plots)
+    if groups is not None:
+        _evaluate_groups(ctx, groups, images, _analyzer(detector, embedder), fmr, threshold, out, plots)
+        return
+    if fmr is not None or threshold is not None:
+        raise UsageError("--fmr and --threshold are for --groups; --pairs reports all rates.")
+    assert pairs is not None, "one of the two is named"
     listed = read_pairs(pairs, images=images)
     analyzer = _analyzer(detector, embedder)
     with progress(len(listed.pictures)) as advance:
@@ -95,6 +111,46 @@ def verification(
     title = f"{report.dataset}: {report.num_genuine} mated and {report.num_impostor} non-mated pairs, {report.embedder}"
     _table(title, rows, err=_is_stdout(out))
     _finish(ctx, report.unreadable, [rate.reason for rate in report.tar_at_fmr.values() if rate.reason])
+
+
+def _evaluate_groups(
+    ctx: click.Context,
+    file: Path,
+    images: Path | None,
+    analyzer: AnalyzerLike,
+    fmr: float | None,
+    threshold: float | None,
+    out: Path | None,
+    plots: Path | None,
+) -> None:
+    from mien.evaluation.groups import evaluate_groups, read_groups
+
+    people = read_groups(file, images=images)
+    point = decision_point(analyzer.embedder.card, fmr=fmr, threshold=threshold)
+    with progress(len(people.paths)) as advance:
+        report = evaluate_groups(analyzer, people, point=point, dataset=file.name, progress=advance)
+    _write_json(out, report.to_json())
+    if plots:
+        from mien.evaluation.plots import plot_groups
+
+        plots.mkdir(parents=True, exist_ok=True)
+        plot_groups(report, plots / "groups.png")
+    rows: list[Row] = [
+        (
+            f"{printable(group.group)} ({counted(group.subjects, 'person', 'people')})",
+            f"FMR {group.fmr:.2g}" + ("" if group.fnmr is None else f", FNMR {_percent(group.fnmr)}"),
+            f"FMR {group.fmr_interval[0]:.1g} to {group.fmr_interval[1]:.1g}",
+        )
+        for group in report.groups
+    ]
+    rows.append(("worst group", f"{printable(report.worst.group)}: FMR {report.worst.fmr:.2g}", ""))
+    if report.ratio is not None:
+        rows.append(("worst over geometric mean", f"{report.ratio:.1f} times", ""))
+    rows.append(("failures to acquire", f"{len(report.fta)} of {len(people.paths)} pictures", ""))
+    stated = f"at FMR {point.target_fmr:g}" if point.num_impostor else "at your own threshold"
+    _table(f"{report.dataset}: within groups, {stated} ({report.embedder})", rows, err=_is_stdout(out))
+    too_few = [f"{printable(name)}: {counted(count, 'person', 'people')}" for name, count in report.too_small.items()]
+    _finish(ctx, report.unreadable, [f"left out, too few people: {'; '.join(too_few)}"] if too_few else [])
 
 
 @evaluate.command()
@@ -243,7 +299,7 @@ def expression(
     if report.left_out:
         unknown = ", ".join(f"{name} ({number})" for name, number in report.left_out.items())
         notes.append(f"The model does not know {unknown}; these pictures are left out.")
-    _finish(ctx, report.unreadable, notes, fate="are left out")
+    _finish(ctx, report.unreadable, notes, fate="left out")
 
 
 @evaluate.command()
@@ -531,7 +587,7 @@ def _table(title: str, rows: Sequence[Row], *, err: bool) -> None:
 
 
 def _finish(
-    ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[str], *, fate: str = "count as errors"
+    ctx: click.Context, unreadable: Mapping[str, str], notes: Sequence[str], *, fate: str = "counted as errors"
 ) -> None:
     """Say on stderr what could not be measured; a picture that could not be read makes the status 1."""
     for note in notes:
@@ -539,7 +595,7 @@ def _finish(
     for why in list(unreadable.values())[:5]:
         click.echo(why, err=True)
     if unreadable:
-        click.echo(f"{len(unreadable)} pictures could not be read; they {fate}.", err=True)
+        click.echo(f"{counted(len(unreadable), 'picture')} could not be read; {fate}.", err=True)
         ctx.exit(1)
 
 

@@ -11,12 +11,22 @@ import numpy as np
 from mien.evaluation.audit import AuditReport
 from mien.evaluation.expression import ExpressionReport
 from mien.evaluation.generation import GenerationReport
+from mien.evaluation.groups import GroupReport
 from mien.evaluation.verification import VerificationReport
 from mien.metrics.intervals import wilson
 from mien.metrics.quality import DiscardCurve
 from mien.metrics.verification import roc
 
-__all__ = ["plot_audit", "plot_confusion", "plot_det", "plot_discard", "plot_distances", "plot_reliability", "plot_roc"]
+__all__ = [
+    "plot_audit",
+    "plot_confusion",
+    "plot_det",
+    "plot_discard",
+    "plot_distances",
+    "plot_groups",
+    "plot_reliability",
+    "plot_roc",
+]
 
 _BLUE, _ORANGE, _GREY = "#2563ab", "#c8501e", "#8a8f98"
 
@@ -58,6 +68,26 @@ def plot_roc(report: VerificationReport, path: str | Path) -> None:
     axes.set_ylim(max(0.0, float(1 - curve.high.max()) - 0.02), 1.005)
     axes.set_xlim(float(curve.fmr.min()), 1.0)
     axes.legend(frameon=False, loc="lower right")
+    _save(figure, path)
+
+
+def plot_groups(report: GroupReport, path: str | Path) -> None:
+    """Draw FMR by group with its interval on a logarithmic axis, beside the rate that is stated for everybody."""
+    stated = report.point.target_fmr if report.point.num_impostor else None
+    figure, axes = _canvas("False match rate within the group", "", f"Strangers who match, {report.dataset}")
+    figure.set_size_inches(6.4, 1.2 + 0.28 * len(report.groups))
+    groups = report.groups[::-1]
+    # A rate of zero has no place on a logarithmic axis: it stands at half of one match.
+    floor = min(0.5 / max(group.num_impostor, 1) for group in groups)
+    for row, group in enumerate(groups):
+        low, high = (max(limit, floor) for limit in group.fmr_interval)
+        axes.plot([low, high], [row, row], color=_BLUE, linewidth=2, alpha=0.4)
+        axes.plot([max(group.fmr, floor)], [row], "o", color=_BLUE, markersize=5)
+    if stated is not None:
+        axes.axvline(stated, color=_ORANGE, linewidth=1, label=f"stated for everybody: {stated:g}")
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(groups)), [f"{group.group} ({group.subjects})" for group in groups], fontsize=8)
     _save(figure, path)
 
 
