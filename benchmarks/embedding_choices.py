@@ -1,6 +1,6 @@
 """What mirroring, damping along the mean, centring, whitening and LDA do to FNMR. Fitted on half A, shown on both.
 
-The score of the default embedder is chosen here; its operating points are measured by `operating_points.py`.
+The score of dlib's network is chosen here; its operating points are measured by `operating_points.py`.
 
     MIEN_DATA=... python benchmarks/embedding_choices.py
 """
@@ -21,7 +21,7 @@ RATES = (1e-2, 1e-3, 1e-4)
 
 def raw_vectors() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return plain vectors of crop and mirror image, shape (faces, 2, 128), identities, and which are of half A."""
-    analyzer = Analyzer(expression=None)
+    analyzer = Analyzer(embedder="dlib-resnet29", expression=None)
     paths, identity = identities()
     feed, session = Feed(analyzer.card.convention), analyzer.embedder.session
     vectors, kept = [], []

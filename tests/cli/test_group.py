@@ -77,7 +77,7 @@ def test_a_broken_picture_is_told_and_the_rest_is_done(run, folder, tmp_path):
 
 
 def test_the_default_rate_is_stricter_than_one_comparison_needs(run, folder):
-    assert json.loads(run(folder, "--json").stdout)["operating_point"]["target_fmr"] == 3e-4
+    assert json.loads(run(folder, "--json").stdout)["operating_point"]["target_fmr"] == 1e-4
     assert json.loads(run(folder, "--json", "--fmr", "1e-2").stdout)["operating_point"]["threshold"] == 0.5
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mien.reporting.groups import Album, Name
     from mien.types import OperatingPoint, Picture
 
-GROUP_FMR = 3e-4
+GROUP_FMR = 1e-4
 """Stricter than for one comparison: among n faces there are n * n / 2. Chosen by benchmarks/grouping.py."""
 _THUMB_SIDE = 112
 
