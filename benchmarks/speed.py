@@ -26,6 +26,7 @@ from common import machine, write_result
 from mien import zoo
 from mien.analyzer import Analyzer
 from mien.images import load_image, save_image
+from mien.vision.embedder import Embedder
 from mien.zoo.session import make_session, session_options
 
 PEER = """
@@ -42,8 +43,9 @@ for line in sys.stdin:
 """
 
 
-NETWORKS = {"blazeface-back": (1, 3, 256, 320), "centerface": (1, 3, 128, 128), "dlib-resnet29": (2, 3, 150, 150)}
-"""What one 640x480 picture with one face is shown to, and at which size; the face and its mirror image."""
+NETWORKS = {"blazeface-back": (1, 3, 256, 320), "centerface": (1, 3, 128, 128), "sface": (1, 3, 112, 112)}
+"""What one 640x480 picture with one face is shown to, and at which size."""
+EMBEDDER, FAST = "sface", "dlib-resnet29"
 
 
 def pictures() -> np.ndarray:
@@ -90,12 +92,27 @@ def parts() -> dict[str, dict[str, float]]:
     """Time each network alone at the size that `analyze` uses."""
     result = {}
     for name, shape in NETWORKS.items():
-        session = make_session(zoo.path(name), options=session_options(threads=None if name == "dlib-resnet29" else 1))
+        session = make_session(zoo.path(name), options=session_options(threads=None if name == EMBEDDER else 1))
         blob = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
         times = []
         for _ in range(60):
             start = time.perf_counter()
             session.run(None, {session.get_inputs()[0].name: blob})
+            times.append(time.perf_counter() - start)
+        result[name] = summary(times[10:])
+    return result
+
+
+def one_face() -> dict[str, dict[str, float]]:
+    """Time the embedding of one aligned face on one thread, all that belongs to it included."""
+    result = {}
+    for name in (EMBEDDER, FAST):
+        embedder = Embedder(zoo.card(name), threads=1)
+        crop = np.random.default_rng(0).integers(0, 256, (1, embedder.side, embedder.side, 3), dtype=np.uint8)
+        times = []
+        for _ in range(110):
+            start = time.perf_counter()
+            embedder.embed(crop)
             times.append(time.perf_counter() - start)
         result[name] = summary(times[10:])
     return result
@@ -188,6 +205,7 @@ def main() -> None:
 
         # What the peer does, too: find and embed. By default expressions are read on top of that.
         analyzers = {name: Analyzer(detector=name, expression=None) for name in ("auto", "fast", "accurate")}
+        analyzers[f"auto_with_{FAST}"] = Analyzer(embedder=FAST, expression=None)
         analyzers["auto_with_expression"] = Analyzer()
         times: dict[str, list[float]] = {name: [] for name in ("face_recognition", *analyzers)}
         found: dict[str, int] = dict.fromkeys(times, 0)
@@ -218,6 +236,7 @@ def main() -> None:
                 name: float(np.median(times["face_recognition"]) / np.median(times[name])) for name in analyzers
             },
             "networks_alone": parts(),
+            "embed_one_face_one_thread": one_face(),
             "throughput": throughput(Path(folder)),
             "cold_s": cold(),
         }
