@@ -124,7 +124,7 @@ def main() -> None:
         card = json.loads(target.read_text(encoding="utf-8"))
         best = "with_cohort" if "with_cohort" in facts else "without_cohort"
         card["groups"] = {
-            "dataset": "UTKFace, measuring half: within origin and sex, adults; children up to 10 years",
+            "dataset": "UTKFace, the half that no cohort saw: adults by origin and sex, children up to 10",
             "rows": facts[best]["by_target"],
         }
         target.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ def main(folder: Path) -> Grouping:
             vectors.append(face.embedding.vector)
             where.append(number)
             quality.append(face.quality.score)
-    threshold = operating_point(analyzer.card, fmr=3e-4).threshold
+    threshold = operating_point(analyzer.card, fmr=1e-4).threshold
     found = group_faces(np.stack(vectors), where, threshold=threshold, quality=quality, min_quality=0.1)
     for person in found.people:
         print(f"person {person.id}: {', '.join(names[picture] for picture in person.pictures)}")

@@ -90,7 +90,7 @@ def test_without_embedding_the_embedders_file_is_not_needed(store):  # noqa: F81
 
     (found,) = analyzer.analyze(scene((50, 10, 60, 100)), embed=False, crops=True)
 
-    assert found.embedding is None and found.quality is not None and found.crop.shape == (150, 150, 3)
+    assert found.embedding is None and found.quality is not None and found.crop.shape == (112, 112, 3)
     with pytest.raises(ModelError, match="not on this machine"):
         analyzer.analyze(scene((50, 10, 60, 100)))
 

@@ -67,7 +67,7 @@ def test_half_precision_embeddings_are_those_of_single_precision(portrait, pulle
     pulled("dlib-resnet29-fp16")
     full, half = (Embedder(zoo.card(name)) for name in ("dlib-resnet29", "dlib-resnet29-fp16"))
     pictures = [portrait, *(draw_face(subject, side=300).image for subject in range(8))]
-    analyzer = Analyzer()
+    analyzer = Analyzer(embedder="dlib-resnet29")
     crops = np.stack([analyzer.analyze(picture, crops=True)[0].crop for picture in pictures])
 
     cosines = (full.embed(crops) * half.embed(crops)).sum(axis=1)
