@@ -146,7 +146,7 @@ class Analyzer:
             "turn": turn,
         }
 
-    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, object]]]:
+    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, str | float | int | None]]]:
         return (_open, (self._arguments,))
 
     @cached_property

@@ -536,8 +536,9 @@ def _on_white(picture: Image.Image) -> tuple[RGB, list[str]]:
     opaque = False
     for top, strip in _strips(picture):
         layer = strip.convert("RGBA")
-        opaque = opaque or layer.getextrema()[3][1] > 0  # type: ignore[index]  # of four channels
-        image[top : top + _STRIP] = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        opaque = opaque or bool(np.asarray(layer.getchannel("A")).any())
+        whitened = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        image[top : top + _STRIP] = np.asarray(whitened.convert("RGB"))
     if opaque:
         return image, []
     for top, strip in _strips(picture):

@@ -54,7 +54,7 @@ class FrozenDict(dict[Key, Value]):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TypeError("this dictionary belongs to a frozen record; make another one with dict(...)")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type[FrozenDict[Key, Value]], tuple[dict[Key, Value]]]:
         return (FrozenDict, (dict(self),))

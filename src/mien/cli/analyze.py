@@ -70,7 +70,7 @@ def analyze(
     tally = _Tally()
     if pictures == ("-",):
         data = sys.stdin.buffer.read()
-        paths, results = (), _one(analyzer, data, **options)
+        paths, results = tuple[Path, ...](), _one(analyzer, data, **options)
     else:
         data = None
         paths = find_pictures(pictures, results=[save, crops])

@@ -408,7 +408,7 @@ class _Facts:
             if kind in (int, float) and isinstance(given, bool):
                 raise TypeError
             if kind in (str, bool, Mapping):
-                if not isinstance(given, kind):  # type: ignore[arg-type]
+                if not isinstance(given, kind):
                     raise TypeError
                 return given
             value = kind(given)

@@ -134,7 +134,7 @@ def _seen(view: View, detector: DetectorLike) -> tuple[View, list[Detection]]:
 def _is_inside(box: Box, view: View) -> bool:
     height, width = view.image.shape[:2]
     x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-    return view.border <= x <= width - view.border and view.border <= y <= height - view.border
+    return bool(view.border <= x <= width - view.border and view.border <= y <= height - view.border)
 
 
 def _turned(image: Image, turn: int) -> View:
@@ -148,5 +148,5 @@ def _framed(image: Image) -> View:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     border = max(image.shape[:2]) // _ROOM + 1
-    framed = cv2.copyMakeBorder(image, *[border] * 4, cv2.BORDER_CONSTANT, value=_GREY)
+    framed = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_CONSTANT, value=_GREY)
     return View(np.asarray(framed, dtype=np.uint8), border=border, scale=scale)
