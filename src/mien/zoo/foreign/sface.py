@@ -107,7 +107,7 @@ def _loaded(data: bytes) -> onnx.ModelProto:
 
     try:
         return onnx.load_model_from_string(data)
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError, whose package has no types of its own
+    except Exception as error:
         raise ModelError(f"The file is no ONNX file, or cut short: {error}.") from error
 
 
