@@ -153,3 +153,15 @@ def test_a_file_is_written_with_its_folders_or_not_at_all(tmp_path):
     write_whole(tmp_path / "no" / "such.txt", b"x", parents=True, sync=True)
     assert (tmp_path / "no" / "such.txt").read_bytes() == b"x"
     assert [path.name for path in (tmp_path / "no").iterdir()] == ["such.txt"]
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_bytes(b"old")
+
+    def interrupt(handle):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.txt", b"new", sync=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.txt": b"old"}

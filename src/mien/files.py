@@ -285,7 +285,7 @@ def write_whole(path: Path, data: bytes, *, sync: bool = False, parents: bool = 
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C too: a file half written would stay beside the whole one
         Path(temporary).unlink(missing_ok=True)
         raise
 
