@@ -22,6 +22,8 @@ def people(folder: Path, subjects: dict[str, int] | None = None, samples: int = 
 def photos(folder: Path) -> Path:
     """Draw some photographs with several people; one of them, number 39, is nobody of the cast."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i, group in enumerate([[1115, 175, 531], [1115, 175], [531, 568, 1038], [887, 1115], [175, 531, 1038], [568, 1038]]):
+    for i, group in enumerate(
+        [[1115, 175, 531], [1115, 175], [531, 568, 1038], [887, 1115], [175, 531, 1038], [568, 1038]]
+    ):
         save_image(folder / f"{i}.jpg", draw_scene(group, width=1000, height=560, seed=i).image)
     return folder
