@@ -6,8 +6,9 @@ from mien.errors import GalleryError
 from mien.gallery import Gallery
 from mien.gallery.migration import realigned
 from mien.types import Embedding, as_unit
+from mien.vision.cohort import Cohort
 
-from .made_up import MODEL, People, enrol
+from .made_up import DIMENSION, MODEL, People, enrol
 
 NEW = "net-2-11111111"
 
@@ -147,3 +148,23 @@ class TestRealigned:
         rows, columns = np.nonzero(moved[:, :, 0] > 100)
         expected = np.array(TEMPLATES["arcface-112"][1][2]) * 2
         assert np.hypot(columns.mean() - expected[0], rows.mean() - expected[1]) < 12
+
+
+def test_templates_are_normalised_anew_from_the_vectors_alone(gallery, people):
+    """As for a gallery that was made before its embedder had a cohort: no crop is looked at."""
+    for name in "abc":
+        enrol(gallery, people, name, crop=False)
+    before = gallery.search(people.embedding("a"))[0]
+    cohort = Cohort(as_unit(np.random.default_rng(0).normal(size=(30, DIMENSION))), neighbours=5, floor=0.4)
+
+    assert gallery.renormalise(NEW, cohort.normalise) == 3
+
+    assert gallery.model == NEW and gallery.check().ok
+    probe = cohort.normalise(people.embedding("a").vector[None])[0]
+    found = gallery.search(Embedding(NEW, probe))
+    assert found[0].sample_id == before.sample_id and len(probe) == DIMENSION + 1
+    stored = cohort.normalise(people.embedding("a").vector[None])
+    assert found[0].score > float((probe @ stored.T).item()) - 0.2
+    assert gallery.renormalise(NEW, cohort.normalise) == 0
+    with pytest.raises(GalleryError, match="holds templates of"):
+        gallery.search(people.embedding("a"))

@@ -296,11 +296,21 @@ def migrate(gallery: str, key: Path | None, detector: str, embedder: str | None,
 
     When all are done the gallery switches to it; an interrupted migration goes on where it was.
 
-    Pictures are not needed: the aligned crops are. Where the new embedder is aligned to another template they are
+    A gallery made before its embedder had a cohort is brought along from its vectors. Otherwise the aligned crops are
+    embedded; pictures are not needed. Where the new embedder is aligned to another template they are
     warped to it; enrolling the pictures again would be a little better. Calibrated thresholds don't carry over.
     """
     analyzer = make_analyzer(detector, embedder, min_face)
     with open_gallery(gallery, key) as opened:
+        cohort = analyzer.embedder.cohort
+        if cohort is not None and opened.model == analyzer.card.plain_id:
+            count = opened.renormalise(analyzer.card.id, cohort.normalise)
+            click.echo(
+                f"{counted(count, 'template')} brought along from the vectors alone; the gallery now has templates of "
+                f"{analyzer.card.id}.",
+                err=True,
+            )
+            return
         embed = _embedding(analyzer, _card(opened))
         total = opened.stats().samples
         with progress(total, "samples") as advance:
@@ -379,7 +389,7 @@ def _card(gallery: Gallery) -> Card | None:
     """Return the card of the gallery's embedder; None where this machine does not know it."""
     from mien import zoo
 
-    return next((card for card in zoo.cards("embedder") if card.id == gallery.model), None)
+    return next((card for card in zoo.cards("embedder") if gallery.model in (card.id, card.plain_id)), None)
 
 
 def _operating_threshold(gallery: Gallery) -> float:

@@ -21,7 +21,7 @@ from mien.gallery.crypto import read_key
 from mien.gallery.index import CodedIndex, FlatIndex, is_unit
 from mien.gallery.live import LiveIndex
 from mien.gallery.names import clean_name
-from mien.gallery.protocol import Embed
+from mien.gallery.protocol import Change, Embed
 from mien.gallery.records import (
     ActiveModel,
     CheckReport,
@@ -475,6 +475,19 @@ class Gallery:
             GalleryError: Samples without a crop, which cannot be embedded anew.
         """
         return migration.migrate(self.rows, model, embed, batch=batch, progress=progress)
+
+    @exclusive
+    def renormalise(self, model: str, change: Change) -> int:
+        """Derive all templates anew from those there are, without any crop, and switch to them in one write.
+
+        Args:
+            model: Id of the embedder with the new normalisation.
+            change: Turns unit templates, shape (n, dimension), into the new ones, such as `Cohort.normalise`.
+
+        Returns:
+            How many templates were derived.
+        """
+        return migration.renormalise(self.rows, model, change)
 
     # Operating points
 

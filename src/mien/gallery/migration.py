@@ -10,11 +10,11 @@ from jaxtyping import UInt8
 
 from mien.errors import GalleryError
 from mien.gallery.crops import decode_crop
-from mien.gallery.protocol import Embed
+from mien.gallery.protocol import Change, Embed
 from mien.gallery.rows import Rows
 from mien.types import as_unit
 
-__all__ = ["migrate", "realigned"]
+__all__ = ["migrate", "realigned", "renormalise"]
 
 
 def migrate(rows: Rows, model: str, embed: Embed, *, batch: int, progress: Callable[[int, int], None] | None) -> int:
@@ -43,6 +43,28 @@ def migrate(rows: Rows, model: str, embed: Embed, *, batch: int, progress: Calla
         done += len(ids)
         if progress is not None:
             progress(total - left + done, total)
+
+
+def renormalise(rows: Rows, model: str, change: Change) -> int:
+    """Derive all templates from those in use, then switch to them: one write, no crop is needed."""
+    with rows.write():
+        active = rows.active_model()
+        if active is None or active.name == model:
+            return 0
+        lacking = set(rows.lacking(model))
+        sample_of = rows.owners(active).samples
+        blocks = list(rows.templates(active))  # read before anything is added
+        done = 0
+        for _, vectors in blocks:
+            changed = as_unit(np.asarray(change(as_unit(vectors))))
+            added = rows.add_model(model, changed.shape[1])
+            for sample_id, vector in zip(sample_of[done : done + len(vectors)].tolist(), changed, strict=True):
+                if sample_id in lacking:
+                    rows.add_template(sample_id, added, vector.astype(np.float16))
+            done += len(vectors)
+        rows.switch_model(model)
+        rows.note("migrate", None, model)
+        return done
 
 
 def _embed(rows: Rows, model: str, ids: list[int], embed: Embed) -> None:

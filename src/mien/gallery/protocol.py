@@ -24,8 +24,9 @@ from mien.gallery.records import (
 )
 from mien.types import Candidate, Embedding, Face, OperatingPoint
 
-__all__ = ["Embed", "GalleryProtocol"]
+__all__ = ["Change", "Embed", "GalleryProtocol"]
 
+Change = Callable[[Float32[np.ndarray, "n dimension"]], Float[np.ndarray, "n other"]]
 Embed = Callable[[UInt8[np.ndarray, "batch side side 3"]], Float[np.ndarray, "batch dimension"]]
 """Aligned crops, RGB uint8, to embeddings."""
 
