@@ -24,7 +24,7 @@ WIDTH, GAP, RADIUS = 1200, 14, 14
 HERO, CROWD = 392, 236
 SHOWN = ("face of 20 px", "out of focus", "a tenth of the light", "noise", "JPEG, quality 5", "leaning by 32°")
 SHOWN += ("mouth covered", "eyes covered")
-SITTER = "drawn two"
+SITTER = "drawn one"
 GROUND, INK, FAINT, YES, NO = (15, 23, 42), (241, 245, 249), (148, 163, 184), (45, 212, 191), (251, 113, 133)
 
 
