@@ -21,7 +21,7 @@ from mien.types import EXPRESSIONS, Expression, Face, OperatingPoint
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.gallery import Gallery
-    from mien.grouping import Grouping
+    from mien.grouping import Grouping, Person
 
 __all__ = ["Demo", "Trial", "degradations", "run", "summary"]
 
@@ -269,7 +269,7 @@ def _write_page(
     analyzer: Analyzer,
 ) -> None:
     from mien.reporting import thumbnail
-    from mien.reporting.html import css_colour, data_uri, render, write_text
+    from mien.reporting.html import data_uri, render, write_text
 
     point = demo.point
     scores = [t.score for t in demo.trials if t.score is not None]
@@ -278,42 +278,8 @@ def _write_page(
     def length(score: float) -> float:
         return round(100 * float(np.clip((score - low) / (1 - low), 0, 1)), 1)
 
-    def row(trial: Trial) -> dict[str, object]:
-        tiny = trial.image.shape[0] < 150
-        shown = trial.image if tiny else thumbnail(trial.image, 300)
-        chance = None if math.isnan(trial.probability) else _chance(trial.probability)
-        if not trial.found:
-            verdict = "no face found"
-        elif trial.named is None:
-            verdict = "unknown"
-        else:
-            verdict = "recognised" if trial.right else "mistaken"
-        return {
-            "title": trial.title,
-            "uri": data_uri(encode_image(shown, suffix=".png" if tiny else ".jpg", quality=88)),
-            "tiny": tiny,
-            "right": trial.right,
-            "verdict": verdict,
-            "match": trial.match,
-            "score": trial.score,
-            "length": length(trial.score) if trial.score is not None else 0,
-            "probability": chance,
-            "candidate": f"{'is' if trial.match else 'nearest:'} {trial.candidate}",
-            "note": "counted as a failure to acquire",
-        }
-
     grouping, thumbs, num_pictures = groups
     several = [p for p in grouping.people if len(p.faces) > 1]
-    people = [
-        {
-            "id": p.id,
-            "colour": css_colour(p.id - 1),
-            "count": len(p.pictures),
-            "companions": ", ".join(f"Person {other} ({count})" for other, count in grouping.companions(p.id)[:3]),
-            "thumbs": [data_uri(thumbs[face]) for face in p.faces[:7]],
-        }
-        for p in several
-    ]
     right = sum(t.right for t in demo.trials)
     tiles = [(f"{demo.analyze_ms:.0f} ms", f"to find and embed a face in {_size(hero)} px")]
     tiles += [(f"{right} of {len(demo.trials)}", "probes decided rightly"), (f"{len(enrolled)}", "subjects enrolled")]
@@ -330,8 +296,8 @@ def _write_page(
         enrolled=[(name, data_uri(encode_image(f.crop))) for name, f in enrolled.items() if f.crop is not None],
         point=point,
         tick=length(point.threshold),
-        worse=[row(t) for t in trials[0]],
-        others=[row(t) for t in trials[1]],
+        worse=[_trial_row(t, length) for t in trials[0]],
+        others=[_trial_row(t, length) for t in trials[1]],
         strangers="one" if len(STRANGERS) == 1 else str(len(STRANGERS)),
         moods=[
             {
@@ -348,11 +314,53 @@ def _write_page(
             f"{num_pictures} drawn pictures with {len(thumbs)} faces: {len(several)} people are seen more than once, "
             f"{len(grouping.people) - len(several)} once."
         ),
-        people=people,
+        people=[_person_row(person, grouping, thumbs) for person in several],
         embedder=analyzer.card.id,
         decision=_decision(point),
     )
     write_text(demo.report, text)
+
+
+def _trial_row(trial: Trial, length: Callable[[float], float]) -> dict[str, object]:
+    """Return what the page shows of a trial; ``length`` is the length of a score's bar, %."""
+    from mien.reporting import thumbnail
+    from mien.reporting.html import data_uri
+
+    tiny = trial.image.shape[0] < 150
+    shown = trial.image if tiny else thumbnail(trial.image, 300)
+    if not trial.found:
+        verdict = "no face found"
+    elif trial.named is None:
+        verdict = "unknown"
+    else:
+        verdict = "recognised" if trial.right else "mistaken"
+    return {
+        "title": trial.title,
+        "uri": data_uri(encode_image(shown, suffix=".png" if tiny else ".jpg", quality=88)),
+        "tiny": tiny,
+        "right": trial.right,
+        "verdict": verdict,
+        "match": trial.match,
+        "score": trial.score,
+        "length": length(trial.score) if trial.score is not None else 0,
+        "probability": None if math.isnan(trial.probability) else _chance(trial.probability),
+        "candidate": f"{'is' if trial.match else 'nearest:'} {trial.candidate}",
+        "note": "counted as a failure to acquire",
+    }
+
+
+def _person_row(person: Person, grouping: Grouping, thumbs: list[bytes]) -> dict[str, object]:
+    """Return what the page shows of a person seen more than once."""
+    from mien.reporting.html import css_colour, data_uri
+
+    companions = grouping.companions(person.id)[:3]
+    return {
+        "id": person.id,
+        "colour": css_colour(person.id - 1),
+        "count": len(person.pictures),
+        "companions": ", ".join(f"Person {other} ({count})" for other, count in companions),
+        "thumbs": [data_uri(thumbs[face]) for face in person.faces[:7]],
+    }
 
 
 def _size(image: RGB) -> str:

@@ -29,8 +29,8 @@ def found(monkeypatch):
         marks = (np.array(TEMPLATES["face-64"][1], np.float32) + 0.5) * (inner / 64) - 0.5 + 32
         return [Detection(Box(32.0, 32.0, inner + 32.0, inner + 32.0), marks, 0.9)]
 
-    for place in ("mien.data.crops.patient_detector", "mien.vision.finding.patient_detector"):
-        monkeypatch.setattr(place, lambda: SimpleNamespace(detect=detect))
+    for place in ("mien.data.crops", "mien.evaluation.generation"):
+        monkeypatch.setattr(f"{place}.patient_detector", lambda: SimpleNamespace(detect=detect))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,8 @@ from mien.errors import UsageError
 from mien.images import printable
 
 if TYPE_CHECKING:
-    from mien.data.pictures import Pictures
     from mien.evaluation.acquisition import AnalyzerLike
-    from mien.evaluation.generation import Distances, Faces, GenerationReport
+    from mien.evaluation.generation import Distances, Faces, GenerationReport, Taught, Teach
     from mien.evaluation.records import Rate
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -366,104 +364,27 @@ def generation(
     asked for is read by an expression network that the generator was not trained with; a network that it was trained
     with is measured with, and marked as not judging.
     """
-    from mien import zoo
-    from mien.alignment import TEMPLATES
-    from mien.data.pictures import read_pictures
-    from mien.data.splits import SPLITS
-    from mien.evaluation.generation import (
-        JUDGES,
-        READERS,
-        drawn_by,
-        evaluate_generation,
-        picked_from,
-        rebuilt_by,
-    )
-    from mien.evaluation.spaces import feature_space, inception_space
+    from mien.evaluation.generation import evaluate_model
     from mien.training.reporter import PictureProgress
-    from mien.vision.expression import ExpressionReader
-    from mien.vision.finding import patient_detector
-    from mien.vision.generator import Generator
 
     _check_writable(out, plots)
-    if lesson is not None:
-        with needs_torch():
-            from mien.training.synthetic import train_on_synthetic
-    is_folder = Path(model).is_dir() and not (Path(model) / "model.onnx").is_file()
-    generator = None if is_folder else Generator(model)
-    if generator is not None:
-        if template or side or grey or aligned:
-            raise UsageError("--template, --side, --grey and --aligned are for a folder of pictures; a model knows.")
-        template, side = generator.convention.template, generator.side
-        grey = generator.convention.grey
-    template = template or "face-64"
-    if template not in TEMPLATES:
-        raise UsageError(f"--template should be one of {', '.join(TEMPLATES)}, got '{template}'.")
-    side = side or TEMPLATES[template][0]
-
-    parts = tuple(SPLITS) if split == "all" else (split,)
-    bar = PictureProgress()
-    pictures = read_pictures(
-        reference, template=template, side=side, colour=not grey, splits=parts, cache=cache, progress=bar
+    report = evaluate_model(
+        model,
+        reference,
+        split=split,
+        n=count,
+        seeds=seeds,
+        spaces=names,
+        inception=inception,
+        template=template,
+        side=side,
+        grey=grey,
+        aligned=aligned,
+        teach=None if lesson is None else _lesson(lesson),
+        cache=cache,
+        reading=PictureProgress(),
+        measuring=progress,
     )
-    notes = list(pictures.notes)
-    classes = tuple(name for name in pictures.classes if generator is None or name in generator.labels)
-    real = _faces(pictures, classes)
-    if classes and (strange := int((real.labels < 0).sum())):
-        notes.append(f"{strange:,} real pictures show nothing that the generator can be asked for; they are left out.")
-        real = real.take(real.labels >= 0)
-    if generator is not None:
-        draw, called = drawn_by(generator, classes), generator.card.id
-    else:
-        called = Path(model).resolve().name
-        if aligned:
-            ready = _aligned(Path(model), classes, side)
-        else:
-            whole = read_pictures(
-                Path(model),
-                template=template,
-                side=side,
-                colour=not grey,
-                splits=SPLITS,
-                keep_without_face=True,
-                progress=bar,
-            )
-            ready = _faces(whole, classes)
-        draw, count = picked_from(ready), min(count or len(ready), len(ready))
-    losses = generator.convention.losses if generator is not None else ()
-    free = [name for name in READERS if name not in losses]
-    reader = ExpressionReader(zoo.card((free or READERS)[0])) if classes else None
-    spaces = [feature_space(zoo.named(name), template) for name in names or JUDGES]
-    spaces += [inception_space(inception)] if inception is not None else []
-    shown = min(count or len(real), len(real) // 2, 1000)
-    with progress((2 + 4 * len(spaces)) * seeds + 2 * shown) as advance:
-        report = evaluate_generation(
-            draw,
-            real,
-            spaces,
-            template=template,
-            detector=patient_detector(),
-            model=called,
-            reference=reference.resolve().name,
-            split=split,
-            classes=classes,
-            losses=losses,
-            reader=reader,
-            reconstruct=rebuilt_by(generator, classes) if generator is not None and generator.has_encoder else None,
-            n=count,
-            seeds=seeds,
-            timed=generator is not None,
-            notes=notes,
-            progress=advance,
-        )
-    if lesson is not None:
-        learned = read_pictures(
-            reference, template=template, side=side, colour=not grey, splits=("train",), cache=cache, progress=bar
-        )
-        school = _faces(learned, classes)
-        school = school.take(school.labels >= 0)
-        fake = draw(school.labels, seeds)  # a seed that no distance was measured with
-        taught = train_on_synthetic(fake, school, real, classes=len(classes), images=lesson, grey=grey)
-        report = replace(report, taught=taught)
     _write_json(out, report.to_json())
     if plots:
         from mien.evaluation.plots import plot_distances
@@ -473,35 +394,18 @@ def generation(
     against = f"{report.n} faces of {report.reference}, {report.split}"
     title = f"{report.model} against {against}, {counted(report.seeds, 'seed')}"
     _table(title, _generation_rows(report), err=_is_stdout(out))
-    _finish(ctx, {}, notes)
+    _finish(ctx, {}, report.notes)
 
 
-def _faces(pictures: Pictures, classes: Sequence[str]) -> Faces:
-    """Return pictures as an evaluation wants them, labels numbered anew."""
-    import numpy as np
+def _lesson(images: int) -> Teach:
+    """Return what trains on generated and on real faces, networks that each see so many."""
+    with needs_torch():
+        from mien.training.synthetic import train_on_synthetic
 
-    from mien.evaluation.generation import Faces
+    def teach(fake: Faces, real: Faces, test: Faces, classes: int, grey: bool) -> Taught:
+        return train_on_synthetic(fake, real, test, classes=classes, images=images, grey=grey)
 
-    numbers = [classes.index(name) if name in classes else -1 for name in pictures.classes]
-    images = pictures.rgb()
-    return Faces(images, np.array([*numbers, -1])[pictures.labels])  # -1 is the last of them
-
-
-def _aligned(folder: Path, classes: Sequence[str], side: int) -> Faces:
-    """Read ready faces; the folder right above a picture may be its label."""
-    import cv2
-    import numpy as np
-
-    from mien.evaluation.generation import Faces
-    from mien.images import find_images, load_image
-
-    paths = find_images([folder])
-    images = [load_image(path) for path in paths]
-    if odd := [path for path, image in zip(paths, images, strict=True) if image.shape[0] != image.shape[1]]:
-        raise UsageError(f"'{printable(odd[0])}' is not square, as aligned faces are. Leave --aligned out.")
-    resized = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
-    labels = [classes.index(path.parent.name) if path.parent.name in classes else -1 for path in paths]
-    return Faces(np.stack(resized).astype(np.uint8), np.array(labels, np.int64))
+    return teach
 
 
 def _generation_rows(report: GenerationReport) -> list[Row]:

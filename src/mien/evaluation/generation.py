@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mien.errors import EvaluationError
+from mien import zoo
+from mien.alignment import TEMPLATES
+from mien.data.pictures import Pictures, read_pictures
+from mien.data.splits import SPLITS
+from mien.errors import EvaluationError, UsageError
 from mien.evaluation.expression import Reader
 from mien.evaluation.records import plain
-from mien.evaluation.spaces import INCEPTION, FeatureSpace, Images, recut, resized
+from mien.evaluation.spaces import INCEPTION, FeatureSpace, Images, feature_space, inception_space, recut, resized
+from mien.images import find_images, load_image, printable
 from mien.metrics.generation import (
     endless_frechet_distance,
     frechet_distance,
@@ -30,10 +37,9 @@ from mien.metrics.generation import (
     spread_ratio,
 )
 from mien.metrics.intervals import Interval, mean_interval, wilson
-from mien.vision.finding import DetectorLike, find_face
-
-if TYPE_CHECKING:
-    from mien.vision.generator import Generator
+from mien.vision.expression import ExpressionReader
+from mien.vision.finding import DetectorLike, find_face, patient_detector
+from mien.vision.generator import Generator, Request
 
 __all__ = [
     "JUDGES",
@@ -48,6 +54,7 @@ __all__ = [
     "Taught",
     "drawn_by",
     "evaluate_generation",
+    "evaluate_model",
     "picked_from",
 ]
 
@@ -346,6 +353,37 @@ def evaluate_generation(
     Raises:
         EvaluationError: There are too few real faces, or the generator's differ in size.
     """
+    n = _count(n, real, seeds)
+    advance = progress or _nothing
+    asked, shown = _Counter(reader, classes, template), _Counter(reader, classes, template)
+    measured = _measure(draw, real, spaces, asked, shown, n, seeds, advance)
+    rebuilt = None if reconstruct is None else _reconstruction(real, reconstruct)
+    found, real_found = (_found(faces.images[:_SEARCHED], detector, advance) for faces in measured.first)
+    return GenerationReport(
+        model=model,
+        reference=reference,
+        split=split,
+        template=template,
+        side=int(real.images.shape[1]),
+        n=n,
+        seeds=seeds,
+        classes=tuple(classes),
+        spaces=tuple(_space_report(space, measured, judges=space.name not in losses) for space in spaces),
+        classifier=reader.card.id if reader is not None and asked.of else None,
+        classifier_judges=reader is None or reader.card.name not in losses,
+        asked_is_seen=asked.agreement(),
+        real_is_seen=shown.agreement(),
+        found=found,
+        real_found=real_found,
+        sharpness=tuple(measured.sharpness),
+        samples_per_s=n * seeds / measured.seconds if timed and measured.seconds > 0 else None,
+        notes=tuple(notes),
+        reconstruction=rebuilt,
+    )
+
+
+def _count(n: int | None, real: Faces, seeds: int) -> int:
+    """Return how many faces of each kind are compared."""
     n = min(n or len(real), len(real) // 2)
     if n < _LEAST:
         raise EvaluationError(
@@ -354,18 +392,48 @@ def evaluate_generation(
         )
     if seeds < 1:
         raise EvaluationError(f"The number of seeds should be 1 or more, got {seeds}.")
-    advance = progress or _nothing
-    rounds: dict[str, dict[str, list[Distances]]] = {space.name: {} for space in spaces}
-    sharp, taken = [], 0.0
-    asked, shown = _Counter(reader, classes, template), _Counter(reader, classes, template)
+    return n
+
+
+@dataclass(eq=False)
+class _Measured:
+    """What all seeds gave.
+
+    Attributes:
+        first: Generated and real faces of the first seed.
+        spaces: By space, what each seed measured: distances by kind of face.
+        dimensions: By space, of its features.
+        sharpness: Over that of real faces, one a seed.
+        seconds: Spent on drawing.
+    """
+
+    first: tuple[Faces, Faces]
+    spaces: dict[str, list[dict[str, Distances]]]
+    dimensions: dict[str, int]
+    sharpness: list[float]
+    seconds: float
+
+
+def _measure(
+    draw: Draw,
+    real: Faces,
+    spaces: Sequence[FeatureSpace],
+    asked: _Counter,
+    shown: _Counter,
+    n: int,
+    seeds: int,
+    advance: Callable[[], None],
+) -> _Measured:
     first: tuple[Faces, Faces] | None = None
-    dimensions = {}
+    sharp, seconds = [], 0.0
+    dimensions: dict[str, int] = {}
+    rounds: dict[str, list[dict[str, Distances]]] = {space.name: [] for space in spaces}
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(real))
         ours, others = real.take(order[:n]), real.take(order[n : 2 * n])
         began = time.perf_counter()
         fake = draw(ours.labels, seed)
-        taken += time.perf_counter() - began
+        seconds += time.perf_counter() - began
         if fake.images.shape != ours.images.shape:
             raise EvaluationError(
                 f"Expected faces of shape {ours.images.shape}, the generator drew {fake.images.shape}."
@@ -379,51 +447,156 @@ def evaluate_generation(
         for space in spaces:
             base = space.features(ours.images)
             dimensions[space.name] = base.shape[1]
+            measured = {}
             for name, faces in (("generated", fake), ("real", others), *_worse(others, seed)):
-                measured = _distances(base, space.features(faces.images), ours.labels, faces.labels, seed)
-                rounds[space.name].setdefault(name, []).append(measured)
+                measured[name] = _distances(base, space.features(faces.images), ours.labels, faces.labels, seed)
                 advance()
-    assert first is not None
-    rebuilt = None
-    if reconstruct is not None:
-        whole = real.take(np.random.default_rng(0).permutation(len(real))[:_SEARCHED])
-        back = reconstruct(whole)
-        errors = ((back.astype(np.float32) - whole.images) ** 2).mean(axis=(1, 2, 3))
-        psnr = 10 * np.log10(255**2 / np.maximum(errors, 1e-6))
-        rebuilt = Reconstruction(tuple(psnr.tolist()), sharpness(back) / max(sharpness(whole.images), 1e-12))
-    found, real_found = (_found(faces.images[:_SEARCHED], detector, advance) for faces in first)
-    return GenerationReport(
-        model=model,
-        reference=reference,
-        split=split,
-        template=template,
-        side=int(real.images.shape[1]),
-        n=n,
-        seeds=seeds,
-        classes=tuple(classes),
-        spaces=tuple(
-            SpaceReport(
-                name=space.name,
-                model=space.model,
-                dimension=dimensions[space.name],
-                judges=space.name not in losses,
-                generated=tuple(rounds[space.name]["generated"]),
-                floor=tuple(rounds[space.name]["real"]),
-                yardsticks={name: tuple(rounds[space.name][name]) for name in YARDSTICKS},
-            )
-            for space in spaces
-        ),
-        classifier=reader.card.id if reader is not None and asked.of else None,
-        classifier_judges=reader is None or reader.card.name not in losses,
-        asked_is_seen=asked.agreement(),
-        real_is_seen=shown.agreement(),
-        found=found,
-        real_found=real_found,
-        sharpness=tuple(sharp),
-        samples_per_s=n * seeds / taken if timed and taken > 0 else None,
-        notes=tuple(notes),
-        reconstruction=rebuilt,
+            rounds[space.name].append(measured)
+    assert first is not None, "there is a seed"
+    return _Measured(first, rounds, dimensions, sharp, seconds)
+
+
+def _space_report(space: FeatureSpace, measured: _Measured, *, judges: bool) -> SpaceReport:
+    rounds = measured.spaces[space.name]
+    return SpaceReport(
+        name=space.name,
+        model=space.model,
+        dimension=measured.dimensions[space.name],
+        judges=judges,
+        generated=tuple(kinds["generated"] for kinds in rounds),
+        floor=tuple(kinds["real"] for kinds in rounds),
+        yardsticks={name: tuple(kinds[name] for kinds in rounds) for name in YARDSTICKS},
     )
+
+
+def _reconstruction(real: Faces, reconstruct: Callable[[Faces], Images]) -> Reconstruction:
+    whole = real.take(np.random.default_rng(0).permutation(len(real))[:_SEARCHED])
+    back = reconstruct(whole)
+    errors = ((back.astype(np.float32) - whole.images) ** 2).mean(axis=(1, 2, 3))
+    psnr = 10 * np.log10(255**2 / np.maximum(errors, 1e-6))
+    return Reconstruction(tuple(psnr.tolist()), sharpness(back) / max(sharpness(whole.images), 1e-12))
+
+
+# From a model's name to a report --------------------------------------------------------------------------------------
+
+Teach = Callable[[Faces, Faces, Faces, int, bool], Taught]
+"""Trains on generated and on real faces, tests on other real ones; told the number of classes and whether in grey."""
+
+Measuring = Callable[[int], AbstractContextManager[Callable[[], None]]]
+"""Is told how many steps there are; gives what is called after each one."""
+
+
+@contextmanager
+def _unobserved(steps: int) -> Iterator[Callable[[], None]]:
+    yield _nothing
+
+
+def evaluate_model(
+    model: str | Path,
+    reference: Path,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    seeds: int = 3,
+    spaces: Sequence[str] = (),
+    inception: Path | None = None,
+    template: str | None = None,
+    side: int | None = None,
+    grey: bool = False,
+    aligned: bool = False,
+    teach: Teach | None = None,
+    cache: Path | None = None,
+    reading: Callable[[int, int], None] | None = None,
+    measuring: Measuring = _unobserved,
+) -> GenerationReport:
+    """Compare the faces of a generator, or of a folder, with real ones, cut alike: from names to a report.
+
+    Args:
+        model: A generator's name or run folder; or a folder of pictures.
+        reference: Data set of real faces that the generator has not seen.
+        split: Part of them; all is every one.
+        n: Faces of each kind; default, and at most, half of the real ones.
+        seeds: Draws.
+        spaces: Networks whose features are compared; default `JUDGES`.
+        inception: FID's network, to compute FID too.
+        template: How faces of a folder are cut; default face-64.
+        side: Their side, px; default the template's.
+        grey: Compare a folder in grey.
+        aligned: The folder's pictures are cut by the template already.
+        teach: Trains a classifier on generated and one on real faces, for ``taught`` of the report.
+        cache: Folder where faces cut out of the reference are kept.
+        reading: Progress of reading pictures, as for `mien.data.pictures.read_pictures`.
+        measuring: Progress of measuring.
+
+    Raises:
+        UsageError: Settings do not go together.
+        DataError: The reference is no data set.
+        ModelError: There is no such model.
+        EvaluationError: There are too few faces.
+    """
+    generator = None if _is_folder(model) else Generator(model)
+    cutting = _cutting(generator, template, side, grey, aligned)
+
+    def read(splits: Sequence[str]) -> Pictures:
+        return cutting.read(reference, splits=splits, cache=cache, progress=reading)
+
+    pictures = read(tuple(SPLITS) if split == "all" else (split,))
+    notes = list(pictures.notes)
+    classes = tuple(name for name in pictures.classes if generator is None or name in generator.labels)
+    real, left_out = _labelled(_faces(pictures, classes), classes)
+    if left_out:
+        notes.append(f"{left_out:,} real pictures show nothing that the generator can be asked for; they are left out.")
+    if generator is not None:
+        draw, called = drawn_by(generator, classes), generator.card.id
+    else:
+        folder = Path(model)
+        ready = _aligned(folder, classes, cutting.side) if aligned else cutting.faces_of(folder, classes, reading)
+        draw, called, n = picked_from(ready), folder.resolve().name, min(n or len(ready), len(ready))
+    losses = generator.convention.losses if generator is not None else ()
+    compared = _opened_spaces(spaces or JUDGES, inception, cutting.template)
+    searched = min(n or len(real), len(real) // 2, _SEARCHED)
+    with measuring((2 + 4 * len(compared)) * seeds + 2 * searched) as advance:
+        report = evaluate_generation(
+            draw,
+            real,
+            compared,
+            template=cutting.template,
+            detector=patient_detector(),
+            model=called,
+            reference=reference.resolve().name,
+            split=split,
+            classes=classes,
+            losses=losses,
+            reader=_unlearned_reader(losses) if classes else None,
+            reconstruct=rebuilt_by(generator, classes) if generator is not None and generator.has_encoder else None,
+            n=n,
+            seeds=seeds,
+            timed=generator is not None,
+            notes=notes,
+            progress=advance,
+        )
+    if teach is None:
+        return report
+    lesson = _faces(read(("train",)), classes)
+    lesson = lesson.take(lesson.labels >= 0)
+    fake = draw(lesson.labels, seeds)  # a seed that no distance was measured with
+    return replace(report, taught=teach(fake, lesson, real, len(classes), cutting.grey))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutting:
+    """How faces are cut: a template, their side in px, and whether in grey."""
+
+    template: str
+    side: int
+    grey: bool
+
+    def read(self, source: Path, **options: Any) -> Pictures:
+        return read_pictures(source, template=self.template, side=self.side, colour=not self.grey, **options)
+
+    def faces_of(self, folder: Path, classes: Sequence[str], reading: Callable[[int, int], None] | None) -> Faces:
+        """Return all faces of a folder; a picture in which none is found counts as a whole."""
+        return _faces(self.read(folder, splits=SPLITS, keep_without_face=True, progress=reading), classes)
 
 
 # Where faces come from ------------------------------------------------------------------------------------------------
@@ -431,8 +604,6 @@ def evaluate_generation(
 
 def drawn_by(generator: Generator, classes: Sequence[str]) -> Draw:
     """Return what draws faces of a generator, asked for the labels where it knows them all."""
-    from mien.vision.generator import Request
-
     place = {name: number for number, name in enumerate(classes)}
 
     def draw(labels: Int[np.ndarray, " faces"], seed: int) -> Faces:
@@ -477,6 +648,58 @@ def picked_from(faces: Faces) -> Draw:
         return faces.take(order[: len(labels)])
 
     return draw
+
+
+def _is_folder(model: str | Path) -> bool:
+    """Whether these are pictures; a run folder is a model."""
+    return Path(model).is_dir() and not (Path(model) / "model.onnx").is_file()
+
+
+def _opened_spaces(names: Sequence[str], inception: Path | None, template: str) -> list[FeatureSpace]:
+    spaces = [feature_space(zoo.named(name), template) for name in names]
+    return [*spaces, inception_space(inception)] if inception is not None else spaces
+
+
+def _unlearned_reader(losses: Sequence[str]) -> ExpressionReader:
+    """Open a reader of expressions that did not stand in the generator's loss, where there is one."""
+    free = [name for name in READERS if name not in losses]
+    return ExpressionReader(zoo.card((free or READERS)[0]))
+
+
+def _cutting(
+    generator: Generator | None, template: str | None, side: int | None, grey: bool, aligned: bool
+) -> _Cutting:
+    if generator is not None:
+        if template or side or grey or aligned:
+            raise UsageError("--template, --side, --grey and --aligned are for a folder of pictures; a model knows.")
+        return _Cutting(generator.convention.template, generator.side, generator.convention.grey)
+    template = template or "face-64"
+    if template not in TEMPLATES:
+        raise UsageError(f"--template should be one of {', '.join(TEMPLATES)}, got '{template}'.")
+    return _Cutting(template, side or TEMPLATES[template].side, grey)
+
+
+def _faces(pictures: Pictures, classes: Sequence[str]) -> Faces:
+    """Return pictures as an evaluation wants them, labels numbered anew."""
+    numbers = [classes.index(name) if name in classes else -1 for name in pictures.classes]
+    return Faces(pictures.rgb(), np.array([*numbers, -1])[pictures.labels])  # -1 is the last of them
+
+
+def _labelled(faces: Faces, classes: Sequence[str]) -> tuple[Faces, int]:
+    """Leave out faces of no class where there are classes; return how many, too."""
+    left_out = int((faces.labels < 0).sum()) if classes else 0
+    return (faces.take(faces.labels >= 0), left_out) if left_out else (faces, 0)
+
+
+def _aligned(folder: Path, classes: Sequence[str], side: int) -> Faces:
+    """Read ready faces; the folder right above a picture may be its label."""
+    paths = find_images([folder])
+    images = [load_image(path) for path in paths]
+    if odd := [path for path, image in zip(paths, images, strict=True) if image.shape[0] != image.shape[1]]:
+        raise UsageError(f"'{printable(odd[0])}' is not square, as aligned faces are. Leave --aligned out.")
+    small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in images]
+    labels = [classes.index(path.parent.name) if path.parent.name in classes else -1 for path in paths]
+    return Faces(np.stack(small).astype(np.uint8), np.array(labels, np.int64))
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
