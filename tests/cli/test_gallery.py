@@ -1,13 +1,17 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from gallery.fake_analyzer import FakeAnalyzer, card, write_picture
-from mien.cli.gallery import calibrate, gallery
+from gallery.fake_analyzer import DIMENSION, FakeAnalyzer, card, write_picture
+from mien.cli.gallery import _operating_threshold, calibrate, gallery
 from mien.errors import EvaluationError, GalleryError
 from mien.gallery import Gallery
 from mien.gallery import index as indexes
+from mien.types import as_unit
+from mien.vision.cohort import Cohort
 
 
 @pytest.fixture
@@ -197,6 +201,58 @@ def test_migrate_embeds_the_crops_again(run, people, monkeypatch, template):
         # The person is in the middle of the crop, the noise at its edge, which the warp moves.
         assert (opened.vectors("ada") @ new.vector(2, [2, 1]) > 0.6).all()
         assert (opened.vectors("bob") @ new.vector(2, [2, 1]) < 0.4).all()
+
+
+class TestGalleryOfBeforeTheCohort:
+    """Its templates are those of the network alone; the card has had a cohort since."""
+
+    @pytest.fixture
+    def now(self, monkeypatch, people):
+        plain = card()
+        facts = {"cohort": "made-up", "cohort_sha256": "0" * 64, "neighbours": 5, "floor": 0.4}
+        changed = replace(plain, convention={**plain.convention, **facts})
+        assert changed.plain_id == plain.id != changed.id
+        analyzer = FakeAnalyzer(changed)
+        centres = np.random.default_rng(0).standard_normal((30, DIMENSION))
+        analyzer.cohort = Cohort(as_unit(centres), neighbours=5, floor=0.4)
+        monkeypatch.setattr("mien.zoo.cards", lambda role=None: [changed])
+        monkeypatch.setattr("mien.cli.gallery.make_analyzer", lambda *_: analyzer)
+        return analyzer
+
+    def test_it_opens_with_a_line_that_says_what_to_do(self, now, people):
+        with pytest.raises(GalleryError, match=r"has changed since.* mien gallery migrate --embedder fake$"):
+            Gallery(people, model=now.card.id)
+
+    def test_what_needs_no_threshold_works_as_it_is(self, run, now, tmp_path):
+        assert "3 subjects" in run("list").stderr and run("check").return_value == 0
+        assert card().id in run("stats").stdout and "written" in run("export", tmp_path / "out").stderr
+
+    def test_thresholds_of_the_card_are_not_applied_to_its_scores(self, run, now, people):
+        with pytest.raises(GalleryError, match=r"from before fake had a cohort.*mien gallery migrate"):
+            run("audit")
+        assert "at threshold 0.600" in run("audit", "--threshold", 0.6).stderr
+        run("--fmr", 0.5, command=calibrate)
+        assert "at threshold" in run("audit", "--fmr", 0.5).stderr
+        with Gallery(people) as opened:
+            assert _operating_threshold(opened) == 0.45
+
+    def test_it_is_brought_along_without_crops_and_its_thresholds_do_not_come(self, run, now, people):
+        run("--fmr", 0.5, command=calibrate)
+        with Gallery(people) as opened:
+            before = opened.vectors("ada")
+        result = run("migrate")
+        assert "6 templates brought along from the vectors alone" in result.stderr
+        assert "The threshold calibrated before no longer counts. Run: mien calibrate" in result.stderr
+        with Gallery(people, model=now.card.id) as opened:
+            assert opened.vectors("ada") == pytest.approx(now.cohort.normalise(as_unit(before)), abs=1e-3)
+            assert opened.points() == []
+        assert "no longer" not in run("migrate").stderr
+
+    def test_its_export_is_imported_and_brought_along(self, run, now, tmp_path):
+        run("export", tmp_path / "out")
+        other = tmp_path / "other.mien"
+        assert "6 samples added" in run("import", tmp_path / "out", at=other).stderr
+        assert "6 templates brought along" in run("migrate", at=other).stderr
 
 
 def test_calibrate_keeps_a_threshold_and_says_what_it_is_worth(run, people):

@@ -83,6 +83,7 @@ class FakeAnalyzer:
         return self
 
     side = 112
+    cohort = None
 
     def embed_crops(self, crops):
         numbers = [(int(crop[56, 56, 0]), int(crop[1, 0, 0])) for crop in crops]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mien.cli.common import (
+    DEFAULT_FMR,
     analyzer_options,
     counted,
     decision_options,
@@ -238,6 +239,11 @@ def audit(gallery: str, key: Path | None, fmr: float | None, threshold: float | 
             )
         score = threshold
         if score is None and card is not None:
+            if card.id != opened.model and opened.operating_point(DEFAULT_FMR if fmr is None else fmr) is None:
+                raise GalleryError(
+                    f"The gallery's templates are of {shown(opened.model)}, from before {card.name} had a cohort: the "
+                    f"thresholds of {card.id} are not theirs. Run mien gallery migrate, or give --threshold."
+                )
             score = decision_point(card, fmr=fmr, threshold=None, gallery=opened).threshold
         assert score is not None, "a threshold was given or found"
         findings = opened.audit(score)
@@ -302,6 +308,7 @@ def migrate(gallery: str, key: Path | None, detector: str, embedder: str | None,
     """
     analyzer = make_analyzer(detector, embedder, min_face)
     with open_gallery(gallery, key) as opened:
+        before = 0 if opened.model == analyzer.card.id else len(opened.points())
         cohort = analyzer.embedder.cohort
         if cohort is not None and opened.model == analyzer.card.plain_id:
             count = opened.renormalise(analyzer.card.id, cohort.normalise)
@@ -310,6 +317,7 @@ def migrate(gallery: str, key: Path | None, detector: str, embedder: str | None,
                 f"{analyzer.card.id}.",
                 err=True,
             )
+            _say_thresholds(before)
             return
         embed = _embedding(analyzer, _card(opened))
         total = opened.stats().samples
@@ -324,6 +332,15 @@ def migrate(gallery: str, key: Path | None, detector: str, embedder: str | None,
 
             count = opened.migrate(analyzer.card.id, embed, progress=moved)
     click.echo(f"{counted(count, 'sample')} embedded; the gallery now has templates of {analyzer.card.id}.", err=True)
+    _say_thresholds(before)
+
+
+def _say_thresholds(count: int) -> None:
+    """Say that thresholds of other templates than the gallery has now no longer decide."""
+    if count:
+        what = "The threshold" if count == 1 else f"The {count} thresholds"
+        told = f"{what} calibrated before no longer {'counts' if count == 1 else 'count'}"
+        click.echo(f"mien: {told}. Run: mien calibrate", err=True)
 
 
 @gallery.command("key")
@@ -386,7 +403,11 @@ def _point_in_words(stored: StoredPoint) -> str:
 
 
 def _card(gallery: Gallery) -> Card | None:
-    """Return the card of the gallery's embedder; None where this machine does not know it."""
+    """Return the card of the gallery's embedder; None where this machine does not know it.
+
+    Its thresholds are those of the gallery's templates only where the ids are the same: templates of before it had a
+    cohort have other scores.
+    """
     from mien import zoo
 
     return next((card for card in zoo.cards("embedder") if gallery.model in (card.id, card.plain_id)), None)
@@ -396,7 +417,7 @@ def _operating_threshold(gallery: Gallery) -> float:
     """Return the score from which on a mate must be found."""
     points = [stored.point for stored in gallery.points()]
     card = _card(gallery)
-    points += card.operating_points if card is not None else ()
+    points += card.operating_points if card is not None and card.id == gallery.model else ()
     near = [point.threshold for point in points if point.target_fmr <= 1e-3]
     return min(near, default=_MATE_SCORE)
 

@@ -212,9 +212,15 @@ class Rows:
         """Return the model in use; refuse one of another name."""
         active = self.active_model()
         if active is not None and active.name != name:
+            old, new = (model.rsplit("-", 2)[0] for model in (active.name, name))  # name, version, digest
+            cure = (
+                f"That embedder has changed since. Bring them along with: mien gallery migrate --embedder {shown(new)}"
+                if old == new
+                else "Choose that embedder, or embed the stored faces anew with: mien gallery migrate"
+            )
             raise GalleryError(
                 f"{self.path} holds templates of {shown(active.name)}, but the embedder in use is {shown(name)}; their "
-                "vectors cannot be compared. Choose that embedder, or run: mien gallery migrate"
+                f"vectors cannot be compared. {cure}"
             )
         return active
 
