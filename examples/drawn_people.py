@@ -20,7 +20,7 @@ def people(folder: Path, subjects: dict[str, int] | None = None, samples: int = 
 
 
 def photos(folder: Path) -> Path:
-    """Draw some photographs with several people; one of them, number 39, is nobody of the cast."""
+    """Draw some photographs with several people; one of them, number 887, is nobody of the cast."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, group in enumerate(
         [[1115, 175, 531], [1115, 175], [531, 568, 1038], [887, 1115], [175, 531, 1038], [568, 1038]]
