@@ -110,7 +110,7 @@ def test_what_is_wrong_is_named(measures, reason):
 
 
 def test_reasons_come_worst_first_and_once_each():
-    small_and_blurred = assess(GOOD | {"side": 4, "sharpness": -1.3, "pitch": 9, "yaw": 5}).reasons
+    small_and_blurred = assess(GOOD | {"side": 4, "sharpness": -1.3, "pitch": 12, "yaw": 5}).reasons
 
     assert small_and_blurred[0] is Reason.EXTREME_POSE
     assert small_and_blurred.count(Reason.EXTREME_POSE) == 1

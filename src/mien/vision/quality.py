@@ -107,6 +107,8 @@ _EXTREMES = (
     ("brightness", 0.08, 1.0, Reason.TOO_DARK),
     ("brightness", 0.0, 0.92, Reason.TOO_BRIGHT),
     ("contrast", 0.03, 1.0, Reason.LOW_CONTRAST),
+    # Beyond a profile; SFace gets by with much of a turn, so that its cost alone would not say it.
+    ("yaw", 0.0, 1.0, Reason.EXTREME_POSE),
 )
 
 
