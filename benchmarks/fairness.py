@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import machine, write_result
-from operating_points import identities, in_half_a
+from operating_points import owners
 from people import embedded, london, same_people, utkface
 
 import mien.zoo
@@ -60,10 +60,8 @@ def measure(embedder: str) -> dict[str, Any]:
     card = mien.zoo.card(embedder)
     cohort = cohort_of(EmbedderConvention.of(card))
     celeba, utk, sets = (embedded(name, embedder) for name in ("celeba10k", "utkface128", "london_dev"))
-    paths, identity = identities()
-    by_name = {path.name: subject for path, subject in zip(paths, identity, strict=True)}
-    owner = np.array([by_name[Path(file).name] for file in celeba.files])
-    half_b = ~np.isin(owner, np.unique(identity[in_half_a(identity)])) & celeba.found
+    owner, half_b = owners(celeba.files)
+    half_b &= celeba.found
     known = utkface(utk.files)
     pair = [embedded("utkface128", name).vectors for name in ("sface", "dlib-resnet29")]
     measured = ~known.in_cohort & utk.found & ~np.isnan(pair[0][:, 0]) & ~np.isnan(pair[1][:, 0])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from common import machine, write_result
-from operating_points import identities, in_half_a
+from operating_points import owners
 from people import embedded
 
 import mien.zoo
@@ -111,12 +111,12 @@ def vectors_of(card: mien.zoo.Card) -> dict[str, np.ndarray]:
     """Return the embeddings as they are compared, and whose they are."""
     cohort = cohort_of(EmbedderConvention.of(card))
     celeba, orl = embedded("celeba10k", card.name), embedded("orl", card.name)
-    paths, identity = identities()
-    by_name = {path.name: number for path, number in zip(paths, identity, strict=True)}
+    owner, half_b = owners(celeba.files)
     as_compared = cohort.normalise if cohort else (lambda vectors: vectors)
     return {
         "celeba": as_compared(celeba.vectors[celeba.found]),
-        "celeba_identity": np.array([by_name[Path(file).name] for file in celeba.files])[celeba.found],
+        "celeba_identity": owner[celeba.found],
+        "celeba_half_a": ~half_b[celeba.found],
         "orl": as_compared(orl.vectors[orl.found]),
         "orl_identity": np.array([int(Path(file).parent.name[1:]) for file in orl.files])[orl.found],
     }
@@ -126,7 +126,7 @@ def main() -> None:
     card = mien.zoo.card(mien.zoo.default("embedder"))
     data = vectors_of(card)
     vectors, identity = data["celeba"], data["celeba_identity"]
-    half = np.isin(identity, np.unique(identities()[1][in_half_a(identities()[1])]))
+    half = data["celeba_half_a"]
     several = shots(identity, 3)
     sets = {
         "half B": (vectors[~half], identity[~half]),

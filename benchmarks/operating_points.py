@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,15 +62,20 @@ def embed(analyzer: Analyzer, paths: list[Path]) -> tuple[np.ndarray, int]:
     return vectors, failures
 
 
+def owners(files: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return whose each picture of the CelebA subset is, and which are of half B."""
+    paths, identity = identities()
+    by_name = {path.name: number for path, number in zip(paths, identity, strict=True)}
+    owner = np.array([by_name[Path(file).name] for file in files])
+    return owner, ~np.isin(owner, np.unique(identity[in_half_a(identity)]))
+
+
 def half_b(embedder: str) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the embeddings of half B as they are compared, whose they are, and how many pictures showed no face."""
     from people import embedded
 
     faces, cohort = embedded("celeba10k", embedder), cohort_of(EmbedderConvention.of(mien.zoo.card(embedder)))
-    paths, identity = identities()
-    by_name = {path.name: number for path, number in zip(paths, identity, strict=True)}
-    owner = np.array([by_name[Path(file).name] for file in faces.files])
-    kept = ~np.isin(owner, np.unique(identity[in_half_a(identity)]))
+    owner, kept = owners(faces.files)
     vectors = faces.vectors[kept & faces.found]
     return (
         (cohort.normalise(vectors) if cohort else vectors),

@@ -11,12 +11,11 @@ afterwards. A cohort must not be of the people it is measured on, so one of Cele
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import machine, write_result
-from operating_points import identities, in_half_a
+from operating_points import owners
 from people import embedded, same_people, utkface
 
 from mien.analyzer import Analyzer
@@ -65,13 +64,10 @@ class Data:
 
     def __init__(self, embedder: str) -> None:
         celeba, utk = embedded("celeba10k", embedder), embedded("utkface128", embedder)
-        paths, identity = identities()
-        by_name = {path.name: subject for path, subject in zip(paths, identity, strict=True)}
-        owner = np.array([by_name[Path(file).name] for file in celeba.files])
-        half_a = np.isin(owner, np.unique(identity[in_half_a(identity)]))
+        owner, half_b = owners(celeba.files)
         self.halves = {
             name: (celeba.vectors[half & celeba.found], owner[half & celeba.found])
-            for name, half in (("A", half_a), ("B", ~half_a))
+            for name, half in (("A", ~half_b), ("B", half_b))
         }
         known = utkface(utk.files)
         found = utk.found & embedded("utkface128", "sface").found & embedded("utkface128", "dlib-resnet29").found

@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from mien.data.lists import delimiter_of, existing_name, read_list, text_of
 from mien.errors import EvaluationError, UsageError
 from mien.evaluation.acquisition import AnalyzerLike, Samples, acquire
 from mien.evaluation.records import plain
@@ -167,34 +168,33 @@ def read_groups(file: Path, *, images: Path | None = None) -> People:
 
     Raises:
         UsageError: A column is missing, there is no attribute, or the list is empty.
+        DataError: It is no text in UTF-8, or a row has another length.
     """
-    name = printable(file.name)
+    name = f"'{printable(file.name)}'"
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"'{name}' is no text in UTF-8. Save it as a CSV in UTF-8.") from error
+        text = text_of(file.read_bytes(), name)
     except OSError as error:
-        raise UsageError(f"'{name}' cannot be read ({error.strerror}).") from error
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
-    columns = [(column or "").strip().casefold() for column in (rows[0] if rows else [])]
-    if "path" not in columns or not set(columns) - {"path", "subject"}:
+        raise UsageError(f"{name} cannot be read ({error.strerror}).") from error
+    first = next(csv.reader(text.splitlines()[:1], delimiter=delimiter_of(text), skipinitialspace=True), [])
+    columns = [column.strip().lower() for column in first]
+    attributes = [column for column in columns if column not in ("path", "subject", "")]
+    if "path" not in columns or not attributes:
         raise UsageError(
-            f"'{name}' should have the column path and one a group's attribute, for instance path,subject,sex; got "
+            f"{name} should have the column path and one a group's attribute, for instance path,subject,sex; got "
             f"{printable(','.join(columns)) or 'no rows'}."
         )
-    table = [
-        {str(key or "").strip().casefold(): str(value or "").strip() for key, value in row.items()} for row in rows
-    ]
+    rows = read_list(text, name, columns=("path",), optional=("subject", *attributes))
+    table = [row.values for row in rows]
+    if not table:
+        raise UsageError(f"{name} names no picture.")
     root = images or file.parent
-    paths = tuple(root / row["path"].replace("\\", "/") for row in table)
+    paths = tuple(root / existing_name(root, row["path"]) for row in table)
     if "subject" in columns:
         subjects = tuple(row["subject"] for row in table)
     else:
         flat = len({path.parent for path in paths}) == 1
         subjects = tuple(str(path) if flat else str(path.parent) for path in paths)
-    kept = [column for column in columns if column not in ("path", "subject")]
-    return People(paths, subjects, {column: tuple(row[column] for row in table) for column in kept})
+    return People(paths, subjects, {column: tuple(row[column] for row in table) for column in attributes})
 
 
 def evaluate_groups(
