@@ -122,5 +122,5 @@ def test_another_network_is_refused():
 def test_a_file_cut_short_is_refused():
     data = Published(quantised=False).file().SerializeToString()
 
-    with pytest.raises(ModelError, match="no ONNX file, or cut short"):
+    with pytest.raises(ModelError, match="not an ONNX file, or it is cut short"):
         convert("sface", data[: len(data) // 2])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,10 +115,7 @@ class GroupReport:
     groups: tuple[GroupRates, ...]
     too_small: Mapping[str, int]
     fta: tuple[str, ...] = ()
-    unreadable: Mapping[str, str] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "unreadable", dict(self.unreadable or {}))
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def worst(self) -> GroupRates:

@@ -22,7 +22,7 @@ from mien.errors import ModelError
 from mien.zoo import catalogue, fetch, store
 from mien.zoo.catalogue import NAME, Card, human_size
 from mien.zoo.conventions import Convention, convention
-from mien.zoo.foreign.onnxfile import model_bytes
+from mien.zoo.foreign.onnxfile import model_bytes, parse_model
 from mien.zoo.session import runtime_errors
 
 if TYPE_CHECKING:
@@ -142,14 +142,9 @@ def _fit(data: bytes, chosen: Convention) -> _Fitted:
 
 def _parsed(data: bytes) -> onnx.ModelProto:
     """Parse a file and refuse what cannot or should not be run from one file."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx.external_data_helper import uses_external_data
 
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError:
-        raise ModelError("This is not an ONNX file.") from None
+    model = parse_model(data)
     if not model.graph.node or not model.graph.output:
         raise ModelError("This is not an ONNX file, or one without a network in it.")
     if any(uses_external_data(tensor) for tensor in _tensors(model.graph)):

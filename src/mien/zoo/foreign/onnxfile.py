@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
     from google.protobuf.message import Message  # type: ignore[import-untyped]
 
-__all__ = ["IR_VERSION", "OPSET", "dynamic_size", "graph_digest", "model_bytes"]
+__all__ = ["IR_VERSION", "OPSET", "dynamic_size", "graph_digest", "model_bytes", "parse_model"]
 
 IR_VERSION, OPSET = 8, 13  # Old enough for every ONNX Runtime since 1.10 and for OpenCV's reader.
 
@@ -26,11 +26,24 @@ def model_bytes(model: onnx.ModelProto) -> bytes:
     return data
 
 
+def parse_model(data: bytes) -> onnx.ModelProto:
+    """Read an ONNX file.
+
+    Raises:
+        ModelError: It is none.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load_model_from_string(data)
+    except DecodeError:
+        raise ModelError("This is not an ONNX file, or it is cut short.") from None
+
+
 def dynamic_size(data: bytes) -> bytes:
     """Make batch, height and width of a fully convolutional ONNX file free."""
-    import onnx
-
-    model = onnx.load_model_from_string(data)
+    model = parse_model(data)
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     # Old exporters list weights among the inputs, which keeps ONNX Runtime from folding them.
@@ -66,13 +79,7 @@ def graph_digest(data: bytes) -> str:
     Raises:
         ModelError: It is no ONNX file, or has fields that the installed `onnx` does not know.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError:
-        raise ModelError("This is not an ONNX file.") from None
+    model = parse_model(data)
     whole = model.SerializeToString(deterministic=True)
     model.DiscardUnknownFields()
     if model.SerializeToString(deterministic=True) != whole:

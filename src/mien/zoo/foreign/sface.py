@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mien.errors import ModelError
-from mien.zoo.foreign.onnxfile import OPSET, model_bytes
+from mien.zoo.foreign.onnxfile import OPSET, model_bytes, parse_model
 
 if TYPE_CHECKING:
     import onnx
@@ -36,7 +36,7 @@ def sface(data: bytes) -> bytes:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    layers = _layers(_loaded(data))
+    layers = _layers(parse_model(data))
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
 
@@ -100,15 +100,6 @@ def sface(data: bytes) -> bytes:
         weights,
     )
     return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
-
-
-def _loaded(data: bytes) -> onnx.ModelProto:
-    import onnx
-
-    try:
-        return onnx.load_model_from_string(data)
-    except Exception as error:
-        raise ModelError(f"The file is no ONNX file, or cut short: {error}.") from error
 
 
 def _take(layers: Iterator[tuple[Any, ...]], kind: str) -> tuple[Any, ...]:
