@@ -536,15 +536,13 @@ def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
 def speed_in_short(result: dict[str, Any]) -> Texts:
     ours, theirs = (f"{result['times'][name]['p50_ms']:.0f} ms" for name in ("auto", "face_recognition"))
     ratio = f"{result['ratio_p50']['auto']:.1f}"
-    # A run from before SFace was the default timed dlib's network.
-    before = "" if "embed_one_face_one_thread" in result else " (`dlib-resnet29`)"
     return {
         "en": (
-            f"find and embed a face, 640x480 px{before}",
+            "find and embed a face, 640x480 px",
             ours,
             f"`face_recognition`: {theirs}, {ratio} times as long",
         ),
-        "zh": (f"检测一张人脸并提取特征，640x480 像素{before}", ours, f"`face_recognition`：{theirs}，{ratio} 倍"),
+        "zh": ("检测一张人脸并提取特征，640x480 像素", ours, f"`face_recognition`：{theirs}，{ratio} 倍"),
     }
 
 
