@@ -104,6 +104,9 @@ def assert_output(expected, got, where):
     assert not rest, f"{where}: the page does not mention\n{chr(10).join(rest)}"
 
 
+MODELS_TOO = [page for page in RUN if any(block.mark == "needs models" for block in blocks(page))]
+
+
 def run_console(block, where, environment):
     parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]
     assert parts, f"{where} is a console block without a command"
@@ -170,7 +173,9 @@ def draw_pictures(folder):
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)
-def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch):
+def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch, request):
+    if f"test_blocks_run[{name(page)}]" in {item.name for item in request.session.items} and can_run_models(request):
+        pytest.skip("these blocks are run with the others, below")
     threads = torch.get_num_threads()
     try:
         run_page(page, lambda block: block.runs_offline, tmp_path, monkeypatch)
@@ -178,10 +183,17 @@ def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch):
         torch.set_num_threads(threads)  # which a page may set
 
 
+def can_run_models(request):
+    """Whether the test below will run: its pages hold the blocks that need no model as well."""
+    try:
+        request.getfixturevalue("models")
+    except pytest.skip.Exception:
+        return False
+    return True
+
+
 @pytest.mark.integration
-@pytest.mark.parametrize(
-    "page", [page for page in RUN if any(block.mark == "needs models" for block in blocks(page))], ids=name
-)
+@pytest.mark.parametrize("page", MODELS_TOO, ids=name)
 def test_blocks_run(models, page, tmp_path, monkeypatch):
     if page.name not in ("guide.md", "training.md", "generation.md"):  # they draw their own
         draw_pictures(tmp_path)

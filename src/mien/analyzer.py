@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -19,6 +19,7 @@ from mien.errors import ImageError, UsageError
 from mien.images import Source, decode, load_image, printable
 from mien.images import digest as digest_of
 from mien.types import Embedding, Expression, Face, Picture, Records
+from mien.vision.cohort import Cohort, with_cohort
 from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
@@ -46,6 +47,15 @@ _SINGLES, _CHUNK = 4, 4  # pictures of a worker's first tasks, and of its later 
 _STACK = 16  # crops that are copied together for the embedder
 
 
+class GalleryLike(Protocol):
+    """What is asked of a gallery here."""
+
+    @property
+    def cohort(self) -> Cohort | None:
+        """What normalises its templates; None where it is the embedder's own."""
+        ...
+
+
 class Models:
     """The networks of one pipeline, opened once."""
 
@@ -58,9 +68,11 @@ class Models:
         min_face: float | None,
         threshold: float | None,
         turn: int | None,
+        cohort: Cohort | None,
         threads: int,
     ) -> None:
         self.turn = turn
+        self._cohort = cohort
         self._embedder_card = embedder
         self._expression_card = expression
         self._threads = threads
@@ -69,7 +81,7 @@ class Models:
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder, opened when a face is first embedded or cut out."""
-        return Embedder(self._embedder_card, threads=self._threads)
+        return Embedder(self._embedder_card, threads=self._threads, cohort=self._cohort)
 
     @cached_property
     def expression(self) -> ExpressionReader | None:
@@ -95,6 +107,7 @@ class Analyzer:
         threads: ONNX Runtime threads for one picture; default the CPU quota.
         turn: Turn each picture by so many degrees clockwise first (0, 90, 180, 270), and look at it in no other way.
             None: where no face is upright, the picture is looked at with room around it and turned, see `Face.turn`.
+        cohort: What normalises the embeddings, in place of the embedder's own; see `for_gallery`.
 
     An analyzer can be pickled and copied: the other one opens its networks anew.
 
@@ -114,6 +127,7 @@ class Analyzer:
         threshold: float | None = None,
         threads: int | None = None,
         turn: int | None = None,
+        cohort: Cohort | None = None,
     ) -> None:
         if turn is not None and turn not in TURNS:
             raise UsageError(f"A picture is turned by 0, 90, 180 or 270 degrees, got {turn}.")
@@ -125,7 +139,7 @@ class Analyzer:
             raise UsageError(f"The detection threshold should lie between 0 and 1, got {threshold:g}.")
         if detector not in DETECTORS:
             _expect_role(detector, "detector")
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "detector": detector,
             "embedder": embedder,
             "expression": expression,
@@ -133,9 +147,11 @@ class Analyzer:
             "threshold": threshold,
             "threads": threads,
             "turn": turn,
+            "cohort": cohort,
         }
         self.detector = detector
-        self.card = _expect_role(embedder or zoo.default("embedder"), "embedder")
+        card = _expect_role(embedder or zoo.default("embedder"), "embedder")
+        self.card = card if cohort is None else with_cohort(card, cohort)
         self.threads = threads or thread_count()
         self._options = {
             "detector": detector,
@@ -144,10 +160,19 @@ class Analyzer:
             "min_face": min_face,
             "threshold": threshold,
             "turn": turn,
+            "cohort": cohort,
         }
 
-    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, str | float | int | None]]]:
+    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, Any]]]:
         return (_open, (self._arguments,))
+
+    def for_gallery(self, gallery: GalleryLike) -> Analyzer:
+        """Return the analyzer whose embeddings a gallery compares: with the gallery's own cohort, where it has one.
+
+        Without one that is this analyzer. See `mien.Gallery.calibrate` and ``mien calibrate --cohort``.
+        """
+        cohort = gallery.cohort
+        return self if cohort is None else Analyzer(**{**self._arguments, "cohort": cohort})
 
     @cached_property
     def _models(self) -> Models:

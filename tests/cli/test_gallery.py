@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from gallery.fake_analyzer import DIMENSION, FakeAnalyzer, card, write_picture
 from mien.cli.gallery import _operating_threshold, calibrate, gallery
-from mien.errors import EvaluationError, GalleryError
+from mien.errors import EvaluationError, GalleryError, ModelError, UsageError
 from mien.gallery import Gallery
 from mien.gallery import index as indexes
 from mien.types import as_unit
@@ -262,6 +262,40 @@ def test_calibrate_keeps_a_threshold_and_says_what_it_is_worth(run, people):
     assert "12 comparisons of 3 subjects support no rate below 0.2" in lines[1]
     points = json.loads(run("--fmr", 0.25, "--json", command=calibrate).stdout)
     assert points[0]["point"]["target_fmr"] == 0.25 and points[0]["point"]["num_impostor"] == 12
+
+
+class TestCohort:
+    """`mien calibrate --cohort`: other people to normalise by."""
+
+    @pytest.fixture(autouse=True)
+    def fake(self, monkeypatch):
+        monkeypatch.setattr("mien.cli.gallery.make_analyzer", lambda *_: FakeAnalyzer())
+
+    @pytest.fixture
+    def strangers(self, tmp_path):
+        for person in range(120, 230):
+            write_picture(tmp_path / "strangers" / f"{person}.png", person)
+        return tmp_path / "strangers"
+
+    def test_a_folder_of_people_becomes_the_cohort_and_the_threshold_is_measured_anew(self, run, people, strangers):
+        result = run("--cohort", strangers, "--fmr", 0.5, command=calibrate)
+
+        assert "normalised by 110 people of its own now" in result.stderr and "at FMR 0.5" in result.stdout
+        assert "cohort           its own, " in run("stats").stdout
+        assert "at threshold" in run("audit", "--fmr", 0.5).stderr
+        with pytest.raises(ModelError, match=r"mien calibrate"):
+            run("audit", "--fmr", 0.1)
+
+    def test_shipped_goes_back(self, run, people, strangers):
+        run("--cohort", strangers, "--fmr", 0.5, command=calibrate)
+
+        assert "by the embedder's cohort; the rates of fake-1-" in run("--cohort", "shipped", command=calibrate).stderr
+        assert "cohort           the embedder's" in run("stats").stdout
+        assert "They were; the rates" in run("--cohort", "shipped", command=calibrate).stderr
+
+    def test_the_gallerys_own_people_are_too_few_here(self, run, people):
+        with pytest.raises(UsageError, match="at least 100 different people, got 3"):
+            run("--cohort", "gallery", command=calibrate)
 
 
 def test_calibrate_refuses_a_rate_the_gallery_cannot_show(run, people):

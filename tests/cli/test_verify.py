@@ -152,9 +152,12 @@ def test_a_calibrated_gallery_brings_its_own_threshold(run, anna, tmp_path):
 def test_a_poor_face_is_said_to_be_poor_and_why(run, tmp_path):
     poor = save(tmp_path / "poor.png", (50, 30, 20, ANNA))
 
-    said = run(poor, poor).stderr
+    said = run(poor, save(tmp_path / "again.png", (50, 30, 20, ANNA))).stderr
+    assert said.count("is of poor quality (0.") == 2 and "The rates hold for" in said
 
-    assert said.count("is of poor quality (0.") == 2 and "more strangers match" in said
+    once = run(poor, poor, "--threshold", "0.5").stderr
+    assert once.count("is of poor quality (0.") == 1 and "more strangers match" in once
+    assert "rates hold" not in once, "there are none"
 
 
 def test_the_group_whose_strangers_match_most_often_is_named(capsys):

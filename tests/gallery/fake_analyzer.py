@@ -8,6 +8,7 @@ from PIL import Image
 from mien.errors import ImageError
 from mien.images import digest, load_image
 from mien.types import Box, Embedding, Face, OperatingPoint, Picture, Quality, Reason, as_unit
+from mien.vision.cohort import with_cohort
 from mien.zoo.catalogue import Card, Source
 
 DIMENSION = 64
@@ -40,13 +41,18 @@ def write_picture(path, *people, quality=0.9, seed=0):
 class FakeAnalyzer:
     """Sees in pictures of `write_picture` who they say is there."""
 
-    def __init__(self, of=None):
-        self.card = of or card()
+    def __init__(self, of=None, cohort=None):
+        self.card = (of or card()) if cohort is None else with_cohort(of or card(), cohort)
+        self.cohort = cohort
+
+    def for_gallery(self, gallery):
+        return self if gallery.cohort is None else FakeAnalyzer(self.card, gallery.cohort)
 
     def vector(self, person, noise_seed):
-        subject = np.random.default_rng([person, zlib.crc32(self.card.id.encode())]).standard_normal(DIMENSION)
+        subject = np.random.default_rng([person, zlib.crc32(self.card.plain_id.encode())]).standard_normal(DIMENSION)
         noise = np.random.default_rng(noise_seed).standard_normal(DIMENSION)
-        return as_unit(as_unit(subject) + 0.5 * as_unit(noise))
+        plain = as_unit(as_unit(subject) + 0.5 * as_unit(noise))
+        return plain if self.cohort is None else self.cohort.normalise(plain[None])[0]
 
     def analyze(self, image, *, embed=True, crops=False):
         marks = image[0][image[0, :, 0] > 0]
@@ -83,7 +89,6 @@ class FakeAnalyzer:
         return self
 
     side = 112
-    cohort = None
 
     def embed_crops(self, crops):
         numbers = [(int(crop[56, 56, 0]), int(crop[1, 0, 0])) for crop in crops]

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mien.errors import UsageError
-from mien.training.precision import autocast, choose_device
+from mien.training.precision import autocast, choose_device, fast_precision
 
 
 def test_bf16_computes_layers_in_bfloat16_and_keeps_weights_in_float32():
@@ -22,6 +22,14 @@ def test_fp32_changes_nothing():
 
     with autocast(torch.device("cpu"), "fp32"):
         assert layer(torch.ones(2, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("able", "precision"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
+def test_bfloat16_is_used_where_the_processor_has_instructions_for_it(able, precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False, able: True})
+
+    assert fast_precision(torch.device("cpu")) == precision
+    assert fast_precision(torch.device("cuda")) == "bf16"
 
 
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch):

@@ -171,13 +171,22 @@ def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
     return add
 
 
-def open_gallery(
-    gallery: str, key: Path | None = None, *, model: str | None = None, create: bool = False, read_only: bool = False
-) -> Gallery:
+def open_gallery(gallery: str, key: Path | None = None, *, create: bool = False, read_only: bool = False) -> Gallery:
     """Open the gallery that the options name; as a rule one that is there already."""
     from mien.gallery import Gallery
 
-    return Gallery(gallery, key_file=key, model=model, create=create, read_only=read_only)
+    return Gallery(gallery, key_file=key, create=create, read_only=read_only)
+
+
+def fit_analyzer(analyzer: Analyzer, gallery: Gallery) -> Analyzer:
+    """Return the analyzer with the gallery's cohort.
+
+    Raises:
+        GalleryError: The gallery's templates are another embedder's.
+    """
+    fitting = analyzer.for_gallery(gallery)
+    gallery.expect_model(fitting.card.id)
+    return fitting
 
 
 def decision_options(command: Command) -> Command:

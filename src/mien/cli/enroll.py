@@ -11,6 +11,7 @@ from mien.cli.common import (
     analyzer_options,
     counted,
     face_option,
+    fit_analyzer,
     gallery_options,
     make_analyzer,
     open_gallery,
@@ -74,7 +75,8 @@ def enroll(
         click.echo(f"mien: {line}", err=True)
     analyzer = make_analyzer(detector, embedder, min_face)
     counts = {"added": 0, "already": 0, "refused": 0, "failed": 0}
-    with open_gallery(gallery, key, model=analyzer.card.id, create=True) as opened:
+    with open_gallery(gallery, key, create=True) as opened:
+        analyzer = fit_analyzer(analyzer, opened)
         threshold = duplicate_threshold(opened, analyzer.card)
         if threshold is None:
             rate = f"FMR {DUPLICATE_FMR:g}"

@@ -210,6 +210,7 @@ def stats(gallery: str, key: Path | None, as_json: bool) -> None:
         "samples": f"{found.samples} ({spread})" if spread else 0,
         "crops": found.crops,
         "embedder": f"{shown(found.model)}, {found.dimension}-d" if found.model else "none yet",
+        "cohort": "the embedder's" if found.cohort is None else f"its own, {found.cohort} embeddings",
         "encrypted": "yes" if found.encrypted else "no",
         "database": _size(found.database_bytes),
         "index": _size(found.index_bytes) if found.index_bytes else "in memory",
@@ -358,21 +359,82 @@ def make_key(file: Path) -> None:
 @click.option(
     "--fmr", type=float, multiple=True, default=(1e-3,), show_default=True, metavar="RATE", help="Once or more."
 )
+@click.option(
+    "--cohort",
+    metavar="DIR|gallery|shipped",
+    help="Normalise the scores by these people: of a folder, the gallery's own, or those that come with the embedder.",
+)
+@analyzer_options
 @_json
-def calibrate(gallery: str, key: Path | None, fmr: tuple[float, ...], as_json: bool) -> None:
+def calibrate(
+    gallery: str,
+    key: Path | None,
+    fmr: tuple[float, ...],
+    cohort: str | None,
+    detector: str,
+    embedder: str | None,
+    min_face: float | None,
+    as_json: bool,
+) -> None:
     """Derive a gallery's own threshold for a false match rate, and keep it with the gallery.
 
     Different subjects are compared with each other. Two names for one person spoil this: run mien gallery audit first.
     Verify and identify with this gallery use the threshold from then on.
+
+    With --cohort the scores are normalised anew first. It takes a hundred people or more, best of the looks of those
+    who will be searched for: --cohort DIR, with a folder or a picture a person, of nobody who is enrolled; --cohort
+    gallery, the enrolled ones themselves; --cohort shipped goes back to the people that come with the embedder.
     """
     with open_gallery(gallery, key) as opened:
-        points = [opened.calibrate(rate) for rate in fmr]
+        if cohort is None:
+            points = [opened.calibrate(rate) for rate in fmr]
+        else:
+            card = _card_named(opened, embedder)
+            analyzer = make_analyzer(detector, card.name if embedder is None else embedder, min_face)
+            points = _change_cohort(opened, analyzer, cohort, fmr)
     if as_json:
         echo_json(points, indent=1)
         return
     for stored in points:
         click.echo(_point_in_words(stored))
         click.echo(f"       {_support(stored)}")
+
+
+def _card_named(gallery: Gallery, embedder: str | None) -> Card:
+    """Return the card of an embedder that was named, or of the gallery's."""
+    from mien import zoo
+
+    card = _card(gallery) if embedder is None else zoo.named(embedder)
+    if card is None:
+        raise GalleryError(
+            "The gallery's embedder is not in this machine's catalogue. Name it with --embedder, or see "
+            "mien models list."
+        )
+    return card
+
+
+def _change_cohort(gallery: Gallery, analyzer: Analyzer, cohort: str, fmr: tuple[float, ...]) -> list[StoredPoint]:
+    """Normalise the gallery by other people, and say by whom."""
+    from mien.files import search_images
+    from mien.gallery import cohorts
+
+    before, card = gallery.model, analyzer.card
+    if cohort == "shipped":
+        cohorts.use_shipped(gallery, card, analyzer.embedder.cohort)
+        told = "The gallery's scores are normalised by the embedder's cohort" if before != card.id else "They were"
+        click.echo(f"mien: {told}; the rates of {card.id} hold for it.", err=True)
+        return []
+    if cohort == "gallery":
+        people = cohorts.people_of(gallery, card)
+    else:
+        folder = Path(cohort)
+        with progress(len(search_images([folder]).paths) if folder.is_dir() else None) as advance:
+            people = cohorts.people_in(folder, analyzer, advance=advance)
+    for note in people.notes:
+        click.echo(f"mien: {note}", err=True)
+    points = cohorts.use_cohort(gallery, card, people, fmr=fmr)
+    click.echo(f"mien: The gallery's scores are normalised by {len(people.vectors)} people of its own now.", err=True)
+    return points
 
 
 def _support(stored: StoredPoint) -> str:
@@ -409,8 +471,9 @@ def _card(gallery: Gallery) -> Card | None:
     cohort have other scores.
     """
     from mien import zoo
+    from mien.gallery.cohorts import card_of
 
-    return next((card for card in zoo.cards("embedder") if gallery.model in (card.id, card.plain_id)), None)
+    return card_of(gallery, zoo.cards("embedder"))
 
 
 def _operating_threshold(gallery: Gallery) -> float:

@@ -14,6 +14,7 @@ from mien.cli.common import (
     echo_json,
     expression_model,
     find_pictures,
+    fit_analyzer,
     gallery_options,
     make_analyzer,
     make_folder,
@@ -75,10 +76,15 @@ def group(
     from mien.grouping import group_faces
 
     analyzer = make_analyzer(detector, embedder, min_face, expression=expression_model(expression))
-    point = decision_point(
-        analyzer.card, fmr=GROUP_FMR if fmr is None and threshold is None else fmr, threshold=threshold
-    )
     known = open_gallery(gallery, key, read_only=True) if gallery else None
+    if known is not None:
+        analyzer = fit_analyzer(analyzer, known)
+    point = decision_point(
+        analyzer.card,
+        fmr=GROUP_FMR if fmr is None and threshold is None else fmr,
+        threshold=threshold,
+        gallery=known if known is not None and known.cohort is not None else None,
+    )
     paths = find_pictures(pictures, results=[out])
     make_folder(out)
     album, vectors = _read(analyzer.pictures(paths, crops=True, digests=True), total=len(paths))

@@ -17,6 +17,7 @@ from mien.cli.common import (
     decision_options,
     echo_json,
     find_pictures,
+    fit_analyzer,
     gallery_options,
     make_analyzer,
     open_gallery,
@@ -79,7 +80,8 @@ def identify(
 
     analyzer = make_analyzer(detector, embedder, min_face)
     known = unknown = failed = 0
-    with open_gallery(gallery, key, model=analyzer.card.id, read_only=not os.access(gallery, os.W_OK)) as opened:
+    with open_gallery(gallery, key, read_only=not os.access(gallery, os.W_OK)) as opened:
+        analyzer = fit_analyzer(analyzer, opened)
         point, notes = decide_search(analyzer.card, opened, fmr=fmr, fpir=fpir, threshold=threshold)
         for note in notes:
             click.echo(f"mien: {note}", err=True)
@@ -135,7 +137,8 @@ def search(
     from mien.images import load_image, printable
 
     analyzer = make_analyzer(detector, embedder, min_face)
-    with open_gallery(gallery, key, model=analyzer.card.id, read_only=not os.access(gallery, os.W_OK)) as opened:
+    with open_gallery(gallery, key, read_only=not os.access(gallery, os.W_OK)) as opened:
+        analyzer = fit_analyzer(analyzer, opened)
         image = load_image(picture)
         face = main_face(analyzer.analyze(image), image.shape[1], image.shape[0])
         if face is None or face.embedding is None:

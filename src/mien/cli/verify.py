@@ -17,6 +17,7 @@ from mien.cli.common import (
     decision_point,
     echo_json,
     face_option,
+    fit_analyzer,
     gallery_options,
     make_analyzer,
     open_gallery,
@@ -68,7 +69,8 @@ def verify(
         if gallery is None:
             point = decision_point(analyzer.card, fmr=fmr, threshold=threshold)
         else:
-            with open_gallery(gallery, key, model=analyzer.card.id, read_only=True) as opened:
+            with open_gallery(gallery, key, read_only=True) as opened:
+                analyzer = fit_analyzer(analyzer, opened)
                 point = decision_point(analyzer.card, fmr=fmr, threshold=threshold, gallery=opened)
         first, second = (sys.stdin.buffer if name == "-" else name for name in (a, b))
         comparison = verify(first, second, point=point, analyzer=analyzer, face=which)
@@ -95,7 +97,8 @@ def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
     from mien.files import printable
 
     assert comparison.sides is not None, "pictures were compared"
-    for name, side in zip((a, b), comparison.sides, strict=True):
+    sides = dict(zip((a, b), comparison.sides, strict=True))  # a picture compared with itself is spoken of once
+    for name, side in sides.items():
         if side.faces > 1:
             where = f"{side.box.side:.0f} px at {side.box.left:.0f},{side.box.top:.0f}"
             click.echo(
@@ -105,9 +108,11 @@ def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
             )
         if side.quality is not None and side.quality.poor:
             why = ", ".join(reason.replace("_", " ") for reason in side.quality.reasons) or "in several ways"
+            known = comparison.point.num_impostor > 0
+            rates = "The rates hold for faces like those they were measured on; of" if known else "Of"
             click.echo(
-                f"mien: '{printable(name)}' is of poor quality ({side.quality.score:.2f}: {why}). The rates hold for "
-                "faces like those they were measured on; of poor ones more are missed, and more strangers match.",
+                f"mien: '{printable(name)}' is of poor quality ({side.quality.score:.2f}: {why}). {rates} poor ones "
+                "more are missed, and more strangers match.",
                 err=True,
             )
         if side.turn:

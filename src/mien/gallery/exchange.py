@@ -21,13 +21,14 @@ from typing import IO, Any, Never
 import numpy as np
 from jaxtyping import Float16, UInt8
 
-from mien.errors import GalleryError, ImageError
+from mien.errors import GalleryError, ImageError, ModelError
 from mien.gallery.crops import decode_crop, encode_crop
 from mien.gallery.index import is_unit
 from mien.gallery.names import clean_name, folded_name, shown
 from mien.gallery.records import Transfer
 from mien.gallery.rows import Rows
 from mien.types import Box, Reason
+from mien.vision.cohort import Cohort
 
 __all__ = ["export", "import_"]
 
@@ -70,6 +71,9 @@ def _write(rows: Rows, folder: Path, file: IO[str]) -> Transfer:
         "model": active.name if active else None,
         "dimension": active.dimension if active else None,
     }
+    cohort = rows.cohort()
+    if cohort is not None:
+        header["cohort"] = cohort.to_text()
     _line(file, header)
     subjects = rows.subjects()
     total = 0
@@ -122,7 +126,9 @@ def import_(rows: Rows, folder: Path) -> Transfer:
     added = already = 0
     with rows.write():
         records = _records(folder)
-        name, dimension = _header(folder, records)
+        name, dimension, cohort = _header(folder, records)
+        if cohort is not None and rows.active_model() is None:
+            rows.keep_cohort(cohort)
         model = rows.use_model(name, dimension) if name is not None else None
         before = rows.count("subject")
         ids: dict[int, int] = {}
@@ -201,7 +207,8 @@ def _no_number(name: str) -> Never:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _header(folder: Path, records: Iterator[tuple[int, dict[str, Any]]]) -> tuple[str | None, int]:
+def _header(folder: Path, records: Iterator[tuple[int, dict[str, Any]]]) -> tuple[str | None, int, Cohort | None]:
+    """Return model, dimension and the gallery's own cohort, if it had one."""
     _, header = next(records, (0, {}))
     if header.get("format") != FORMAT:
         raise GalleryError(f"{folder / _FILE} does not begin with the header of a mien export.")
@@ -212,14 +219,15 @@ def _header(folder: Path, records: Iterator[tuple[int, dict[str, Any]]]) -> tupl
             "Upgrade with: pip install --upgrade mien"
         )
     if header.get("model") is None:
-        return None, 0
+        return None, 0, None
+    cohort = header.get("cohort")
     try:
         model, dimension = _text(header, "model"), _whole(header, "dimension")
         if not 1 <= dimension <= 65_536:
             raise ValueError("dimension is not between 1 and 65536")
-    except ValueError as error:
+        return model, dimension, None if cohort is None else Cohort.of_text(str(cohort))
+    except (ValueError, ModelError) as error:
         raise GalleryError(f"The header of {folder / _FILE} names no model and dimension: {error}.") from error
-    return model, dimension
 
 
 def _sample(folder: Path, record: dict[str, Any], dimension: int) -> _Sample:

@@ -37,6 +37,7 @@ from mien.gallery.records import (
 )
 from mien.gallery.rows import Rows, now
 from mien.types import Candidate, Embedding, Face, OperatingPoint, Reason, Records
+from mien.vision.cohort import Cohort
 
 __all__ = ["Gallery"]
 
@@ -148,6 +149,21 @@ class Gallery:
         """Id of the embedder whose templates are searched; None while the gallery is empty."""
         active = self.rows.active_model()
         return None if active is None else active.name
+
+    @exclusive
+    def expect_model(self, model: str) -> None:
+        """Do nothing if the templates are of this embedder, or there are none.
+
+        Raises:
+            GalleryError: They are another one's, or of another cohort.
+        """
+        self.rows.expect_model(model)
+
+    @property
+    @exclusive
+    def cohort(self) -> Cohort | None:
+        """What normalises this gallery's templates where that is not the embedder's own cohort; None where it is."""
+        return self.rows.cohort()
 
     @exclusive
     def __len__(self) -> int:
@@ -413,6 +429,7 @@ class Gallery:
             created=str(rows.meta("created")),
             points=tuple(rows.points(active)),
             samples_a_subject=MappingProxyType(rows.samples_a_subject()),
+            cohort=None if (cohort := rows.cohort()) is None else len(cohort.vectors),
         )
 
     @exclusive
@@ -488,6 +505,25 @@ class Gallery:
             How many templates were derived.
         """
         return migration.renormalise(self.rows, model, change)
+
+    @exclusive
+    def change_cohort(
+        self, model: str, change: Change, cohort: Cohort | None, *, fmr: Sequence[float] = ()
+    ) -> list[StoredPoint]:
+        """Normalise all templates by another cohort and calibrate anew: all of it or, on an error, nothing.
+
+        Args:
+            model: Id of the embedder with that cohort; see `mien.vision.cohort.with_cohort`.
+            change: Turns unit templates of now into those normalised by it.
+            cohort: The gallery's own from now on; None: that of the embedder.
+            fmr: Rates to calibrate for, since the thresholds of before are of other scores.
+
+        Returns:
+            The operating points at those rates.
+        """
+        with self.rows.write():
+            migration.renormalise(self.rows, model, change, cohort)
+            return [self.calibrate(rate) for rate in fmr]
 
     # Operating points
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from mien.errors import GalleryError
 from mien.gallery.crops import decode_crop
 from mien.gallery.index import EVERYTHING, CodedIndex
 from mien.gallery.live import LiveIndex
@@ -36,6 +37,10 @@ def check(rows: Rows, live: LiveIndex, *, mate_score: float, probes: int) -> Che
     if problems:  # what the rows say is not worth reading
         return CheckReport(tuple(problems), (), 0, 0, 0, "unknown")
     problems = [f"{len(ids)} {what} (row {_listed(ids)})" for what, ids in rows.altered(decode_crop).items()]
+    try:
+        rows.cohort()
+    except GalleryError as error:
+        problems.append(str(error))
     notes = []
     active = rows.active_model()
     templates = rows.count_templates(active)

@@ -13,6 +13,7 @@ from mien.gallery.crops import decode_crop
 from mien.gallery.protocol import Change, Embed
 from mien.gallery.rows import Rows
 from mien.types import as_unit
+from mien.vision.cohort import Cohort
 
 __all__ = ["migrate", "realigned", "renormalise"]
 
@@ -45,8 +46,15 @@ def migrate(rows: Rows, model: str, embed: Embed, *, batch: int, progress: Calla
             progress(total - left + done, total)
 
 
-def renormalise(rows: Rows, model: str, change: Change) -> int:
-    """Derive all templates from those in use, then switch to them: one write, no crop is needed."""
+def renormalise(rows: Rows, model: str, change: Change, cohort: Cohort | None = None) -> int:
+    """Derive all templates from those in use, then switch to them: one write, no crop is needed.
+
+    Args:
+        rows: What is stored.
+        model: Id that the derived templates carry.
+        change: Derives unit vectors from unit vectors.
+        cohort: The gallery's own, if that is what the templates are derived with.
+    """
     with rows.write():
         active = rows.active_model()
         if active is None or active.name == model:
@@ -63,6 +71,8 @@ def renormalise(rows: Rows, model: str, change: Change) -> int:
                     rows.add_template(sample_id, added, vector.astype(np.float16))
             done += len(vectors)
         rows.switch_model(model)
+        if cohort is not None:
+            rows.keep_cohort(cohort)
         rows.note("migrate", None, model)
         return done
 

@@ -23,6 +23,7 @@ from mien.gallery.records import (
     Transfer,
 )
 from mien.types import Candidate, Embedding, Face, OperatingPoint
+from mien.vision.cohort import Cohort
 
 __all__ = ["Change", "Embed", "GalleryProtocol"]
 
@@ -40,6 +41,11 @@ class GalleryProtocol(Protocol):
     @property
     def model(self) -> str | None:
         """Id of the embedder whose templates are searched; None while the gallery is empty."""
+        ...
+
+    @property
+    def cohort(self) -> Cohort | None:
+        """What normalises its templates where that is not the embedder's own cohort; None where it is."""
         ...
 
     def __len__(self) -> int: ...

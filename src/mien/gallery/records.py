@@ -246,6 +246,7 @@ class Stats:
         created: When, UTC, ISO 8601.
         points: Calibrated operating points of the model in use.
         samples_a_subject: How many subjects have 1, 2, ... samples.
+        cohort: How many embeddings its own cohort has; None where that is the embedder's.
     """
 
     path: str
@@ -262,6 +263,7 @@ class Stats:
     created: str
     points: tuple[StoredPoint, ...] = ()
     samples_a_subject: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    cohort: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

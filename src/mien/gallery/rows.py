@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, Int64
 
-from mien.errors import GalleryError
+from mien.errors import GalleryError, ModelError
 from mien.gallery.crypto import Cipher, Plain, Sealed
 from mien.gallery.index import Templates, is_unit
 from mien.gallery.names import clean_name, first_spelling, folded_name, shown
 from mien.gallery.records import ActiveModel, Needle, Owners, Sample, StoredPoint, Subject
 from mien.gallery.sqlite import VERSION, connect, errors_in_words, transaction
 from mien.types import Box, OperatingPoint, Reason
+from mien.vision.cohort import Cohort
 
 __all__ = ["Rows", "now"]
 
@@ -212,6 +213,11 @@ class Rows:
         """Return the model in use; refuse one of another name."""
         active = self.active_model()
         if active is not None and active.name != name:
+            if self.cohort() is not None:
+                raise GalleryError(
+                    f"{self.path} has a cohort of its own, and the embedder in use is {shown(name)} without it. Take "
+                    "analyzer.for_gallery(gallery), or go back with: mien calibrate --cohort shipped"
+                )
             old, new = (model.rsplit("-", 2)[0] for model in (active.name, name))  # name, version, digest
             cure = (
                 f"That embedder has changed since. Bring them along with: mien gallery migrate --embedder {shown(new)}"
@@ -248,7 +254,27 @@ class Rows:
             return
         self._bury("SELECT id FROM template WHERE model_id != ?", row[0])
         self.connection.execute("DELETE FROM template WHERE model_id != ?", (row[0],))
+        self.connection.execute("DELETE FROM meta WHERE key = 'cohort'")
         self.set_meta("model", row[0])
+
+    def cohort(self) -> Cohort | None:
+        """Return the cohort of the templates in use; None where it is the embedder's own.
+
+        Raises:
+            GalleryError: It is damaged.
+        """
+        stored = self.meta("cohort")
+        if stored is None:
+            return None
+        assert isinstance(stored, bytes), "keep_cohort writes bytes"
+        try:
+            return Cohort.of_text(self.cipher.open(stored, "cohort").decode())
+        except (GalleryError, ModelError, UnicodeDecodeError) as error:
+            raise GalleryError(f"The cohort of {self.path} is damaged. Restore a backup.") from error
+
+    def keep_cohort(self, cohort: Cohort) -> None:
+        """Store the cohort of the templates in use."""
+        self.set_meta("cohort", self.cipher.seal(cohort.to_text().encode(), "cohort"))
 
     # Subjects
 

@@ -15,11 +15,14 @@ D. Schnitzer et al., "Local and global scaling reduce hubs in space", JMLR 13, 2
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import json
+from dataclasses import replace
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -29,10 +32,14 @@ from mien.types import as_unit
 
 if TYPE_CHECKING:
     from mien.vision.conventions import EmbedderConvention
+    from mien.zoo import Card
 
-__all__ = ["FEWEST", "Cohort", "cohort_of", "make_cohort"]
+__all__ = ["FEWEST", "OWN", "Cohort", "cohort_of", "make_cohort", "too_few", "with_cohort"]
 
 NEIGHBOURS = 20
+OWN = "gallery"
+"""What a card names where the cohort is a gallery's own, and not one of those that come with mien."""
+
 FEWEST = 100
 """People that a cohort of one's own needs: the nearest of fewer are nobody's neighbours."""
 _MOST = 500  # centres: more were no better (benchmarks/results/score_normalisation.json)
@@ -79,6 +86,31 @@ class Cohort:
         np.save(file, self.stored, allow_pickle=False)
         return file.getvalue()
 
+    def to_text(self) -> str:
+        """Return everything as JSON, for `of_text`."""
+        vectors = base64.b64encode(self.to_bytes()).decode()
+        facts = {"neighbours": self.neighbours, "floor": self.floor, "sha256": self.digest}
+        return json.dumps({**facts, "vectors": vectors})
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """Read what `to_text` returned.
+
+        Raises:
+            ModelError: It is none.
+        """
+        try:
+            stored = json.loads(text)
+            data = io.BytesIO(base64.b64decode(stored["vectors"], validate=True))
+            vectors = np.load(data, allow_pickle=False)
+            cohort = cls(vectors, neighbours=int(stored["neighbours"]), floor=float(stored["floor"]))
+            digest = stored["sha256"]
+        except (ValueError, TypeError, KeyError, EOFError, RecursionError) as error:
+            raise ModelError("A cohort is JSON with vectors, neighbours, floor and digest; this is none.") from error
+        if cohort.digest != digest:
+            raise ModelError("The cohort differs from its digest: it is damaged.")
+        return cohort
+
     def distance(self, vectors: Float32[np.ndarray, "faces dimension"]) -> Float32[np.ndarray, " faces"]:
         """Return the mean distance (1 - cosine) of unit embeddings to their nearest neighbours of the cohort."""
         if vectors.shape[1] != self.vectors.shape[1]:
@@ -112,9 +144,7 @@ def make_cohort(vectors: Float32[np.ndarray, "people dimension"], *, seed: int =
         UsageError: There are fewer than `FEWEST` people.
     """
     if len(vectors) < FEWEST:
-        raise UsageError(
-            f"A cohort needs at least {FEWEST} different people, got {len(vectors)}. Name a folder with more of them."
-        )
+        raise UsageError(too_few(len(vectors)))
     if not np.isfinite(vectors).all():
         raise UsageError("A cohort is made of finite embeddings, and some of these are not.")
     centres = _cluster(as_unit(vectors), min(_MOST, max(len(vectors) // _PEOPLE, NEIGHBOURS + 5)), seed)
@@ -125,6 +155,11 @@ def make_cohort(vectors: Float32[np.ndarray, "people dimension"], *, seed: int =
     return Cohort(centres, neighbours=loose.neighbours, floor=max(floor, 1e-4))
 
 
+def too_few(people: int) -> str:
+    """Say that so many people make no cohort."""
+    return f"A cohort needs at least {FEWEST} different people, got {people}. Name a folder with more of them."
+
+
 def cohort_of(convention: EmbedderConvention) -> Cohort | None:
     """Return the cohort that a card names; None where it names none.
 
@@ -133,10 +168,18 @@ def cohort_of(convention: EmbedderConvention) -> Cohort | None:
     """
     if convention.cohort is None:
         return None
+    if convention.cohort == OWN:
+        raise ModelError("This card is of a gallery's own cohort. Take the analyzer that goes with it: for_gallery.")
     cohort = _shipped(convention.cohort, convention.neighbours, convention.floor)
     if cohort.digest != convention.cohort_sha256:
         raise ModelError(f"The cohort '{convention.cohort}' is damaged or of another version. Install mien anew.")
     return cohort
+
+
+def with_cohort(card: Card, cohort: Cohort) -> Card:
+    """Return the card of an embedder with a cohort of one's own, for which nothing was measured yet."""
+    own = {"cohort": OWN, "cohort_sha256": cohort.digest, "neighbours": cohort.neighbours, "floor": cohort.floor}
+    return replace(card, convention={**card.convention, **own}, operating_points=(), probability=None, groups=())
 
 
 @cache

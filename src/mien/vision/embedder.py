@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import as_unit
-from mien.vision.cohort import cohort_of
+from mien.vision.cohort import Cohort, cohort_of
 from mien.vision.conventions import EmbedderConvention
 from mien.vision.feed import Feed
 from mien.zoo.session import make_session, session_options
@@ -37,6 +37,7 @@ class Embedder:
             crop and of its mirror image are added (``flip``), and the ``cohort`` that makes scores mean the same for
             everybody; ``batch``, where it is there, is the most pictures that the network takes at once.
         threads: ONNX Runtime threads; default the CPU quota.
+        cohort: One of the caller's own, that the card was made for by `mien.vision.cohort.with_cohort`.
 
     Attributes:
         card: As given.
@@ -46,7 +47,7 @@ class Embedder:
         cohort: What normalises its embeddings; None where it has none.
     """
 
-    def __init__(self, card: Card, *, threads: int | None = None) -> None:
+    def __init__(self, card: Card, *, threads: int | None = None, cohort: Cohort | None = None) -> None:
         convention = EmbedderConvention.of(card)
         self.card = card
         self.convention = convention
@@ -57,7 +58,7 @@ class Embedder:
         self._points = TEMPLATES[convention.template].points_at(self.side)
         self._feed = Feed(card.convention)
         self._along = mean_direction(convention.mean_embedding, convention.keep_along_mean)
-        self.cohort = cohort_of(convention)
+        self.cohort = cohort or cohort_of(convention)
         self._threads = threads
 
     @cached_property
