@@ -343,7 +343,8 @@ def main() -> None:
                 facts = measure(name, Path(folder), int(size), float(launched))
         print(json.dumps(facts))
         return
-    peers(given.work / "peers")
+    if given.engine != ["mien"]:
+        peers(given.work / "peers")
     size = 50_000 if given.quick else SIZE
     names = given.engine or list(ENGINES)
     result: dict[str, Any] = {}
