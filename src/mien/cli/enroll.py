@@ -19,6 +19,8 @@ from mien.cli.common import (
     say_notes,
 )
 from mien.cli.records import json_options, record_writer
+from mien.files import printable
+from mien.gallery.names import shown
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -98,9 +100,6 @@ def enroll(
 
 
 def _echo_words(outcome: Outcome) -> None:
-    from mien.files import printable
-    from mien.gallery.names import shown
-
     enrolment = outcome.enrolment
     if enrolment is None:
         return
@@ -120,8 +119,6 @@ def _echo_words(outcome: Outcome) -> None:
 
 def _say_oddities(outcome: Outcome, which: str) -> None:
     """Say on stderr what failed, which of several faces was taken, and what was odd about the picture."""
-    from mien.files import printable
-
     if outcome.error is not None:
         click.echo(f"mien: {outcome.error}", err=True)
     say_notes(outcome.picture)

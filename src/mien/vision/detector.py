@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from mien import zoo
 from mien.errors import ModelError
 from mien.types import Box
 from mien.vision.conventions import DetectorConvention
@@ -79,8 +80,6 @@ class Detector:
         refine: bool = True,
         second: Detector | None = None,
     ) -> None:
-        from mien import zoo
-
         convention = DetectorConvention.of(card)
         kind = convention.kind
         if kind not in _DECODERS:
