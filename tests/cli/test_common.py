@@ -165,7 +165,7 @@ def test_the_model_decides_unless_a_threshold_or_a_calibrated_gallery_does(store
         decision_point(card, fmr=1e-8, threshold=None)
 
     path = str(tmp_path / "g.mien")
-    with open_gallery(path, model=card.id, create=True) as gallery:
+    with open_gallery(path, create=True) as gallery:
         for number in range(4):
             vector = as_unit(rng.normal(size=64))
             enrolled = Face(Box(0, 0, 9, 9), POINTS, 0.9, embedding=Embedding(card.id, vector))
