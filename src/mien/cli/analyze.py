@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -78,7 +78,7 @@ def analyze(
         paths = find_pictures(pictures, results=[save, crops])
         results = analyzer.pictures(paths, **options)
 
-    def as_json(picture: Picture) -> dict[str, Any]:
+    def as_json(picture: Picture) -> dict[str, object]:
         return schemas.analysis(picture, embeddings=embeddings)
 
     writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -142,7 +142,7 @@ def _echo(report: AuditReport, out: Path, *, err: bool) -> None:
         f"{counts['holdout']:,} held-out faces",
         err=err,
     )
-    rows: list[tuple[str, Any, str]] = [("copies to the pixel", f"{report.copies}", "")]
+    rows: list[tuple[str, object, str]] = [("copies to the pixel", f"{report.copies}", "")]
     for space in report.spaces:
         low, high = space.near_interval
         rows += [

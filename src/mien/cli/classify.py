@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -51,7 +51,7 @@ def classify(
     def in_words(found: _Classified) -> None:
         _echo_words(found, top)
 
-    def as_json(found: _Classified) -> dict[str, Any]:
+    def as_json(found: _Classified) -> dict[str, object]:
         return schemas.classification(found.picture, found.faces)
 
     head = {"model": reader.card.id, "embedder": analyzer.card.id}

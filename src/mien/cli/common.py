@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
@@ -53,7 +53,7 @@ __all__ = [
 _BAR_AFTER_S = 1.0
 _TURN = "mien.turn"
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def face_option(*further: str) -> Callable[[Command], Command]:
@@ -245,7 +245,7 @@ def progress(total: int | None, label: str = "pictures", *, printing: bool = Fal
         bar.stop()
 
 
-def echo_json(value: Any, *, indent: int | None = None, nl: bool = True) -> None:
+def echo_json(value: object, *, indent: int | None = None, nl: bool = True) -> None:
     """Print a value as JSON on stdout; see `plain`."""
     click.echo(json.dumps(plain(value), indent=indent, allow_nan=False), nl=nl)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,7 @@ from mien.files import printable, write_whole
 from mien.training.reporter import PictureProgress
 
 if TYPE_CHECKING:
+    from mien.evaluation import ExpressionReport
     from mien.evaluation.acquisition import AnalyzerLike
     from mien.evaluation.generation import Distances, Faces, GenerationReport, Taught, Teach
     from mien.evaluation.records import Rate
@@ -260,7 +261,15 @@ def expression(
         evaluation.plot_reliability(report, plots / "reliability.png")
 
     figures = report.figures
-    limits, count = figures.intervals, len(figures.labels)
+    title = f"{report.dataset}, {report.split}: {len(figures.labels)} pictures, "
+    title += f"{len(figures.classes)} classes by {report.target}, {report.model}"
+    _table(title, _expression_rows(report), err=_is_stdout(out))
+    _finish(ctx, report.unreadable, [*samples.notes, *_left_out(report)], fate="left out")
+
+
+def _expression_rows(report: ExpressionReport) -> list[Row]:
+    figures = report.figures
+    limits = figures.intervals
     rows: list[Row] = [
         ("accuracy", _percent(figures.accuracy), _interval(limits.accuracy)),
         ("macro-F1", _percent(figures.macro_f1), _interval(limits.macro_f1)),
@@ -273,10 +282,13 @@ def expression(
     if report.uncertain_below > 0:
         rows.append((f"uncertain, below {report.uncertain_below:.2f}", _percent(figures.uncertain), ""))
         rows.append(("accuracy of the others", _percent(figures.accuracy_of_certain), ""))
-    rows.append(("no face found, read as a whole", f"{report.not_found} of {count} pictures", ""))
-    title = f"{report.dataset}, {report.split}: {count} pictures, {len(figures.classes)} classes by {report.target}, "
-    _table(title + report.model, rows, err=_is_stdout(out))
-    notes = list(samples.notes)
+    rows.append(("no face found, read as a whole", f"{report.not_found} of {len(figures.labels)} pictures", ""))
+    return rows
+
+
+def _left_out(report: ExpressionReport) -> list[str]:
+    """Say which pictures were not measured, and why."""
+    notes = []
     if report.unlabelled:
         notes.append(f"{report.unlabelled} pictures have no label; they are left out.")
     if report.leaks is not None:
@@ -286,7 +298,7 @@ def expression(
     if report.left_out:
         unknown = ", ".join(f"{name} ({number})" for name, number in report.left_out.items())
         notes.append(f"The model does not know {unknown}; these pictures are left out.")
-    _finish(ctx, report.unreadable, notes, fate="left out")
+    return notes
 
 
 @evaluate.command()
@@ -496,7 +508,7 @@ def _check_writable(out: Path | None, plots: Path | None) -> None:
             raise UsageError(f"Cannot write into '{place}'. Name a folder that can be written.")
 
 
-def _write_json(out: Path | None, record: dict[str, Any]) -> None:
+def _write_json(out: Path | None, record: dict[str, object]) -> None:
     if out is None:
         return
     text = json.dumps(record, indent=1, allow_nan=False)

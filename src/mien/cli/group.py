@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -114,7 +115,7 @@ def group(
     return 1 if album.failures else 0
 
 
-def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
+def _read(results: Iterable[Picture], *, total: int) -> tuple[Album, np.ndarray]:
     """Keep of each picture what the report needs: vectors and small JPEGs."""
     import numpy as np
 
@@ -122,7 +123,6 @@ def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
 
     album = reporting.Album()
     vectors: list[np.ndarray] = []
-    picture: Picture
     with progress(total) as advance:
         for picture in results:
             if picture.error is not None:
@@ -153,7 +153,12 @@ def _names(grouping: Grouping, gallery: Gallery, model: str, point: OperatingPoi
 
 
 def _write(
-    out: Path, grouping: Grouping, album: Album, names: dict[int, Name], result: dict[str, Any], point: OperatingPoint
+    out: Path,
+    grouping: Grouping,
+    album: Album,
+    names: dict[int, Name],
+    result: dict[str, object],
+    point: OperatingPoint,
 ) -> None:
     from mien.images import save_image
 

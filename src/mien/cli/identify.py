@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -90,7 +90,7 @@ def identify(
         subjects = len(opened)
         paths = find_pictures(pictures)
 
-        def as_json(found: _Identified) -> dict[str, Any]:
+        def as_json(found: _Identified) -> dict[str, object]:
             return schemas.identification(
                 found.picture, found.faces, card=analyzer.card, threshold=point.threshold, subjects=subjects
             )

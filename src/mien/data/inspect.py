@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
@@ -116,7 +115,7 @@ class Report:
         if len(self.copies) > _SHOWN:
             yield "All of them are in the JSON."
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return everything as plain values; copies are listed by name, the first 10,000."""
         names, splits = self.samples.names, self.samples.splits
         return {
@@ -207,10 +206,6 @@ def inspect(
     exact = list(_across(groups, samples.splits))
     near, similar = _nearly_alike(thumbnails, digests, samples.splits, nearly_alike)
     copies = [*exact, *similar]
-    copied = {index: str(samples.splits[index]) for copy in copies for index in (copy.first, copy.second)}
-    for group in groups:  # of several copies in one split only the first is paired
-        if len({str(samples.splits[i]) for i in group} - {""}) > 1:
-            copied.update({i: str(samples.splits[i]) for i in group if samples.splits[i]})
     return Report(
         samples=samples,
         classes={name: _counts(samples, name) for name in samples.targets},
@@ -222,9 +217,18 @@ def inspect(
         conflicts=sum(_contradicts(samples, group) for group in groups),
         near=near,
         copies=tuple(copies),
-        num_copied={split: n for split in SPLITS if (n := sum(own == split for own in copied.values()))},
+        num_copied=_copied(samples, copies, groups),
         shared_subjects=_shared_subjects(samples),
     )
+
+
+def _copied(samples: Samples, copies: Sequence[Copy], groups: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Return how many pictures of each split also stand in another one."""
+    copied = {index: str(samples.splits[index]) for copy in copies for index in (copy.first, copy.second)}
+    for group in groups:  # of several copies in one split only the first is paired
+        if len({str(samples.splits[i]) for i in group} - {""}) > 1:
+            copied.update({i: str(samples.splits[i]) for i in group if samples.splits[i]})
+    return {split: n for split in SPLITS if (n := sum(own == split for own in copied.values()))}
 
 
 def _problems(report: Report) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mien.metrics.intervals import Interval
 
@@ -43,7 +42,7 @@ def rate_name(rate: float) -> str:
     return f"{float(digits):g}e{int(exponent)}"
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Turn tuples to lists and what is not a number to None, throughout."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
