@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, Int, Int64, UInt8
 
+from mien.data.reading import work_on_each
 from mien.data.samples import Samples
 from mien.data.splits import SPLITS
 from mien.errors import DataError, ImageError
 from mien.images import digest, printable
-from mien.zoo.session import thread_count
 
 __all__ = ["NEARLY_ALIKE", "Copy", "Report", "inspect"]
 
@@ -191,17 +190,7 @@ def inspect(
         thumbnails[index] = _thumbnail(image)
         return None
 
-    unreadable = []
-    pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="mien")
-    try:
-        for name, reason in zip(samples.names, pool.map(look, range(count)), strict=True):
-            if reason is not None:
-                unreadable.append((name, reason))
-            if progress is not None:
-                progress()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
+    unreadable = work_on_each(samples, look, threads=threads, progress=progress)
     groups = _groups(digests)
     exact = list(_across(groups, samples.splits))
     near, similar = _nearly_alike(thumbnails, digests, samples.splits, nearly_alike)

@@ -159,17 +159,11 @@ def identify_folders(
         EvaluationError: A folder holds no folders of pictures, no face was found, or no probe is mated.
     """
     gallery, probes = scan(gallery_dir), scan(probe_dir)
-    if UNKNOWN in gallery.subjects:
-        raise EvaluationError(f"The gallery has a folder '{UNKNOWN}', a name kept for strangers. Rename it.")
-    column = {subject: number for number, subject in enumerate(gallery.subjects)}
-    mates = np.array([column.get(probes.subjects[owner], -1) for owner in probes.owners])
-    if not (mates >= 0).any():
-        raise EvaluationError("No folder of probes has the name of a folder of the gallery, so nobody can be found.")
-
+    mates = _mates(gallery, probes)
     samples = acquire(analyzer, gallery.paths + probes.paths, digests=True, progress=progress)
     count = len(gallery.paths)
     searched = samples.acquired[count:]
-    mate_scores, ranks, best = _search(samples, gallery.owners, mates, num_subjects=len(column))
+    mate_scores, ranks, best = _search(samples, gallery.owners, mates, num_subjects=len(gallery.subjects))
 
     # Strangers in one folder called `unknown` are subjects of their own; others share their folder's.
     owners = np.array([-1 - i if probes.subjects[o] == UNKNOWN else o for i, o in enumerate(probes.owners)])
@@ -182,16 +176,18 @@ def identify_folders(
     return IdentificationReport(
         embedder=card.id,
         detector=analyzer.detector,
-        num_subjects=len(column),
+        num_subjects=len(gallery.subjects),
         num_references=int(np.count_nonzero(samples.acquired[:count])),
         num_mated=int(np.count_nonzero(mated)),
         num_nonmated=int(np.count_nonzero(~mated)),
-        cmc=cmc(answers.ranks, max_rank=min(max_rank, len(column))),
+        cmc=cmc(answers.ranks, max_rank=min(max_rank, len(gallery.subjects))),
         rank1_interval=bootstrap_rate(answers.ranks == 1, answers.mated_subjects),
         fnir_at_fpir={rate_name(target): answers.fnir(target) for target in TARGETS},
         operating_points=tuple(answers.at(point, subjects=len(enrolled)) for point in card.operating_points),
         smallest_fpir=rule_of_three(int(np.count_nonzero(alarms))) if alarms.any() else None,
-        fte=tuple(gallery.subjects[number] for number in sorted(set(range(len(column))) - set(enrolled.tolist()))),
+        fte=tuple(
+            gallery.subjects[number] for number in sorted(set(range(len(gallery.subjects))) - set(enrolled.tolist()))
+        ),
         fta=tuple(names[number] for number in samples.fta),
         unreadable={names[number]: why for number, why in samples.unreadable.items()},
         repeated=tuple(
@@ -270,6 +266,17 @@ def scan(root: str | Path) -> Tree:
         raise EvaluationError(f"Expected one folder of pictures a subject in '{printable(root)}', found none.")
     names = tuple(printable(path.relative_to(root)) for path in paths)
     return Tree(tuple(printable(f.name) for f in folders), tuple(paths), names, np.array(owners))
+
+
+def _mates(gallery: Tree, probes: Tree) -> Int[np.ndarray, " probes"]:
+    """Return the number of each probe's subject in the gallery, -1 for strangers."""
+    if UNKNOWN in gallery.subjects:
+        raise EvaluationError(f"The gallery has a folder '{UNKNOWN}', a name kept for strangers. Rename it.")
+    column = {subject: number for number, subject in enumerate(gallery.subjects)}
+    mates = np.array([column.get(probes.subjects[owner], -1) for owner in probes.owners])
+    if not (mates >= 0).any():
+        raise EvaluationError("No folder of probes has the name of a folder of the gallery, so nobody can be found.")
+    return mates
 
 
 def _search(

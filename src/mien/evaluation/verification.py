@@ -204,13 +204,12 @@ def measure_pairs(samples: Samples, pairs: PairSet, *, card: Card, detector: str
 
     grid = np.geomspace(1.0, 1 / len(impostor), 100)
     targets = [rate for rate in TARGETS if rate * len(impostor) >= 1 - 1e-9]
-    rates = np.concatenate([targets, grid])
     accuracies, eers, losses = [], [], []
     for genuine_weights, all_weights in subject_weights(genuine_subjects, all_subjects):
         weights = all_weights[:, compared]
         accuracies.append(_resampled_accuracy(accuracy.correct, pairs.same, genuine_weights, all_weights))
         eers.append(resampled_eer(genuine, impostor, genuine_weights, weights))
-        losses.append(resampled_fnmr(genuine, impostor, genuine_weights, weights, fmr=rates))
+        losses.append(resampled_fnmr(genuine, impostor, genuine_weights, weights, fmr=np.concatenate([targets, grid])))
     lost = np.concatenate(losses)
 
     at = partial(
