@@ -50,7 +50,7 @@ __all__ = [
     "say_notes",
 ]
 
-_BAR_AFTER_S = 1.0
+BAR_AFTER_S = 1.0
 _TURN = "mien.turn"
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -236,7 +236,7 @@ def progress(total: int | None, label: str = "pictures", *, printing: bool = Fal
 
     def advance() -> None:
         bar.advance(task)
-        if not bar.live.is_started and time.monotonic() - start > _BAR_AFTER_S:
+        if not bar.live.is_started and time.monotonic() - start > BAR_AFTER_S:
             bar.start()
 
     try:

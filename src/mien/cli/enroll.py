@@ -26,7 +26,7 @@ from mien.reporting import schemas
 if TYPE_CHECKING:
     from mien.gallery.ingest import Outcome
 
-_MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
+MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
 
 
 @click.command()
@@ -39,7 +39,7 @@ _MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien 
 )
 @gallery_options()
 @click.option(
-    "--min-quality", type=click.FloatRange(0, 1), default=_MIN_QUALITY, show_default=True, help="Refuse faces below it."
+    "--min-quality", type=click.FloatRange(0, 1), default=MIN_QUALITY, show_default=True, help="Refuse faces below it."
 )
 @face_option()
 @analyzer_options

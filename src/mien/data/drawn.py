@@ -19,7 +19,7 @@ __all__ = ["LAYOUTS", "draw_samples"]
 
 LAYOUTS = ("expression", "subject")
 
-_SHARES = {"train": 0.6, "valid": 0.2, "test": 0.2}
+SHARES = {"train": 0.6, "valid": 0.2, "test": 0.2}
 _LEAST_SPLIT = 5  # subjects of whom each split gets one
 _APART = 100_000  # a seed's subjects begin so many after those of the seed before
 
@@ -71,7 +71,7 @@ def draw_samples(
     if occupied:
         raise DataError(f"'{printable(folder)}' holds something already. Name a new folder.")
     people = [f"subject-{number:03}" for number in range(subjects)]
-    splits = by_subject(np.array(people), _SHARES, seed=seed) if split else np.full(subjects, "")
+    splits = by_subject(np.array(people), SHARES, seed=seed) if split else np.full(subjects, "")
     classes = EXPRESSIONS if layout == "expression" else people
     rng = np.random.default_rng(seed)
     for number, name in enumerate(classes):

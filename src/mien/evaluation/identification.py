@@ -30,7 +30,7 @@ SCHEMA = "mien/evaluation-identification/1"
 UNKNOWN = "unknown"
 """A folder of probes by this name holds strangers, each a subject of its own."""
 
-_BLOCK = 512  # Probes compared at once: bounds memory.
+BLOCK = 512  # Probes compared at once: bounds memory.
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +291,8 @@ def _search(
     probes, searched = samples.vectors[count:], samples.acquired[count:]
     mate_scores = np.full(len(probes), -np.inf, dtype=np.float32)
     best, ranks = mate_scores.copy(), np.zeros(len(probes), dtype=np.int64)
-    for start in range(0, len(probes), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(probes), BLOCK):
+        block = slice(start, start + BLOCK)
         scores = np.full((len(probes[block]), num_subjects), -np.inf, dtype=np.float32)
         if len(starts):
             scores[:, subjects[starts]] = np.maximum.reduceat(probes[block] @ references.T, starts, axis=1)
