@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -139,7 +139,7 @@ class Analyzer:
             raise UsageError(f"The detection threshold should lie between 0 and 1, got {threshold:g}.")
         if detector not in DETECTORS:
             _expect_role(detector, "detector")
-        self._arguments: dict[str, Any] = {
+        self._arguments: _Arguments = {
             "detector": detector,
             "embedder": embedder,
             "expression": expression,
@@ -163,7 +163,7 @@ class Analyzer:
             "cohort": cohort,
         }
 
-    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[_Arguments]]:
         return (_open, (self._arguments,))
 
     def for_gallery(self, gallery: GalleryLike) -> Analyzer:
@@ -172,7 +172,7 @@ class Analyzer:
         Without one that is this analyzer. See `mien.Gallery.calibrate` and ``mien calibrate --cohort``.
         """
         cohort = gallery.cohort
-        return self if cohort is None else Analyzer(**{**self._arguments, "cohort": cohort})
+        return self if cohort is None else _open({**self._arguments, "cohort": cohort})
 
     @cached_property
     def _models(self) -> Models:
@@ -385,7 +385,20 @@ def _faces(models: Models, image: UInt8[np.ndarray, "height width 3"]) -> tuple[
     return tuple(faces)
 
 
-def _open(arguments: dict[str, Any]) -> Analyzer:
+class _Arguments(TypedDict):
+    """What makes an analyzer anew, in another process."""
+
+    detector: str
+    embedder: str | None
+    expression: str | None
+    min_face: float | None
+    threshold: float | None
+    threads: int | None
+    turn: int | None
+    cohort: Cohort | None
+
+
+def _open(arguments: _Arguments) -> Analyzer:
     return Analyzer(**arguments)
 
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from mien import reporting
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -22,6 +23,7 @@ from mien.cli.common import (
 )
 from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
+from mien.files import printable
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ def analyze(
         paths = find_pictures(pictures, results=[save, crops])
         results = analyzer.pictures(paths, **options)
 
-    def as_json(picture: Picture) -> dict[str, Any]:
+    def as_json(picture: Picture) -> dict[str, object]:
         return schemas.analysis(picture, embeddings=embeddings)
 
     writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words)
@@ -136,15 +138,13 @@ class _Keeper:
 
         name = self._name(picture)
         if self._save:
-            from mien.reporting import annotate
-
             assert source is not None, "a picture is from a file or from stdin"
             try:
                 # Read again: keeping the pixels of all pictures in flight would cost more than it saves.
                 image = load_image(source)
             except ImageError as error:
                 return replace(picture, width=0, height=0, faces=(), error=str(error))
-            save_image(self._save / f"{name}.faces.jpg", annotate(image, picture.faces))
+            save_image(self._save / f"{name}.faces.jpg", reporting.annotate(image, picture.faces))
         if self._crops:
             for number, face in enumerate(picture.faces, start=1):
                 assert face.crop is not None, "crops were asked for"
@@ -165,8 +165,6 @@ def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
         return
-    from mien.images import printable
-
     faces = counted(len(picture.faces), "face") if picture.faces else "no face"
     click.echo(f"{printable(picture.path or '-')}  {picture.width} x {picture.height} px  {faces}")
     for number, face in enumerate(picture.faces, start=1):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -20,6 +21,7 @@ from mien.cli.common import (
     say_notes,
 )
 from mien.cli.records import json_options, record_writer
+from mien.files import printable
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -51,8 +53,6 @@ def expression(
     below the model's operating point, the outcome is called uncertain. The exit status is 1 if a picture could not
     be read.
     """
-    from mien import zoo
-
     model = model or zoo.default("expression")
     analyzer = make_analyzer(detector, embedder, min_face, expression=model)
     paths = find_pictures(pictures)
@@ -98,8 +98,6 @@ def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
         return
-    from mien.images import printable
-
     faces = "" if picture.faces else "  no face"
     click.echo(f"{printable(picture.path or '')}{faces}")
     for number, face in enumerate(picture.faces, start=1):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.cli.common import (
     DEFAULT_FMR,
     analyzer_options,
@@ -17,10 +18,13 @@ from mien.cli.common import (
     echo_json,
     gallery_options,
     make_analyzer,
+    make_folder,
     open_gallery,
     progress,
 )
 from mien.errors import GalleryError
+from mien.files import search_images
+from mien.gallery.crypto import write_key
 from mien.gallery.names import shown
 from mien.reporting import schemas
 
@@ -67,7 +71,6 @@ def list_(gallery: str, key: Path | None, as_json: bool) -> None:
 @_json
 def show(subject: str, gallery: str, key: Path | None, crops: Path | None, as_json: bool) -> None:
     """Show the samples of SUBJECT."""
-    from mien.cli.common import make_folder
     from mien.images import save_image
 
     with open_gallery(gallery, key, read_only=True) as opened:
@@ -348,8 +351,6 @@ def _say_thresholds(count: int) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def make_key(file: Path) -> None:
     """Make a key FILE for encrypted galleries. Who loses it loses them."""
-    from mien.gallery.crypto import write_key
-
     write_key(file)
     click.echo(f"Made {file}. Keep a copy apart from the gallery: without it nothing can be read again.", err=True)
 
@@ -402,8 +403,6 @@ def calibrate(
 
 def _card_named(gallery: Gallery, embedder: str | None) -> Card:
     """Return the card of an embedder that was named, or of the gallery's."""
-    from mien import zoo
-
     card = _card(gallery) if embedder is None else zoo.named(embedder)
     if card is None:
         raise GalleryError(
@@ -415,7 +414,6 @@ def _card_named(gallery: Gallery, embedder: str | None) -> Card:
 
 def _change_cohort(gallery: Gallery, analyzer: Analyzer, cohort: str, fmr: tuple[float, ...]) -> list[StoredPoint]:
     """Normalise the gallery by other people, and say by whom."""
-    from mien.files import search_images
     from mien.gallery import cohorts
 
     before, card = gallery.model, analyzer.card
@@ -470,7 +468,6 @@ def _card(gallery: Gallery) -> Card | None:
     Its thresholds are those of the gallery's templates only where the ids are the same: templates of before it had a
     cohort have other scores.
     """
-    from mien import zoo
     from mien.gallery.cohorts import card_of
 
     return card_of(gallery, zoo.cards("embedder"))
@@ -501,6 +498,5 @@ def _embedding(analyzer: Analyzer, old: Card | None) -> Embed:
 
 
 def _size(count: int) -> str:
-    from mien.zoo.catalogue import human_size
 
-    return human_size(count)
+    return zoo.human_size(count)

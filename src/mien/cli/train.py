@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -25,7 +25,7 @@ SUBCOMMANDS = {
     "gan": ("mien.cli.train_generative:gan", "Draws faces, sharper; from noise, an expression, or whose face it is."),
 }
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 Config = TypeVar("Config")
 Outcome = TypeVar("Outcome")
 
@@ -145,7 +145,7 @@ def expression(
     resume: str,
     dry_run: bool,
     arch: str | None,
-    **settings: Any,
+    **settings: object,
 ) -> None:
     """Train a network that reads expressions, and write it with its card into the run folder.
 

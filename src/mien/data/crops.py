@@ -8,7 +8,6 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 
 from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
+from mien.data.reading import work_on_each
 from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable
 from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
-from mien.zoo.session import thread_count
 
 __all__ = ["Crops", "DetectorLike", "cut_crops", "locate", "rgb_faces"]
 
@@ -138,16 +137,7 @@ def cut_crops(
         crops.faces[index], crops.canvas[index], crops.whole[index], crops.found[index] = cutter.cut(image)
         return None
 
-    reasons: list[tuple[str, str]] = []
-    pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="mien")
-    try:
-        for name, reason in zip(samples.names, pool.map(work, range(len(samples))), strict=True):
-            if reason is not None:
-                reasons.append((name, reason))
-            if progress is not None:
-                progress()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    reasons = work_on_each(samples, work, threads=threads, progress=progress)
     if len(reasons) == len(samples):
         why = f": {reasons[0][1]}" if reasons else "."
         raise DataError(f"None of the {len(samples)} pictures of '{printable(samples.source)}' can be read{why}")

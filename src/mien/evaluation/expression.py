@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from mien.data.crops import DetectorLike, cut_crops
+from mien.data.crops import Crops, DetectorLike, cut_crops, rgb_faces
 from mien.data.samples import Samples, Target
 from mien.errors import EvaluationError
 from mien.evaluation.records import plain
@@ -134,7 +134,7 @@ class ExpressionReport:
     disputed: int | None = None
     by_subject: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it; docs/json.md describes it."""
         figures = self.figures
         limits = figures.intervals
@@ -184,7 +184,7 @@ class ExpressionReport:
             "disputed_left_out": self.disputed,
             "intervals": f"95 %, bootstrap over {unit}, {REPLICATES} replicates, seed 0",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
 
 def evaluate_expression(
@@ -224,13 +224,7 @@ def evaluate_expression(
     chosen, split = _split(samples, split)
     twice = np.zeros(len(samples), dtype=bool) if leaks else samples.standing_elsewhere()
     dropped = int((chosen & twice).sum())
-    present = [wanted.classes[k] for k in np.unique(wanted.labels[wanted.labels >= 0])]
-    known = [label for label in reader.heads[head] if classes == "model" or label in present]
-    if len(known) < 2:
-        raise EvaluationError(
-            f"The model knows {len(known)} of the classes of this data ({', '.join(present)}); a choice needs two. "
-            f"It knows {', '.join(reader.heads[head])}."
-        )
+    known = _choice(reader.heads[head], wanted, whole=classes == "model")
     number = np.array([known.index(label) if label in known else -1 for label in wanted.classes])
     labels = np.where(wanted.labels >= 0, number[wanted.labels], -1)
     if agreed and wanted.agreed is None:
@@ -242,17 +236,9 @@ def evaluate_expression(
         raise EvaluationError(f"No picture of the split '{split}' has a label that the model knows.")
 
     part = samples.take(picked)
-    crops = cut_crops(
-        part,
-        template=reader.template or _FOR_BOXES,
-        side=reader.side,
-        colour=not reader.grey,
-        detector=detector,
-        progress=progress,
-    )
+    crops = _cut(reader, part, detector, progress)
     whole = crops.readable
-    faces = crops.faces[whole]
-    faces = faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
+    faces = rgb_faces(crops.faces[whole])
     answers = reader.probabilities(faces, head=head)[:, [list(reader.heads[head]).index(label) for label in known]]
     subjects = None if part.subjects is None or (part.subjects == "").any() else part.subjects[whole]
     return ExpressionReport(
@@ -272,6 +258,29 @@ def evaluate_expression(
         leaks=None if leaks else dropped,
         disputed=int((chosen & ~twice & (wanted.labels >= 0) & ~considered).sum()) if agreed else None,
         by_subject=subjects is not None,
+    )
+
+
+def _choice(heads: Sequence[str], wanted: Target, *, whole: bool) -> list[str]:
+    """Return the classes that the model chooses from: those that the data has, or all that it knows."""
+    present = [wanted.classes[k] for k in np.unique(wanted.labels[wanted.labels >= 0])]
+    known = [label for label in heads if whole or label in present]
+    if len(known) < 2:
+        raise EvaluationError(
+            f"The model knows {len(known)} of the classes of this data ({', '.join(present)}); a choice needs two. "
+            f"It knows {', '.join(heads)}."
+        )
+    return known
+
+
+def _cut(reader: Reader, samples: Samples, detector: DetectorLike | None, progress: Callable[[], None] | None) -> Crops:
+    return cut_crops(
+        samples,
+        template=reader.template or _FOR_BOXES,
+        side=reader.side,
+        colour=not reader.grey,
+        detector=detector,
+        progress=progress,
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Never, Self, TypedDict, TypeVar, cast
 
 from mien.alignment import TEMPLATES
 from mien.errors import ModelError
+from mien.types import Facts
 
 if TYPE_CHECKING:
     from mien.zoo import Card
@@ -33,6 +34,7 @@ Channels = float | tuple[float, ...]
 
 _ALWAYS = ("order", "layout", "mean", "scale", "threshold")  # on a card even where they have their defaults
 _T = TypeVar("_T")
+_D = TypeVar("_D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +45,9 @@ class _Convention:
         more: Facts of the card that nothing here reads.
     """
 
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Facts = field(default_factory=dict)
 
-    def as_facts(self) -> dict[str, Any]:
+    def as_facts(self) -> dict[str, object]:
         """Return the mapping that a card holds: lists for tuples, and no fact that has its default."""
         facts = {
             item.name: _listed(getattr(self, item.name))
@@ -225,7 +227,7 @@ class ExpressionConvention(_Convention):
             raise ModelError(
                 f"Expression model '{card.name}' wants faces cut by '{template}'; known are {', '.join(TEMPLATES)}."
             )
-        heads: Mapping[str, Any] = facts.get("heads", Mapping, {})
+        heads: Facts = facts.get("heads", Mapping, {})
         temperature = card.convention.get("temperature", 1.0)
         by_head = isinstance(temperature, Mapping)
         read = cls(
@@ -238,7 +240,7 @@ class ExpressionConvention(_Convention):
             heads={str(name): tuple(str(label) for label in labels) for name, labels in heads.items()},
             answers=facts.get("answers", str, "logits"),
             flip=facts.get("flip", bool, False),
-            temperature=facts.get("temperature", Mapping if by_head else float, 1.0),
+            temperature=facts.get("temperature", Mapping, 1.0) if by_head else facts.get("temperature", float, 1.0),
             uncertain_below=facts.get("uncertain_below", float, 0.0),
             batch=facts.get("batch", int, 0),
             more=facts.more(cls),
@@ -351,6 +353,15 @@ class ClassifierConvention(_Convention):
         )
 
 
+class _Pixels(TypedDict):
+    """How pixels are fed to a network."""
+
+    order: str
+    layout: str
+    mean: Channels
+    scale: Channels
+
+
 class _Facts:
     """The facts of one card, read by type; what is wrong with one is said in one line."""
 
@@ -362,12 +373,12 @@ class _Facts:
         if missing := [key for key in keys if self._facts.get(key) in (None, "", [], ())]:
             raise ModelError(f"{self._whose} does not say {', '.join(map(repr, missing))}. {self._cure}")
 
-    def get(self, key: str, kind: Callable[..., Any], default: Any) -> Any:
+    def get(self, key: str, kind: Callable[..., _T], default: _D) -> _T | _D:
         """Return a fact of a type; the default where the card does not say it."""
         given = self._facts.get(key)
         return default if given is None else self._as(key, given, kind)
 
-    def several(self, key: str, kind: Callable[[Any], _T]) -> tuple[_T, ...]:
+    def several(self, key: str, kind: Callable[..., _T]) -> tuple[_T, ...]:
         """Return a fact that is a list; () where the card does not say it."""
         given = self._facts.get(key)
         if given is not None and not isinstance(given, list | tuple):
@@ -381,7 +392,7 @@ class _Facts:
             self._refuse("order", order, f"one of {', '.join(ORDERS)}")
         return order
 
-    def pixels(self) -> dict[str, Any]:
+    def pixels(self) -> _Pixels:
         """Return what says how pixels are fed to a network."""
         return {
             "order": self.order(),
@@ -390,7 +401,7 @@ class _Facts:
             "scale": self.get("scale", _channels, 1.0),
         }
 
-    def more(self, convention: type[_Convention]) -> dict[str, Any]:
+    def more(self, convention: type[_Convention]) -> Facts:
         """Return the facts that a convention has no field for."""
         known = {item.name for item in fields(convention)}
         return {key: value for key, value in self._facts.items() if key not in known}
@@ -402,7 +413,7 @@ class _Facts:
                 self._refuse(key, value, f"{least} or more")
         return read
 
-    def _as(self, key: str, given: Any, kind: Callable[..., Any]) -> Any:
+    def _as(self, key: str, given: object, kind: Callable[..., _T]) -> _T:
         expected = _EXPECTED.get(kind, "other values")
         try:
             if kind in (int, float) and isinstance(given, bool):
@@ -410,7 +421,7 @@ class _Facts:
             if kind in (str, bool, Mapping):
                 if not isinstance(given, kind):
                     raise TypeError
-                return given
+                return cast(_T, given)
             value = kind(given)
             if kind is int and value != given:
                 raise TypeError
@@ -418,20 +429,20 @@ class _Facts:
         except (TypeError, ValueError):
             self._refuse(key, given, expected)
 
-    def _refuse(self, key: str, given: object, expected: str) -> Any:
+    def _refuse(self, key: str, given: object, expected: str) -> Never:
         raise ModelError(f"{self._whose} says {key} {given!r}; expected {expected}. {self._cure}")
 
 
-def _channels(given: Any) -> Channels:
+def _channels(given: Sequence[float] | float) -> Channels:
     return tuple(float(item) for item in given) if isinstance(given, Sequence) else float(given)
 
 
-def _component(given: Any) -> tuple[int, float]:
+def _component(given: tuple[int, float]) -> tuple[int, float]:
     label, weight = given
     return int(label), float(weight)
 
 
-_EXPECTED: Mapping[Any, str] = {
+_EXPECTED: Mapping[object, str] = {
     str: "text",
     bool: "true or false",
     int: "a whole number",
@@ -442,7 +453,7 @@ _EXPECTED: Mapping[Any, str] = {
 }
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     """Return what JSON would give back: lists for tuples, throughout."""
     if isinstance(value, Mapping):
         return {key: _listed(item) for key, item in value.items()}
