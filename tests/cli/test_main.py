@@ -250,6 +250,7 @@ def test_the_version_is_that_of_the_package():
     assert mien("--version").stdout.startswith(f"mien {version('mien')}\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_batch_and_leaves_whole_lines(tmp_path):
     """The real process gets a real signal while it prints."""
     code = (
