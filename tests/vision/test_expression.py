@@ -295,6 +295,17 @@ def test_a_card_without_learned_shares_answers_for_no_others(reader, monkeypatch
     assert "\n" not in str(caught.value)
 
 
+def test_a_head_without_learned_shares_answers_for_no_others(reader):
+    logits = {"ferplus": np.zeros(3), "fer2013": np.zeros(2)}
+    one = reader(logits, heads=HEADS, shares={"ferplus": [0.2, 0.3, 0.5]}, assume="equal")
+    crops = np.zeros((1, 16, 16, 3), np.uint8)
+
+    np.testing.assert_allclose(one.probabilities(crops, head="fer2013"), [[0.5, 0.5]])
+    one._asked = "equal"
+    with pytest.raises(ModelError, match="that it learned of head 'fer2013'"):
+        one.probabilities(crops, head="fer2013")
+
+
 @pytest.mark.parametrize(
     ("facts", "said"),
     [

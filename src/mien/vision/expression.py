@@ -78,11 +78,9 @@ class ExpressionReader:
         check_shares(self.shares)
         self._softened = convention.softened
         self._learned = {name: np.array(row) / sum(row) for name, row in convention.shares.items() if sum(row) > 0}
-        if self.shares != "learned" and any(head not in self._learned for head in self._answering):
-            raise ModelError(
-                f"The card of expression model '{card.name}' does not say the class shares that it learned: it answers "
-                f"for those alone, --shares learned."
-            )
+        if self.shares != "learned":
+            for head in self._answering:
+                self._check_learned(head)
         self._feed = Feed(card.convention)
         self._answers_logits = convention.answers == "logits"
         self._flip = convention.flip
@@ -141,10 +139,19 @@ class ExpressionReader:
         unsure = bool(self.uncertain_above) and float(entropy(probabilities)) > self.uncertain_above
         return Expression(best, ordered, uncertain=unsure or ordered[best] < self.uncertain_below)
 
+    def _check_learned(self, head: str) -> None:
+        if head not in self._learned:
+            of_head = f" of head '{head}'" if head else ""
+            raise ModelError(
+                f"The card of expression model '{self.card.name}' does not say the class shares that it learned"
+                f"{of_head}: it answers for those alone, --shares learned."
+            )
+
     def _for_shares(
         self, logits: Float64[np.ndarray, "faces classes"], head: str, shares: Shares
     ) -> Float64[np.ndarray, "faces classes"]:
         if shares != "learned":
+            self._check_learned(head)
             logits = logits + log_prior(shares, self.heads[head], self._learned.get(head))
         likely = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(likely / likely.sum(axis=1, keepdims=True))
