@@ -413,6 +413,42 @@ def expression(result: dict[str, Any]) -> Iterator[Texts]:
         }
 
 
+def expression_carry_over(result: dict[str, Any]) -> Iterator[Texts]:
+    """What `analyze` tells of pictures that the network never learned from, for learned shares and for those stated."""
+    learned, stated = "expression-resnet27", "expression-resnet27-equal"
+    names = {
+        "ckplus": (
+            "CK+, all 8 classes allowed, never trained on, nothing chosen",
+            "CK+，可答全部 8 类，从未用于训练或选择",
+        ),
+        "rafdb valid": (
+            "RAF-DB, never trained on, settings chosen on other pictures of it",
+            "RAF-DB，从未用于训练，设置在其另一部分上选择",
+        ),
+        "fer2013plus valid": ("FER+, validation split: what it costs at home", "FER+ 验证集：在自己的数据上的代价"),
+    }
+    for place, (name, name_zh) in names.items():
+        old, new = (result["measure"][place][model]["told"] for model in (learned, stated))
+        figures = [
+            f"{percent(row['accuracy'])} {within(row['accuracy_interval'])}; {row['macro_f1']:.2f}; {row['ece']:.3f}; "
+            f"{percent(row['error_at_80'])}"
+            for row in (new, old)
+        ]
+        yield {
+            "en": (
+                f"What `analyze` tells, {name} ({new['n']:,}): accuracy; macro-F1; calibration error; "
+                "error left at 80 % coverage",
+                figures[0],
+                f"for the shares that were learned: {figures[1]}",
+            ),
+            "zh": (
+                f"`analyze` 的回答，{name_zh}（{new['n']:,} 张）：准确率；宏平均 F1；校准误差；覆盖 80 % 时的错误率",
+                figures[0],
+                f"按训练数据的类别比例：{figures[1]}",
+            ),
+        }
+
+
 def generation(result: dict[str, Any]) -> Iterator[Texts]:
     """Of a shipped generator: that it draws faces, of all kinds, and what was asked for."""
     name, n = result["model"].rsplit("-", 2)[0], result["n"]
@@ -656,7 +692,10 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
         {"en": "Galleries and groups", "zh": "人脸库与分组"},
         {"search": search, "grouping": grouping, "crash": crash},
     ),
-    "expressions": ({"en": "Expressions", "zh": "表情"}, {"expression": expression}),
+    "expressions": (
+        {"en": "Expressions", "zh": "表情"},
+        {"expression": expression, "expression_carry_over": expression_carry_over},
+    ),
     "generation": (
         {"en": "Generated faces", "zh": "生成的人脸"},
         {

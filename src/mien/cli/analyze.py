@@ -20,6 +20,7 @@ from mien.cli.common import (
     make_folder,
     progress,
     say_notes,
+    shares_option,
 )
 from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
@@ -45,6 +46,7 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 @click.option(
     "--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; none for none.  [default: ours]"
 )
+@shares_option
 @analyzer_options
 def analyze(
     pictures: tuple[str, ...],
@@ -54,6 +56,7 @@ def analyze(
     crops: Path | None,
     threshold: float | None,
     expression: str | None,
+    shares: str | None,
     detector: str,
     embedder: str | None,
     min_face: float | None,
@@ -66,7 +69,10 @@ def analyze(
         raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
     if "-" in pictures and len(pictures) > 1:
         raise UsageError("- reads one picture from stdin. Give it alone.")
-    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=expression_model(expression))
+    model = expression_model(expression)
+    if model is None and shares is not None:
+        raise UsageError("--shares are of expressions, and none are read. Leave one of the two options out.")
+    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=model, shares=shares)
     keeper = _Keeper(save and make_folder(save), crops and make_folder(crops))
     options = {"embed": embeddings, "crops": crops is not None}
     tally = _Tally()

@@ -48,6 +48,7 @@ __all__ = [
     "plain",
     "progress",
     "say_notes",
+    "shares_option",
 ]
 
 BAR_AFTER_S = 1.0
@@ -110,8 +111,11 @@ def make_analyzer(
     *,
     threshold: float | None = None,
     expression: str | None = None,
+    shares: str | None = None,
 ) -> Analyzer:
     """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
+    from mien.vision.shares import read_shares
+
     context = click.get_current_context(silent=True)
     turn = context.meta.get(_TURN) if context is not None else None
     return mien.Analyzer(
@@ -121,7 +125,17 @@ def make_analyzer(
         min_face=min_face,
         threshold=threshold,
         turn=turn,
+        shares=None if shares is None else read_shares(shares),
     )
+
+
+def shares_option(command: Command) -> Command:
+    """Add --shares as ``shares``; pass it on to `make_analyzer`, or to `mien.vision.shares.read_shares`."""
+    return click.option(
+        "--shares",
+        metavar="SHARES",
+        help="How common expressions are: learned (as in training), equal, or a file.  [default: the model's]",
+    )(command)
 
 
 def find_pictures(pictures: Sequence[str | Path], *, results: Sequence[Path | None] = ()) -> tuple[Path, ...]:

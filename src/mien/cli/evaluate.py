@@ -211,6 +211,11 @@ def identification(
     show_default=True,
     help="Choose from the classes that the data has, or from all that the model knows.",
 )
+@click.option(
+    "--shares",
+    metavar="SHARES",
+    help="How common expressions are: learned, equal, or a file; answer: as mien analyze tells.  [default: learned]",
+)
 @click.option("--no-leaks", is_flag=True, help="Leave out pictures that also stand in another split.")
 @click.option("--agreed", is_flag=True, help="Measure only where most raters agree: how FER+ is published.")
 @click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
@@ -225,6 +230,7 @@ def expression(
     split: str | None,
     target: str | None,
     classes: str,
+    shares: str | None,
     no_leaks: bool,
     agreed: bool,
     out: Path | None,
@@ -236,13 +242,15 @@ def expression(
     """
     from mien.data.samples import read_samples
     from mien.vision.expression import ExpressionReader
+    from mien.vision.shares import read_shares
 
     _check_writable(out, plots)
     card = zoo.named(model or zoo.default("expression"))
     if card.role != "expression":
         raise UsageError(f"'{model}' is of role {card.role}, expected a model of role expression.")
     samples = read_samples(data, kind=kind, labels=labels)
-    reader = ExpressionReader(card)
+    as_told = shares == "answer"
+    reader = ExpressionReader(card, shares=None if shares is None or as_told else read_shares(shares))
     with progress(None) as advance:
         report = evaluation.evaluate_expression(
             reader,
@@ -252,6 +260,7 @@ def expression(
             classes=classes,
             leaks=not no_leaks,
             agreed=agreed,
+            as_told=as_told,
             progress=advance,
         )
     _write_json(out, report.to_json())

@@ -19,6 +19,7 @@ from mien.cli.common import (
     path_as_json,
     progress,
     say_notes,
+    shares_option,
 )
 from mien.cli.records import json_options, record_writer
 from mien.files import printable
@@ -38,23 +39,25 @@ _LEAST_SHOWN = 0.05
 @click.option(
     "--model", metavar="MODEL", help="A model's name, a run folder, or an ONNX file with its card; default: ours."
 )
+@shares_option
 @analyzer_options
 def expression(
     pictures: tuple[str, ...],
     form: str | None,
     model: str | None,
+    shares: str | None,
     detector: str,
     embedder: str | None,
     min_face: float | None,
 ) -> int:
     """Read what the faces of PICTURES show: files, folders or patterns.
 
-    Judged by raters, an expression is what a face shows, not what somebody feels. Where the most probable one is
-    below the model's operating point, the outcome is called uncertain. The exit status is 1 if a picture could not
-    be read.
+    Judged by raters, an expression is what a face shows, not what somebody feels. Where the model's operating point
+    says that a face is not clear, the outcome is called uncertain. The exit status is 1 if a picture could not be
+    read.
     """
     model = model or zoo.default("expression")
-    analyzer = make_analyzer(detector, embedder, min_face, expression=model)
+    analyzer = make_analyzer(detector, embedder, min_face, expression=model, shares=shares)
     paths = find_pictures(pictures)
     if form == "csv":
         machine_readable()

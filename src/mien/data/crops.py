@@ -21,9 +21,10 @@ from mien.data.reading import work_on_each
 from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable
+from mien.vision.detector import Detection
 from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
 
-__all__ = ["Crops", "DetectorLike", "cut_crops", "locate", "rgb_faces"]
+__all__ = ["Crops", "DetectorLike", "cut_crops", "join_crops", "locate", "rgb_faces"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Matrix = Float64[np.ndarray, "2 3"]
@@ -88,6 +89,7 @@ def cut_crops(
     canvas: int = 96,
     cache: Path | None = None,
     detector: DetectorLike | None = None,
+    search: bool = True,
     threads: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Crops:
@@ -102,6 +104,7 @@ def cut_crops(
         canvas: Side of the canvas, px, at least ``frame``.
         cache: Folder where crops are kept; a second call for the same pictures and sizes reads them there.
         detector: Finds the faces; default the one of run time, asked a little more kindly.
+        search: Find the face; otherwise each picture is one face that fills it.
         threads: Pictures at once; default the CPU quota.
         progress: Called after each picture.
 
@@ -111,11 +114,12 @@ def cut_crops(
     assert template in TEMPLATES and canvas >= frame > 0 and side > 0
     place = None
     if cache is not None:
-        facts = (_VERSION, samples.fingerprint(), template, side, colour, frame, canvas, zoo.default("detector"))
+        finder = zoo.default("detector") if search else "whole"
+        facts = (_VERSION, samples.fingerprint(), template, side, colour, frame, canvas, finder)
         place = cache / f"crops-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
         if (place / "done.json").is_file():
             return _load(place)
-    detector = detector or patient_detector()
+    detector = detector or (patient_detector() if search else _Blind())
     cutter = _Cutter(template, side, colour, frame, canvas, detector)
     depth = (3,) if colour else ()
     crops = Crops(
@@ -145,6 +149,26 @@ def cut_crops(
     if place is not None:
         _save(crops, place)
     return crops
+
+
+def join_crops(parts: Sequence[Crops]) -> Crops:
+    """Return the crops of several data sets, cut alike, after one another."""
+    if len(parts) == 1:
+        return parts[0]
+    assert len({part.frame for part in parts}) == 1, "cut alike"
+    faces, canvas, whole, found, readable = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("faces", "canvas", "whole", "found", "readable")
+    )
+    unreadable = tuple(row for part in parts for row in part.unreadable)
+    return Crops(faces, canvas, parts[0].frame, whole, found, readable, unreadable)
+
+
+class _Blind:
+    """Finds no face: every picture is taken as a whole."""
+
+    def detect(self, image: Image) -> list[Detection]:
+        return []
 
 
 class _Cutter:

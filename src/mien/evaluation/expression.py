@@ -15,9 +15,10 @@ from mien.data.crops import Crops, DetectorLike, cut_crops, rgb_faces
 from mien.data.samples import Samples, Target
 from mien.errors import EvaluationError
 from mien.evaluation.records import plain
-from mien.metrics.calibration import Reliability, reliability
+from mien.metrics.calibration import Reliability, error_at_coverage, reliability
 from mien.metrics.expression import ClassScore, Intervals, accuracy, confusion, intervals, macro_f1, per_class
 from mien.metrics.intervals import REPLICATES
+from mien.vision.expression import entropy
 
 if TYPE_CHECKING:
     from mien.zoo import Card
@@ -44,18 +45,22 @@ class Reader(Protocol):
     Attributes:
         card: Of the model.
         heads: Labels by head, the main one first.
+        labels: What it tells where no head is named.
         side: Of the faces it is shown, px.
         template: How they are cut; None where it takes them as the detector's box shows them.
         grey: It looks at grey faces.
         uncertain_below: Least probability of an outcome that is not uncertain.
+        uncertain_above: Its largest entropy, as a share of the largest that there is; 0 where that is not looked at.
     """
 
     card: Card
     heads: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...]
     side: int
     template: str | None
     grey: bool
     uncertain_below: float
+    uncertain_above: float
 
     def probabilities(
         self, crops: UInt8[np.ndarray, "faces side side 3"], *, head: str | None = None
@@ -77,8 +82,9 @@ class Figures:
         per_class: Precision, recall and F1 by class.
         reliability: How far confidence keeps what it promises; ``reliability.error`` is the ECE.
         intervals: 95 % intervals of accuracy, macro-F1, ECE, and each class's F1.
-        uncertain: Share of pictures whose most probable class is below the operating point.
+        uncertain: Share of pictures that the operating point calls uncertain.
         accuracy_of_certain: Of the others; NaN where there are none.
+        error_at_80: Share of wrong answers among the four fifths of the pictures that are least undecided.
     """
 
     classes: tuple[str, ...]
@@ -91,6 +97,7 @@ class Figures:
     intervals: Intervals
     uncertain: float
     accuracy_of_certain: float
+    error_at_80: float
 
     @property
     def confusion(self) -> Int[np.ndarray, "classes classes"]:
@@ -175,6 +182,7 @@ class ExpressionReport:
                 "below": self.uncertain_below,
                 "share": figures.uncertain,
                 "accuracy_of_others": figures.accuracy_of_certain,
+                "error_at_80": figures.error_at_80,
             },
             "not_found": self.not_found,
             "unreadable": dict(self.unreadable),
@@ -196,6 +204,7 @@ def evaluate_expression(
     classes: str = "data",
     leaks: bool = True,
     agreed: bool = False,
+    as_told: bool = False,
     detector: DetectorLike | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExpressionReport:
@@ -212,6 +221,8 @@ def evaluate_expression(
         classes: What the model may choose from: `data`, the classes that the data set has, or `model`, all it knows.
         leaks: Keep pictures that also stand in another split.
         agreed: Measure only where raters agreed on the label, as published accuracies on FER+ do.
+        as_told: Measure what `mien analyze` tells, which may come of several heads and for other class shares than were
+            learned, in place of the head that learned such labels.
         detector: Finds the faces; default the one of run time.
         progress: Called after each picture.
 
@@ -220,11 +231,12 @@ def evaluate_expression(
         EvaluationError: The data lacks the split or target, or no picture is left to measure.
     """
     name, wanted = _target(reader, samples, target)
-    head = _head(reader, name, wanted)
+    head = None if as_told else _head(reader, name, wanted)
+    labels_told = reader.labels if head is None else reader.heads[head]
     chosen, split = _split(samples, split)
     twice = np.zeros(len(samples), dtype=bool) if leaks else samples.standing_elsewhere()
     dropped = int((chosen & twice).sum())
-    known = _choice(reader.heads[head], wanted, whole=classes == "model")
+    known = _choice(labels_told, wanted, whole=classes == "model")
     number = np.array([known.index(label) if label in known else -1 for label in wanted.classes])
     labels = np.where(wanted.labels >= 0, number[wanted.labels], -1)
     if agreed and wanted.agreed is None:
@@ -239,17 +251,22 @@ def evaluate_expression(
     crops = _cut(reader, part, detector, progress)
     whole = crops.readable
     faces = rgb_faces(crops.faces[whole])
-    answers = reader.probabilities(faces, head=head)[:, [list(reader.heads[head]).index(label) for label in known]]
+    answers = reader.probabilities(faces, head=head)[:, [list(labels_told).index(label) for label in known]]
     subjects = None if part.subjects is None or (part.subjects == "").any() else part.subjects[whole]
     return ExpressionReport(
         figures=measure_expression(
-            labels[picked][whole], answers, known, subjects=subjects, uncertain_below=reader.uncertain_below
+            labels[picked][whole],
+            answers,
+            known,
+            subjects=subjects,
+            uncertain_below=reader.uncertain_below,
+            uncertain_above=reader.uncertain_above,
         ),
         dataset=samples.source.name,
         split=split,
         target=name,
         model=reader.card.id,
-        head=head,
+        head="" if head is None else head,
         uncertain_below=reader.uncertain_below,
         not_found=int((~crops.found[whole]).sum()),
         unreadable=dict(crops.unreadable),
@@ -291,6 +308,7 @@ def measure_expression(
     *,
     subjects: Shaped[np.ndarray, " pictures"] | None = None,
     uncertain_below: float = 0.0,
+    uncertain_above: float = 0.0,
 ) -> Figures:
     """Compare probabilities with labels.
 
@@ -301,10 +319,12 @@ def measure_expression(
         classes: Names of the columns.
         subjects: Who is in each picture, shape (pictures,).
         uncertain_below: Least probability of an outcome that is not uncertain.
+        uncertain_above: Its largest entropy, as a share of the largest that there is; 0: it is not looked at.
     """
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    certain = confidence >= uncertain_below
+    undecided = entropy(probabilities)
+    certain = (confidence >= uncertain_below) & (undecided <= (uncertain_above or np.inf))
     table = confusion(labels, probabilities.argmax(axis=1), classes=len(classes))
     return Figures(
         classes=tuple(classes),
@@ -317,6 +337,7 @@ def measure_expression(
         intervals=intervals(labels, probabilities, subjects=subjects),
         uncertain=float(1 - certain.mean()),
         accuracy_of_certain=float(right[certain].mean()) if certain.any() else math.nan,
+        error_at_80=error_at_coverage(-undecided, right, 0.8),
     )
 
 
