@@ -187,7 +187,7 @@ class Expression:
     Attributes:
         label: The most probable class.
         probabilities: Probability by class, in the order of the model's card.
-        uncertain: True where the probability of ``label`` is below the card's operating point.
+        uncertain: True where the probability of ``label``, or all of them, miss the card's operating point.
     """
 
     label: str
