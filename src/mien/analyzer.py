@@ -112,7 +112,7 @@ class Analyzer:
             None: where no face is upright, the picture is looked at with room around it and turned, see `Face.turn`.
         cohort: What normalises the embeddings, in place of the embedder's own; see `for_gallery`.
         shares: How common expressions are among the faces: `learned` as in the training pictures of the model, `equal`,
-            or a share for each expression that occurs; default the model's own, see `mien models show`.
+            or a share for each expression that occurs; default the model's own, see `mien models card`.
 
     An analyzer can be pickled and copied: the other one opens its networks anew.
 

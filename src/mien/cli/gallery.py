@@ -357,9 +357,7 @@ def make_key(file: Path) -> None:
 
 @click.command()
 @gallery_options()
-@click.option(
-    "--fmr", type=float, multiple=True, default=(1e-3,), show_default=True, metavar="RATE", help="Once or more."
-)
+@click.option("--fmr", type=float, multiple=True, metavar="RATE", help=f"Once or more.  [default: {DEFAULT_FMR:g}]")
 @click.option(
     "--cohort",
     metavar="DIR|gallery|shipped",
@@ -384,11 +382,12 @@ def calibrate(
 
     With --cohort the scores are normalised anew first. It takes a hundred people or more, best of the looks of those
     who will be searched for: --cohort DIR, with a folder or a picture a person, of nobody who is enrolled; --cohort
-    gallery, the enrolled ones themselves; --cohort shipped goes back to the people that come with the embedder.
+    gallery, the enrolled ones themselves; --cohort shipped goes back to the people that come with the embedder, and
+    to its measured thresholds unless --fmr asks for the gallery's own.
     """
     with open_gallery(gallery, key) as opened:
         if cohort is None:
-            points = [opened.calibrate(rate) for rate in fmr]
+            points = [opened.calibrate(rate) for rate in fmr or (DEFAULT_FMR,)]
         else:
             card = _card_named(opened, embedder)
             analyzer = make_analyzer(detector, card.name if embedder is None else embedder, min_face)
@@ -418,10 +417,10 @@ def _change_cohort(gallery: Gallery, analyzer: Analyzer, cohort: str, fmr: tuple
 
     before, card = gallery.model, analyzer.card
     if cohort == "shipped":
-        cohorts.use_shipped(gallery, card, analyzer.embedder.cohort)
-        told = "The gallery's scores are normalised by the embedder's cohort" if before != card.id else "They were"
-        click.echo(f"mien: {told}; the rates of {card.id} hold for it.", err=True)
-        return []
+        points = cohorts.use_shipped(gallery, card, analyzer.embedder.cohort, fmr=fmr)
+        since = "now" if before != card.id else "already"
+        click.echo(f"mien: The gallery's scores are {since} those of {card.id}, whose rates hold for it.", err=True)
+        return points
     if cohort == "gallery":
         people = cohorts.people_of(gallery, card)
     else:
@@ -430,7 +429,7 @@ def _change_cohort(gallery: Gallery, analyzer: Analyzer, cohort: str, fmr: tuple
             people = cohorts.people_in(folder, analyzer, advance=advance)
     for note in people.notes:
         click.echo(f"mien: {note}", err=True)
-    points = cohorts.use_cohort(gallery, card, people, fmr=fmr)
+    points = cohorts.use_cohort(gallery, card, people, fmr=fmr or (DEFAULT_FMR,))
     click.echo(f"mien: The gallery's scores are normalised by {len(people.vectors)} people of its own now.", err=True)
     return points
 

@@ -88,6 +88,7 @@ def group(
         analyzer.card,
         fmr=GROUP_FMR if fmr is None and threshold is None else fmr,
         threshold=threshold,
+        # The card of a gallery's own cohort has no thresholds: only the gallery's can decide.
         gallery=known if known is not None and known.cohort is not None else None,
     )
     paths = find_pictures(pictures, results=[out])

@@ -56,49 +56,15 @@ else:
         "mien.evaluation",
         {
             "audit": ("audit_generator",),
-            "expression": (
-                "ExpressionReport",
-                "evaluate_expression",
-            ),
-            "features": (
-                "FeatureTable",
-                "check_format",
-                "save_features",
-            ),
+            "expression": ("ExpressionReport", "evaluate_expression"),
+            "features": ("FeatureTable", "check_format", "save_features"),
             "generation": ("evaluate_model",),
-            "groups": (
-                "GroupReport",
-                "evaluate_groups",
-                "read_groups",
-            ),
-            "identification": (
-                "IdentificationReport",
-                "identify_folders",
-                "scan",
-            ),
-            "pairs": (
-                "PairSet",
-                "read_pairs",
-            ),
-            "plots": (
-                "plot_confusion",
-                "plot_det",
-                "plot_distances",
-                "plot_groups",
-                "plot_reliability",
-                "plot_roc",
-            ),
-            "publish": (
-                "published",
-                "save_audit",
-            ),
-            "spaces": (
-                "INCEPTION",
-                "feature_space",
-            ),
-            "verification": (
-                "VerificationReport",
-                "verify_pairs",
-            ),
+            "groups": ("GroupReport", "evaluate_groups", "read_groups"),
+            "identification": ("IdentificationReport", "identify_folders", "scan"),
+            "pairs": ("PairSet", "read_pairs"),
+            "plots": ("plot_confusion", "plot_det", "plot_distances", "plot_groups", "plot_reliability", "plot_roc"),
+            "publish": ("published", "save_audit"),
+            "spaces": ("INCEPTION", "feature_space"),
+            "verification": ("VerificationReport", "verify_pairs"),
         },
     )

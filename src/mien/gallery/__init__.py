@@ -26,11 +26,7 @@ else:
         "mien.gallery",
         {
             "gallery": ("Gallery",),
-            "naming": (
-                "chance",
-                "name_faces",
-                "repeated_names",
-            ),
+            "naming": ("chance", "name_faces", "repeated_names"),
             "protocol": ("GalleryProtocol",),
         },
     )

@@ -29,18 +29,8 @@ else:
     __getattr__ = attributes(
         "mien.reporting",
         {
-            "groups": (
-                "Album",
-                "Name",
-                "group_page",
-                "person_sheet",
-            ),
+            "groups": ("Album", "Name", "group_page", "person_sheet"),
             "html": ("write_text",),
-            "pictures": (
-                "annotate",
-                "colour_of",
-                "contact_sheet",
-                "thumbnail",
-            ),
+            "pictures": ("annotate", "colour_of", "contact_sheet", "thumbnail"),
         },
     )
