@@ -226,7 +226,10 @@ def search(result: dict[str, Any]) -> Iterator[Texts]:
         than = {"en": "; ".join(beside), "zh": "；".join(beside)}
         if plain and key.startswith("real"):
             p50 = f"{plain['mien']['p50_ms']:.1f} ms"
-            than = {"en": f"128-d without cohort, same machine: {p50}", "zh": f"无群体校正的 128 维，同一台机器：{p50}"}
+            than = {
+                "en": f"128-d without cohort, same machine: {p50}",
+                "zh": f"不用参照人群（cohort）的 128 维，同一台机器：{p50}",
+            }
         yield {
             "en": (f"Search among {size} {en}, one a subject, one thread", told, than["en"]),
             "zh": (f"在 {size} 个模板中检索（{zh}），每人一个，单线程", told, than["zh"]),
