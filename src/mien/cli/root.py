@@ -31,6 +31,8 @@ COMMANDS = {
     "edit": ("mien.cli.generate:edit", "Give a face another expression, with a VAE."),
     "evaluate": ("mien.cli.evaluate:evaluate", "Measure verification, identification and expressions, with intervals."),
     "features": ("mien.cli.features:features", "Write the features that a VAE gives to pictures, as a table."),
+    "augment": ("mien.cli.augment:augment", "Fill rare classes of a training set with generated faces."),
+    "study": ("mien.cli.study:study", "Run and read studies of what generative models bring."),
     "audit": ("mien.cli.audit:audit", "Check that a generator does not draw the people it learned from."),
     "publish": ("mien.cli.audit:publish", "Write a generator with card and samples, if its audit was passed."),
     "export": ("mien.cli.export:export", "Write a trained run as ONNX: in half precision, or quantised to 8 bits."),

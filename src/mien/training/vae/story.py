@@ -81,8 +81,12 @@ class DryRun:
     attributes: tuple[str, ...]
 
 
-def train(config: VAEConfig) -> Trained:
+def train(config: VAEConfig, *, pictures: Pictures | None = None) -> Trained:
     """Run the whole story, or go on with it where the run folder holds its beginning.
+
+    Args:
+        config: Its settings.
+        pictures: What to learn from, in place of what ``config.data`` names.
 
     Raises:
         MienError: The data, the settings or the run folder do not allow it, or the loss is no number.
@@ -91,7 +95,7 @@ def train(config: VAEConfig) -> Trained:
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
     with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
-        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks)
+        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks, pictures=pictures)
 
         # Build. The published model is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)
