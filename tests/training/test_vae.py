@@ -16,11 +16,13 @@ from mien.drawing import draw_face
 from mien.errors import DataError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import VAENetConfig
+from mien.networks.flow import VelocityNetConfig
 from mien.networks.gan import DiscriminatorConfig
 from mien.training.export import save_weights
 from mien.training.ranks import Ranks
 from mien.training.run import read_log
 from mien.training.vae import SHIPPED, VAEConfig, dry_run, encode, load_vae, train
+from mien.training.vae.flow import FlowConfig
 from mien.training.vae.judging import validate
 from mien.training.vae.learning import Stability, build_networks, learn
 from mien.training.vae.material import load_material
@@ -28,6 +30,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.generator import Generator
 
 NET = VAENetConfig(side=16, latents=8, widths=(16, 32), last_width=8)
+FLOW = FlowConfig(images=4 * 32, batch_size=32, report_every=64, net=VelocityNetConfig(width=16, blocks=1, code=8))
 CRITIC = DiscriminatorConfig(widths=(8, 16, 16))
 CLASSES = ("neutral", "happiness", "surprise")
 STEP = 16  # images
@@ -75,7 +78,7 @@ def settings(data, out, **more):
     given = {
         "data": (data,), "out": out, "cache": data.parent / "crops", "keep_without_face": True, "images": 8 * STEP,
         "batch_size": STEP, "report_every": 4 * STEP, "net": NET, "components": 2, "learning_rate": 3e-3,
-        "ema_half_life": 80, "device": "cpu",
+        "ema_half_life": 80, "device": "cpu", "flow": FLOW,
     }  # fmt: skip
     return VAEConfig(**{**given, **more})
 

@@ -82,7 +82,9 @@ def audit(
             for _ in range(faces):
                 advance()
 
-        report, samples = audit_generator(generator, train, others, judge=judge, n=count, seed=seed, progress=seen)
+        report, samples = audit_generator(
+            generator, train, others, judge=judge, n=count, seed=seed, learned=_learned(Path(model)), progress=seen
+        )
     save_audit(report, samples, train, out)
     if as_json is not None and str(as_json) != "-":
         store.write_atomically(as_json, (json.dumps(report.to_json(), indent=1) + "\n").encode())
@@ -111,6 +113,14 @@ def publish(run: Path, out: Path, name: str | None, figures: tuple[Path, ...]) -
         click.echo(f"{printable(file)}  {human_size(file.stat().st_size)}", err=name is not None)
     if name is not None:
         click.echo(result.entry)
+
+
+def _learned(run: Path) -> list[str] | None:
+    """Return digests of the pictures that a run learned from; None where it kept none."""
+    from mien.evaluation.audit import LEARNED
+
+    file = run / LEARNED
+    return file.read_text(encoding="ascii").split() if file.is_file() else None
 
 
 def _faces(

@@ -52,7 +52,12 @@ _MODEL = click.option(
     "--truncation", type=float, default=1.0, show_default=True, help="Below 1: more typical faces, less varied."
 )
 @click.option(
-    "--prior", type=click.Choice(["fitted", "normal"]), help="What a VAE draws from.  [default: fitted, if it is there]"
+    "--prior",
+    type=click.Choice(["flow", "mixture", "normal", "fitted"]),
+    help="What a VAE draws from.  [default: fitted: the flow, or the mixture where there is none]",
+)
+@click.option(
+    "--guidance", type=float, metavar="G", help="How far a flow follows what is asked for; 1 as in its training faces."
 )
 @click.option(
     "--between", nargs=2, metavar="A B", help="The way from one face to another: two seeds, or two pictures (VAE)."
@@ -69,6 +74,7 @@ def generate(
     seed: int,
     truncation: float,
     prior: str | None,
+    guidance: float | None,
     between: tuple[str, str] | None,
     steps: int,
     scores: bool,
@@ -90,11 +96,11 @@ def generate(
     elif expression and "," in expression:
         names = tuple(expression.split(","))
     if between:
-        if like or attributes or prior or not (names is None or isinstance(names, str)):
+        if like or attributes or prior or guidance is not None or not (names is None or isinstance(names, str)):
             raise UsageError("--between goes with --expression NAME, --truncation and --steps only.")
         _walk(generator, between, steps, names, truncation, out, to_sheet)
         return
-    request = Request(names, attributes, None, like, seed, truncation, prior)
+    request = Request(names, attributes, None, like, seed, truncation, prior, guidance=guidance)
     if to_sheet:
         _sheet(generator, count, request, out)
     else:
@@ -201,6 +207,7 @@ def _fill(generator: Generator, count: int, request: Request, out: Path, scores:
         "like": None if request.like is None else digest(load_image(request.like)),
         "truncation": request.truncation,
         "prior": request.prior,
+        **({} if request.guidance is None else {"guidance": request.guidance}),
         "scores": scores,
     }
     columns = ("file", "label", "seed", "number", "model", "bytes", *(("face", "seen") if scores else ()))
