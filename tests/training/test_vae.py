@@ -185,6 +185,7 @@ def test_the_generator_draws_what_pytorch_draws(finished):
     session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
     noise = np.random.default_rng(0).standard_normal((3, 8), dtype=np.float32)
     asked = {"noise": noise, "component": np.array([0, 1, 0]), "label": np.array([2, 0, 1])}
+    asked["guidance"] = np.ones(3, np.float32)
     images, latents = session.run(None, asked)
     assert images.shape == (3, 3, 16, 16) and images.min() >= 0 and images.max() <= 255
     assert np.array_equal(latents[[0, 2]], noise[[0, 2]])
@@ -225,7 +226,9 @@ def test_a_run_can_be_loaded_again_and_one_of_another_kind_is_refused(finished, 
 @pytest.mark.slow
 def test_sheets_and_card_are_drawn(finished):
     out = finished[1].out
-    assert {path.stem for path in (out / "pictures").glob("*.png")} == {"reconstructions", "samples", "samples-normal"}
+    assert {path.stem for path in (out / "pictures").glob("*.png")} == {
+        "reconstructions", "samples", "samples-flow", "samples-normal",
+    }  # fmt: skip
     assert "Samples of" not in (out / "card.html").read_text() and (out / "summary.json").is_file()
 
 
@@ -386,7 +389,14 @@ def test_faces_are_drawn_by_attribute(config, data, tmp_path):
     card = zoo.named(config.out)
     assert card.convention["attributes"] == ["Smiling"] and "labels" not in card.convention
     session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
-    assert [i.name for i in session.get_inputs()] == ["noise", "component", "attributes"]
+    assert [i.name for i in session.get_inputs()] == ["noise", "component", "attributes", "guidance"]
+
+
+def test_without_a_flow_the_generator_is_as_it_was_before_there_were_flows(config):
+    trained = train(replace(config, prior="mixture", images=4 * STEP))
+    session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["noise", "component", "label"]
+    assert "flow" not in zoo.named(config.out).convention and "flow_valid_loss" not in trained.summary
 
 
 def test_without_labels_there_is_one_prior_for_all(config, data):

@@ -239,9 +239,10 @@ def velocity_loss(
     share = (torch.randperm(len(which), generator=chance) + 0.5) / len(which)
     time = torch.sigmoid(math.sqrt(2) * torch.erfinv(2 * share - 1)).to(device)
     errors = []
-    for rows in torch.arange(len(which)).split(_PART):
+    for start in range(0, len(which), _PART):
+        rows = slice(start, start + _PART)
         some = which[rows].to(device)
-        told = torch.ones(len(rows), device=device)
+        told = torch.ones(len(some), device=device)
         latents = mean[some] + deviation[some] * jitter[rows]
         errors.append(
             _errors(net, latents, noise[rows], time[rows], None if condition is None else condition[some], told)
