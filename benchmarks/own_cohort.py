@@ -67,9 +67,8 @@ def celeba(embedder: str, rng: np.random.Generator) -> dict[str, Any]:
     owner = np.array([place[subject] for subject in identity[mates]])
     enrolled = vectors[[first[subject] for subject in chosen]]
     strangers = vectors[half_b & np.isin(identity, others)]
-    folder = vectors[
-        [np.flatnonzero(there & (identity == s))[0] for s in np.unique(identity[there & in_half_a(identity)])]
-    ]
+    half_a = np.flatnonzero(there & in_half_a(identity))
+    folder = vectors[half_a[np.unique(identity[half_a], return_index=True)[1]]]
     return {name: rates(change, enrolled, strangers, vectors[mates], owner)
             for name, change in arms(embedder, enrolled, folder).items()}  # fmt: skip
 

@@ -343,7 +343,8 @@ def main() -> None:
                 facts = measure(name, Path(folder), int(size), float(launched))
         print(json.dumps(facts))
         return
-    peers(given.work / "peers")
+    if given.engine != ["mien"]:
+        peers(given.work / "peers")
     size = 50_000 if given.quick else SIZE
     names = given.engine or list(ENGINES)
     result: dict[str, Any] = {}
@@ -352,7 +353,8 @@ def main() -> None:
             embeddings = np.load(given.real, allow_pickle=False)
             from_real(embeddings, size, Path(folder))
             measured = compare(Path(folder), size, given.engine or ["mien"])
-            result["real"] = {"embeddings": len(embeddings), "dimension": embeddings.shape[1], **measured}
+            facts = {"embeddings": len(embeddings), "dimension": embeddings.shape[1]}
+            result[f"real {embeddings.shape[1]}-d"] = {**facts, **measured}
     else:
         for dimension in given.dimension or (128, 512):
             with tempfile.TemporaryDirectory(dir=given.work) as folder:
@@ -365,8 +367,8 @@ def main() -> None:
 
     path = RESULTS / "search.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    load = os.getloadavg()[2]
-    write_result("search", before | {"machine": {**machine(), "load_15min": load}, "mate_cosine": MATE_COSINE} | result)
+    here = {"machine": {**machine(), "load_15min": os.getloadavg()[2]}}  # sizes may be measured on several machines
+    write_result("search", before | {"mate_cosine": MATE_COSINE} | {key: here | row for key, row in result.items()})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,24 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+SLOW = (
+    "cli/test_audit.py", "cli/test_doctor.py", "cli/test_evaluate_generation.py", "cli/test_train_generative.py",
+    "data/test_plots.py", "evaluation/test_generation.py", "evaluation/test_plots.py", "gallery/test_crash.py",
+    "integration/", "test_demo.py", "test_docs.py", "test_examples.py", "test_real_models.py", "training/",
+    "zoo/foreign/test_dlib.py", "zoo/test_fetch.py", "zoo/test_real_models.py", "zoo/test_store.py",
+)  # fmt: skip
+"""Files and folders whose tests start programs, draw plots, train or open real networks: slow as a whole."""
+
 NO_INDEX = ("cannot be reached", "--offline", "package index has no")
+
+
+def pytest_collection_modifyitems(items):
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).as_posix().startswith(SLOW) or item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

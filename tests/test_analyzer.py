@@ -254,6 +254,7 @@ def test_the_main_face_is_the_larger_one_unless_it_stands_far_off():
 # A user's own models, really run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "threshold"), [("scrfd", 0.5), ("yunet", 0.6), ("centerface", 0.77)])
 def test_a_users_detector_runs_on_any_size_of_picture(own_store, rng, kind, threshold):
     net = {"scrfd": nets.scrfd, "yunet": nets.yunet, "centerface": nets.centerface}[kind]()

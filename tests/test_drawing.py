@@ -83,6 +83,7 @@ def test_contempt_is_lopsided():
     assert left - right > 2
 
 
+@pytest.mark.slow
 def test_every_look_can_be_drawn():
     # Forty subjects hold every hair style, beards, freckles, glasses and wrinkles, at every turn.
     for subject in range(40):

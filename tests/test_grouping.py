@@ -35,6 +35,7 @@ def crowd(rng, *, people, shots, noise, dimension=16):
     return as_unit(centres[who] + noise * rng.standard_normal((len(who), dimension))), who
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), threshold=st.sampled_from([-0.5, 0.0, 0.3, 0.6, 0.9]))
 def test_agrees_with_brute_force(seed, threshold):

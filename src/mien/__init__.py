@@ -5,78 +5,77 @@ The public names below are imported when they are first used; importing `mien` s
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mien.lazy import attributes
 
 # The one thing that importing does, because it must come first: ONNX Runtime 1.31 and later note device and model in
 # ~/.cache/Microsoft and send it to their makers, unless this is set before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_PUBLIC = {
-    "Analyzer": "mien.analyzer",
-    "Box": "mien.types",
-    "Candidate": "mien.types",
-    "Comparison": "mien.types",
-    "Embedding": "mien.types",
-    "Expression": "mien.types",
-    "Face": "mien.types",
-    "Gallery": "mien.gallery",
-    "Generator": "mien.vision.generator",
-    "MienError": "mien.errors",
-    "OperatingPoint": "mien.types",
-    "Picture": "mien.types",
-    "Quality": "mien.types",
-    "Records": "mien.types",
-    "load_image": "mien.images",
-    "verify": "mien.matching",
-}
-
-__all__ = [*_PUBLIC]
+__all__ = [
+    "Analyzer",
+    "Box",
+    "Candidate",
+    "Comparison",
+    "Embedding",
+    "Expression",
+    "Face",
+    "Gallery",
+    "Generator",
+    "MienError",
+    "OperatingPoint",
+    "Picture",
+    "Quality",
+    "Records",
+    "load_image",
+    "verify",
+]
 
 if TYPE_CHECKING:
-    from mien.analyzer import Analyzer as Analyzer
-    from mien.errors import MienError as MienError
-    from mien.gallery import Gallery as Gallery
-    from mien.images import load_image as load_image
-    from mien.matching import verify as verify
+    from mien.analyzer import Analyzer
+    from mien.errors import MienError
+    from mien.gallery import Gallery
+    from mien.images import load_image
+    from mien.matching import verify
     from mien.types import (
-        Box as Box,
+        Box,
+        Candidate,
+        Comparison,
+        Embedding,
+        Expression,
+        Face,
+        OperatingPoint,
+        Picture,
+        Quality,
+        Records,
     )
-    from mien.types import (
-        Candidate as Candidate,
+    from mien.vision.generator import Generator
+else:
+    __getattr__ = attributes(
+        "mien",
+        {
+            "analyzer": ("Analyzer",),
+            "errors": ("MienError",),
+            "gallery": ("Gallery",),
+            "images": ("load_image",),
+            "matching": ("verify",),
+            "types": (
+                "Box",
+                "Candidate",
+                "Comparison",
+                "Embedding",
+                "Expression",
+                "Face",
+                "OperatingPoint",
+                "Picture",
+                "Quality",
+                "Records",
+            ),
+            "vision.generator": ("Generator",),
+        },
     )
-    from mien.types import (
-        Comparison as Comparison,
-    )
-    from mien.types import (
-        Embedding as Embedding,
-    )
-    from mien.types import (
-        Expression as Expression,
-    )
-    from mien.types import (
-        Face as Face,
-    )
-    from mien.types import (
-        OperatingPoint as OperatingPoint,
-    )
-    from mien.types import (
-        Picture as Picture,
-    )
-    from mien.types import (
-        Quality as Quality,
-    )
-    from mien.types import (
-        Records as Records,
-    )
-    from mien.vision.generator import Generator as Generator
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'mien' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count, islice
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,6 +25,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.finding import DetectorLike
 from mien.vision.quality import assess, measure
+from mien.vision.shares import Shares, check_shares
 from mien.vision.views import TURNS, WholePicture, look
 from mien.zoo.session import thread_count
 
@@ -70,8 +71,10 @@ class Models:
         turn: int | None,
         cohort: Cohort | None,
         threads: int,
+        shares: Shares | None = None,
     ) -> None:
         self.turn = turn
+        self._shares = shares
         self._cohort = cohort
         self._embedder_card = embedder
         self._expression_card = expression
@@ -88,7 +91,7 @@ class Models:
         """The expression reader; None where no expression model is in use."""
         if self._expression_card is None:
             return None
-        return ExpressionReader(self._expression_card, threads=self._threads)
+        return ExpressionReader(self._expression_card, threads=self._threads, shares=self._shares)
 
 
 class Analyzer:
@@ -108,6 +111,8 @@ class Analyzer:
         turn: Turn each picture by so many degrees clockwise first (0, 90, 180, 270), and look at it in no other way.
             None: where no face is upright, the picture is looked at with room around it and turned, see `Face.turn`.
         cohort: What normalises the embeddings, in place of the embedder's own; see `for_gallery`.
+        shares: How common expressions are among the faces: `learned` as in the training pictures of the model, `equal`,
+            or a share for each expression that occurs; default the model's own, see `mien models card`.
 
     An analyzer can be pickled and copied: the other one opens its networks anew.
 
@@ -128,6 +133,7 @@ class Analyzer:
         threads: int | None = None,
         turn: int | None = None,
         cohort: Cohort | None = None,
+        shares: Shares | None = None,
     ) -> None:
         if turn is not None and turn not in TURNS:
             raise UsageError(f"A picture is turned by 0, 90, 180 or 270 degrees, got {turn}.")
@@ -137,9 +143,11 @@ class Analyzer:
             raise UsageError(f"min_face should be 2 to 10000 px, got {min_face:g}.")
         if threshold is not None and not 0 < threshold < 1:
             raise UsageError(f"The detection threshold should lie between 0 and 1, got {threshold:g}.")
+        if shares is not None:
+            check_shares(shares)
         if detector not in DETECTORS:
             _expect_role(detector, "detector")
-        self._arguments: dict[str, Any] = {
+        self._arguments: _Arguments = {
             "detector": detector,
             "embedder": embedder,
             "expression": expression,
@@ -148,6 +156,7 @@ class Analyzer:
             "threads": threads,
             "turn": turn,
             "cohort": cohort,
+            "shares": shares,
         }
         self.detector = detector
         card = _expect_role(embedder or zoo.default("embedder"), "embedder")
@@ -161,9 +170,10 @@ class Analyzer:
             "threshold": threshold,
             "turn": turn,
             "cohort": cohort,
+            "shares": shares,
         }
 
-    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[_Arguments]]:
         return (_open, (self._arguments,))
 
     def for_gallery(self, gallery: GalleryLike) -> Analyzer:
@@ -172,7 +182,7 @@ class Analyzer:
         Without one that is this analyzer. See `mien.Gallery.calibrate` and ``mien calibrate --cohort``.
         """
         cohort = gallery.cohort
-        return self if cohort is None else Analyzer(**{**self._arguments, "cohort": cohort})
+        return self if cohort is None else _open({**self._arguments, "cohort": cohort})
 
     @cached_property
     def _models(self) -> Models:
@@ -385,7 +395,21 @@ def _faces(models: Models, image: UInt8[np.ndarray, "height width 3"]) -> tuple[
     return tuple(faces)
 
 
-def _open(arguments: dict[str, Any]) -> Analyzer:
+class _Arguments(TypedDict):
+    """What makes an analyzer anew, in another process."""
+
+    detector: str
+    embedder: str | None
+    expression: str | None
+    min_face: float | None
+    threshold: float | None
+    threads: int | None
+    turn: int | None
+    cohort: Cohort | None
+    shares: Shares | None
+
+
+def _open(arguments: _Arguments) -> Analyzer:
     return Analyzer(**arguments)
 
 

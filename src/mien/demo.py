@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 
 from mien import zoo
+from mien.analyzer import Analyzer
 from mien.data.degradation import add_noise, blur, change_light, compress, cover, rotate, shrink
 from mien.drawing import draw_face, draw_scene
+from mien.gallery import Gallery
+from mien.grouping import Grouping, Person, group_faces
 from mien.images import digest, encode_image, load_image, save_image
+from mien.matching import operating_point, probability
+from mien.reporting.html import css_colour, data_uri, render, write_text
+from mien.reporting.pictures import annotate, contact_sheet, thumbnail
 from mien.types import EXPRESSIONS, Expression, Face, OperatingPoint
-
-if TYPE_CHECKING:
-    from mien.analyzer import Analyzer
-    from mien.gallery import Gallery
-    from mien.grouping import Grouping, Person
 
 __all__ = ["Demo", "Trial", "degradations", "run", "summary"]
 
@@ -116,10 +116,6 @@ def run(out: Path, *, analyzer: Analyzer | None = None, fmr: float = 1e-3, portr
         fmr: False match rate to decide at.
         portrait: A picture with one face; default the public-domain one, pulled at first use.
     """
-    from mien.analyzer import Analyzer
-    from mien.gallery import Gallery
-    from mien.matching import operating_point
-
     portrait = load_image(zoo.path(PORTRAIT)) if portrait is None else portrait
     analyzer = analyzer or Analyzer()
     analyzer.analyze(portrait)  # opens every network: models being pulled is not our time
@@ -149,8 +145,6 @@ def run(out: Path, *, analyzer: Analyzer | None = None, fmr: float = 1e-3, portr
         before = time.perf_counter()
         analyzer.analyze(portrait)
         times.append((time.perf_counter() - before) * 1e3)
-
-    from mien.reporting import annotate
 
     hero = annotate(portrait, [face], ["the astronaut"])
     save_image(out / "portrait.png", hero)
@@ -183,8 +177,6 @@ def _closer(image: RGB, face: Face) -> tuple[RGB, np.ndarray]:
 def _try(
     analyzer: Analyzer, gallery: Gallery, point: OperatingPoint, title: str, image: RGB, expected: str | None
 ) -> Trial:
-    from mien.matching import probability
-
     faces = analyzer.analyze(image)
     if not faces or faces[0].embedding is None:
         return Trial(title, image, expected, found=False)
@@ -216,8 +208,6 @@ def _moods(analyzer: Analyzer) -> list[tuple[str, RGB, Expression]]:
 
 
 def _scene(analyzer: Analyzer, gallery: Gallery, point: OperatingPoint) -> RGB:
-    from mien.reporting import annotate
-
     cast = [*ENROLLED.values(), *STRANGERS.values()]
     image = draw_scene(cast, width=1120, height=640, seed=5).image
     faces = analyzer.analyze(image)
@@ -233,9 +223,6 @@ def _scene(analyzer: Analyzer, gallery: Gallery, point: OperatingPoint) -> RGB:
 
 def _grouped(analyzer: Analyzer, point: OperatingPoint) -> tuple[Grouping, list[bytes], int]:
     """Draw some holiday pictures and sort them; return the grouping, a thumb a face, and the number of pictures."""
-    from mien.grouping import group_faces
-    from mien.reporting import thumbnail
-
     rng = np.random.default_rng(7)
     cast = [*ENROLLED.values(), *STRANGERS.values()]
     vectors, where, thumbs = [], [], []
@@ -252,8 +239,6 @@ def _grouped(analyzer: Analyzer, point: OperatingPoint) -> tuple[Grouping, list[
 
 
 def _save_sheet(path: Path, trials: tuple[Trial, ...]) -> None:
-    from mien.reporting import contact_sheet
-
     captions = [t.title for t in trials]
     save_image(path, contact_sheet([t.image for t in trials], columns=6, side=150, captions=captions))
 
@@ -268,9 +253,6 @@ def _write_page(
     groups: tuple[Grouping, list[bytes], int],
     analyzer: Analyzer,
 ) -> None:
-    from mien.reporting import thumbnail
-    from mien.reporting.html import data_uri, render, write_text
-
     point = demo.point
     scores = [t.score for t in demo.trials if t.score is not None]
     low = min([*scores, point.threshold]) - 0.04
@@ -323,9 +305,6 @@ def _write_page(
 
 def _trial_row(trial: Trial, length: Callable[[float], float]) -> dict[str, object]:
     """Return what the page shows of a trial; ``length`` is the length of a score's bar, %."""
-    from mien.reporting import thumbnail
-    from mien.reporting.html import data_uri
-
     tiny = trial.image.shape[0] < 150
     shown = trial.image if tiny else thumbnail(trial.image, 300)
     if not trial.found:
@@ -351,8 +330,6 @@ def _trial_row(trial: Trial, length: Callable[[float], float]) -> dict[str, obje
 
 def _person_row(person: Person, grouping: Grouping, thumbs: list[bytes]) -> dict[str, object]:
     """Return what the page shows of a person seen more than once."""
-    from mien.reporting.html import css_colour, data_uri
-
     companions = grouping.companions(person.id)[:3]
     return {
         "id": person.id,

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import cv2
 import numpy as np
@@ -559,7 +559,7 @@ def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 @lru_cache(maxsize=16)
-def _transform(profile: bytes, mode: str) -> Any:
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     # Built once a profile: a folder comes from one camera.
     source = ImageCms.getOpenProfile(io.BytesIO(profile))
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -28,6 +28,7 @@ __all__ = [
     "Embedding",
     "Expression",
     "Face",
+    "Facts",
     "FrozenDict",
     "OperatingPoint",
     "Picture",
@@ -41,6 +42,9 @@ __all__ = [
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """The eight FER+ classes, in the order of every expression vector in mien."""
 
+
+Facts = Mapping[str, Any]
+"""What a card, a manifest or a report says by key: read from a file, and checked by whoever takes a value out."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -183,7 +187,7 @@ class Expression:
     Attributes:
         label: The most probable class.
         probabilities: Probability by class, in the order of the model's card.
-        uncertain: True where the probability of ``label`` is below the card's operating point.
+        uncertain: True where the probability of ``label``, or all of them, miss the card's operating point.
     """
 
     label: str

@@ -165,7 +165,7 @@ def test_the_model_decides_unless_a_threshold_or_a_calibrated_gallery_does(store
         decision_point(card, fmr=1e-8, threshold=None)
 
     path = str(tmp_path / "g.mien")
-    with open_gallery(path, model=card.id, create=True) as gallery:
+    with open_gallery(path, create=True) as gallery:
         for number in range(4):
             vector = as_unit(rng.normal(size=64))
             enrolled = Face(Box(0, 0, 9, 9), POINTS, 0.9, embedding=Embedding(card.id, vector))
@@ -207,7 +207,7 @@ def test_there_is_no_bar_where_nobody_reads_it(capsys):
 
 
 def test_data_does_not_pass_through_the_bar(monkeypatch, capsys):
-    monkeypatch.setattr(common, "_BAR_AFTER_S", 0)
+    monkeypatch.setattr(common, "BAR_AFTER_S", 0)
     monkeypatch.setattr(common, "is_terminal", lambda stream: stream is sys.stderr)
 
     with progress(2) as advance:
@@ -221,7 +221,7 @@ def test_data_does_not_pass_through_the_bar(monkeypatch, capsys):
 WORK = """
 import time, sys
 from mien.cli import common
-common._BAR_AFTER_S = {after}
+common.BAR_AFTER_S = {after}
 with common.progress(3, "things", printing={printing}) as advance:
     for step in range(3):
         time.sleep(0.02)

@@ -120,3 +120,38 @@ def test_a_model_of_another_role_or_none_is_refused(store, folder):  # noqa: F81
             CliRunner().invoke(
                 expression, [str(folder), "--model", model], standalone_mode=False, catch_exceptions=False
             )
+
+
+def test_shares_are_passed_on_and_answer_for_other_classes(model, folder):
+    card = json.loads((model / "card.json").read_text())
+    card["convention"]["shares"] = {"": [0.2, 0.3, 0.5]}
+    (model / "card.json").write_text(json.dumps(card))
+    shares = folder / "shares.toml"
+    shares.write_text("neutral = 1\nanger = 1\n")
+
+    def probabilities(*arguments):
+        call = [str(folder / "a.png"), "--json", "--model", str(model), *map(str, arguments)]
+        result = CliRunner().invoke(expression, call, standalone_mode=False)
+        (picture,) = json.loads(result.stdout)["pictures"]
+        return picture["faces"][0]["probabilities"]
+
+    learned = probabilities()
+    weighed = {name: p / share for (name, p), share in zip(learned.items(), (0.3, 0.2, 0.5), strict=True)}
+    expected = {name: weight / sum(weighed.values()) for name, weight in weighed.items()}
+    assert probabilities("--shares", "equal") == pytest.approx(expected, abs=1e-4)
+    assert probabilities("--shares", shares)["happiness"] == 0
+    assert probabilities("--shares", "learned") == learned
+
+
+def test_shares_without_expressions_are_refused(folder):
+    with pytest.raises(UsageError, match="none are read"):
+        CliRunner().invoke(
+            analyze, [str(folder / "a.png"), "--expression", "none", "--shares", "equal"], standalone_mode=False,
+            catch_exceptions=False,
+        )  # fmt: skip
+
+
+def test_shares_that_a_card_cannot_serve_are_refused_in_one_line(run, folder):
+    with pytest.raises(ModelError, match="does not say the class shares that it learned") as caught:
+        run(folder / "a.png", "--shares", "equal")
+    assert "\n" not in str(caught.value)

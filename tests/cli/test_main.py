@@ -211,6 +211,18 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
 
 
+def test_help_of_a_command_imports_nothing_heavy():
+    others = set(COMMANDS) - {"generate", "encode", "decode", "edit", "train"}
+    code = f"""
+import sys
+from mien.cli.root import cli
+for name in {sorted(others)}:
+    cli([name, "--help"], standalone_mode=False)
+    assert not {{"numpy", "cv2", "PIL", "jaxtyping", "rich", "torch"}} & set(sys.modules), name
+"""
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
 def test_analyzing_imports_nothing_that_it_does_not_need(tmp_path):
     code = "import sys, mien.analyzer, mien.matching, mien.cli.analyze, mien.cli.verify; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -238,6 +250,7 @@ def test_the_version_is_that_of_the_package():
     assert mien("--version").stdout.startswith(f"mien {version('mien')}\n")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_batch_and_leaves_whole_lines(tmp_path):
     """The real process gets a real signal while it prints."""
     code = (

@@ -38,6 +38,7 @@ def run(*arguments):
     return result
 
 
+@pytest.mark.slow
 def test_training_an_embedder_prints_both_and_says_what_may_be_claimed(data, tmp_path):
     short = ("--set", "fmr=0.05", "--set", "report_every=640")
     result = run("train", "embedder", "--data", data, "--out", tmp_path / "run", "--images", 1280, "--seed", 3, *short)

@@ -25,7 +25,7 @@ def test_no_subject_stands_in_two_splits(tmp_path):
     draw_samples(tmp_path, per_class=5, split=True, side=32)
 
     samples = read_samples(tmp_path)
-    subjects = {split: {n.split("/")[2] for n in samples.names if n.startswith(split)} for split in drawn._SHARES}
+    subjects = {split: {n.split("/")[2] for n in samples.names if n.startswith(split)} for split in drawn.SHARES}
     assert {split: len(who) for split, who in subjects.items()} == {"train": 3, "valid": 1, "test": 1}
     assert set.union(*subjects.values()) == {f"subject-00{i}-000.jpg" for i in range(5)}
 

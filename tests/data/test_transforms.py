@@ -54,6 +54,31 @@ def test_nothing_varied_is_the_plain_crop(canvas, crops):
     assert (plain[:, 0] - torch.from_numpy(crops.faces).float()).abs().mean() < 3
 
 
+def test_gamma_keeps_black_and_white_and_the_order_of_greys():
+    ramp = torch.arange(0, 256, 4, dtype=torch.uint8).repeat(8, 1, 64, 1)
+    x = Augment(frame=64, side=64, variation=Variation(**{**STILL.__dict__, "gamma": 0.5}))(ramp, seeded())
+
+    assert (x[:, :, :, 0] == 0).all() and (x.diff(dim=3) >= 0).all()
+    assert len({round(float(row), 2) for row in x[:, 0, 32, 32]}) == 8
+
+
+def test_shade_lights_one_side_and_dims_the_other():
+    flat = torch.full((64, 1, 96, 96), 100, dtype=torch.uint8)
+    x = changed(flat, shade=1.0)[:, 0]
+
+    lit = (x - 100).abs().amax(dim=(1, 2)) > 1
+    assert 16 < int(lit.sum()) < 48  # a half of them
+    # Opposite sides change by inverse factors.
+    assert torch.allclose(x * x.flip(1).flip(2), torch.tensor(10_000.0), rtol=1e-3)
+
+
+def test_grey_takes_the_colours_out_of_a_share_of_the_pictures():
+    canvas = torch.randint(0, 256, (64, 3, 96, 96), dtype=torch.uint8, generator=seeded(1))
+    spread = changed(canvas, grey=0.5).std(dim=1).amax(dim=(1, 2))
+
+    assert 16 < int((spread < 1e-3).sum()) < 48
+
+
 def test_the_unaligned_view_is_the_picture_as_it_came(canvas, crops):
     variation = Variation(**{**STILL.__dict__, "unaligned": 1.0})
     x = Augment(frame=64, side=48, variation=variation)(canvas, seeded(), torch.from_numpy(crops.whole))

@@ -33,12 +33,14 @@ class Greys:
     def __init__(self, heads=None, uncertain_below=0.0, **mistakes):
         self.card = SimpleNamespace(id="greys-1-00000000")
         self.heads = heads or {"": tuple(GREYS)}
-        self.side, self.template, self.grey, self.uncertain_below = 16, "fer-48", True, uncertain_below
+        self.labels = next(iter(self.heads.values()))
+        self.side, self.template, self.grey = 16, "fer-48", True
+        self.uncertain_below, self.uncertain_above = uncertain_below, 0.0
         self.mistakes = mistakes
 
     def probabilities(self, crops, *, head=None):
         assert crops.shape[1:] == (16, 16, 3) and crops.dtype == np.uint8
-        labels = self.heads[head]
+        labels = self.labels if head is None else self.heads[head]
         rows = []
         for crop in crops:
             seen = min(GREYS, key=lambda label: abs(GREYS[label] - int(crop[8, 8, 0])))

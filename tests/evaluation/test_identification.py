@@ -133,7 +133,7 @@ def test_a_probe_that_is_the_enrolled_picture_is_reported(folders):
 
 def test_many_probes_are_searched_in_blocks(folders, monkeypatch):
     whole = identify_folders(FakeAnalyzer(2.5), *folders)
-    monkeypatch.setattr("mien.evaluation.identification._BLOCK", 7)
+    monkeypatch.setattr("mien.evaluation.identification.BLOCK", 7)
 
     assert identify_folders(FakeAnalyzer(2.5), *folders).to_json() == whole.to_json()
 

@@ -99,7 +99,7 @@ def test_there_is_a_way_back(gallery, shipped, strangers):
     before = gallery.vectors("person 1")
     use_cohort(gallery, shipped.card, people_in(strangers, shipped), fmr=[0.5])
 
-    use_shipped(gallery, shipped.card, shipped.cohort)
+    use_shipped(gallery, shipped.card, shipped.cohort, fmr=[])
 
     assert gallery.model == shipped.card.id and gallery.cohort is None and gallery.points() == []
     np.testing.assert_allclose(gallery.vectors("person 1"), before, atol=2e-3)
@@ -123,7 +123,7 @@ def test_an_embedder_without_a_cohort_gets_one(path, tmp_path, strangers):
         enrol(opened, tmp_path, plain)
         use_cohort(opened, plain.card, people_in(strangers, plain), fmr=[0.5])
         assert opened.stats().dimension == DIMENSION + 1
-        use_shipped(opened, plain.card, None)
+        use_shipped(opened, plain.card, None, fmr=[])
         assert opened.stats().dimension == DIMENSION and opened.search(probe(plain, 3), 1)[0].subject == "person 3"
 
 

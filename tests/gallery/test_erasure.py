@@ -159,7 +159,7 @@ class TestRemains:
         assert self.search(tmp_path, noise + self.NEEDLE.data[101:133] + noise) == [self.NEEDLE]
 
     def test_finds_a_fragment_across_two_blocks(self, tmp_path, rng, monkeypatch):
-        monkeypatch.setattr(erasure, "_BLOCK", 512)
+        monkeypatch.setattr(erasure, "BLOCK", 512)
         for at in range(480, 513, 3):
             assert self.search(tmp_path, rng.bytes(at) + self.NEEDLE.data[:32] + rng.bytes(700)) == [self.NEEDLE]
 

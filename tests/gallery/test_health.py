@@ -138,7 +138,7 @@ class TestRecall:
         assert report.recall[0].probes == 100 and report.recall[0].rate == 1.0
 
     def test_an_index_that_falls_short_is_made_to_look_deeper_for_good(self, large, path, monkeypatch):
-        monkeypatch.setattr(health, "_DEEPEST", 300)
+        monkeypatch.setattr(health, "DEEPEST", 300)
         index = large.index()
         index.deepen(5, large.live.folder)
         index._scanner.reset()

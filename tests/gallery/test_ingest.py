@@ -67,4 +67,4 @@ def test_a_folder_of_nothing_is_refused(tmp_path):
 def test_the_command_line_knows_the_default_quality():
     from mien.cli import enroll
 
-    assert enroll._MIN_QUALITY == ingesting.MIN_QUALITY
+    assert enroll.MIN_QUALITY == ingesting.MIN_QUALITY

@@ -138,7 +138,7 @@ def test_a_collapsed_set_is_precise_and_covers_nothing(rng):
 def test_neighbourhoods_do_not_depend_on_how_distances_are_cut_into_blocks(rng, monkeypatch):
     real, fake = rng.normal(size=(90, 3)), rng.normal(0.5, 1, size=(70, 3))
     whole = neighbourhoods(real, fake)
-    monkeypatch.setattr("mien.metrics.generation._BLOCK", 200)
+    monkeypatch.setattr("mien.metrics.generation.BLOCK", 200)
 
     assert neighbourhoods(real, fake) == whole
 

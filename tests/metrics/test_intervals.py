@@ -66,11 +66,11 @@ def test_weights_count_what_a_resample_of_subjects_holds():
 
 
 def test_weights_come_in_chunks_that_make_up_all_replicates(monkeypatch):
-    monkeypatch.setattr("mien.metrics.intervals._CHUNK", 100)
+    monkeypatch.setattr("mien.metrics.intervals.CHUNK", 100)
     subjects = np.arange(30)
     chunks = [w for (w,) in subject_weights(subjects, replicates=10, seed=1)]
     assert [len(chunk) for chunk in chunks] == [3, 3, 3, 1]
-    monkeypatch.setattr("mien.metrics.intervals._CHUNK", 10_000)
+    monkeypatch.setattr("mien.metrics.intervals.CHUNK", 10_000)
     (whole,) = [w for (w,) in subject_weights(subjects, replicates=10, seed=1)]
     assert np.array_equal(np.concatenate(chunks), whole)
 

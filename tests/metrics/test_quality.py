@@ -33,6 +33,7 @@ def test_the_oracle_gains_everything_and_a_constant_quality_nothing():
     assert reverse.gain < 0
 
 
+@pytest.mark.slow
 def test_ties_give_the_mean_over_all_orders():
     rng = np.random.default_rng(1)
     genuine, quality = rng.normal(0.5, 0.2, 60), rng.integers(0, 4, 60)

@@ -18,6 +18,7 @@ def varied(pixels, how, probability=1.0, seed=0):
     return diff_augment(pixels, how, probability)
 
 
+@pytest.mark.slow
 def test_nothing_changes_where_nothing_is_to():
     x = pictures()
     assert varied(x, ALL, 0.0) is x

@@ -33,6 +33,7 @@ from mien.training.expression import (
 from mien.training.guard import Guard
 from mien.training.run import read_log
 from mien.training.stopping import Interrupted
+from mien.types import EXPRESSIONS
 from mien.vision.expression import ExpressionReader
 
 NET = ExpressionNetConfig(side=24, stem=4, widths=(8, 16), blocks=(1, 1), drop=0.1)
@@ -196,7 +197,7 @@ def test_files_that_are_no_weights_are_refused(content, tmp_path):
 
 
 def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config, tmp_path):
-    votes = [f"fp_{name}" for name in (*story.EXPRESSIONS, "unknown", "NF")]
+    votes = [f"fp_{name}" for name in (*EXPRESSIONS, "unknown", "NF")]
     rows = [["split", "file", "fer2013_label", *votes, "leaks_into"]]
     for split, subjects in (("train", range(8)), ("valid", range(8, 11))):
         for place, name in enumerate(CLASSES):
@@ -206,7 +207,7 @@ def test_every_target_gets_a_head_and_unlabelled_pictures_teach_the_other(config
                 save_image(tmp_path / "two" / file, face(subject, name))
                 counts = [0] * 10
                 # Of one picture a class nobody knew what it shows.
-                counts[8 if subject == 0 else story.EXPRESSIONS.index(name)] = 10
+                counts[8 if subject == 0 else EXPRESSIONS.index(name)] = 10
                 label = {"anger": "angry", "happiness": "happy"}.get(name, name)
                 leaks = "test" if (subject, place) == (7, 3) else ""
                 rows.append([split, file, label, *map(str, counts), leaks])
@@ -476,3 +477,31 @@ def test_runs_of_another_architecture_neither_start_nor_teach_this_one(finished,
 def test_settings_out_of_range_are_refused(config, wrong):
     with pytest.raises(UsageError):
         replace(config, **wrong)
+
+
+def test_frozen_blocks_and_their_statistics_stay_as_they_began(config):
+    trunk = replace(config, net=ExpressionNetConfig(arch="face-trunk", side=32, zoom=1.5), pretrained=False)
+    trained = train(replace(trunk, images=2 * STEP, frozen=2, learning_rate=0.01))
+    torch.manual_seed(config.seed)
+    began = story.expression_net(trunk.net, {"expression": len(CLASSES)}).state_dict()
+    moved = {key for key, value in trained.model.state_dict().items() if not torch.equal(value, began[key])}
+
+    assert not any(key.startswith(("stem", "norm.", "blocks.0.", "blocks.1.")) for key in moved)
+    assert {"blocks.2.conv1.weight", "blocks.2.norm1.running_mean", "heads.expression.weight"} <= moved
+
+
+def test_frozen_blocks_are_those_of_a_face_trunk(config):
+    with pytest.raises(UsageError, match="'frozen' counts blocks of a face-trunk, 0 to 13, got 2 for residual"):
+        replace(config, frozen=2)
+
+
+def test_the_card_says_which_class_shares_were_learned(config, tmp_path):
+    folder = draw(tmp_path / "few", range(8))
+    for k in range(6):
+        (folder / CLASSES[0] / f"{k}.png").unlink()
+    plain = replace(config, data=folder, cache=None, images=STEP, valid_share=0.25)
+    for how, settings in (("as they are", {}), ("alike", {"balance_by": "sampling", "balance_strength": 1.0})):
+        train(replace(plain, out=tmp_path / how, **settings))
+    natural, alike = (zoo.named(tmp_path / how).convention["shares"]["expression"] for how in ("as they are", "alike"))
+    assert min(natural) == pytest.approx(0.1) and sum(natural) == pytest.approx(1, abs=1e-3)
+    assert alike == pytest.approx([1 / len(CLASSES)] * len(CLASSES), abs=1e-3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien import zoo
-from mien.vision.detector import Detector, _blazeface, _centerface, _scrfd, _yunet
+from mien.vision.detector import Detector, blazeface, centerface, scrfd, yunet
 from vision.planted import make, save_constant
 
 SIZE = (64, 64)
@@ -63,10 +63,10 @@ def blazeface_outputs():
 BLAZEFACE = [40, 10, 60, 20, 0.7, 44, 14, 54, 14, 49, 16, 49, 19, 49, 19]
 
 CASES = {
-    "centerface": (_centerface, centerface_outputs, CENTERFACE),
-    "scrfd": (_scrfd, scrfd_outputs, SCRFD),
-    "yunet": (_yunet, yunet_outputs, YUNET),
-    "blazeface": (_blazeface, blazeface_outputs, BLAZEFACE),
+    "centerface": (centerface, centerface_outputs, CENTERFACE),
+    "scrfd": (scrfd, scrfd_outputs, SCRFD),
+    "yunet": (yunet, yunet_outputs, YUNET),
+    "blazeface": (blazeface, blazeface_outputs, BLAZEFACE),
 }
 
 

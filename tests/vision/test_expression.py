@@ -30,9 +30,11 @@ class Keep:
 
     def run(self, names, feed):
         self.fed.append(feed["x"])
-        answers = self.answers[names[0]] if names else self.answers
-        answers = answers(feed["x"]) if callable(answers) else np.tile(answers, (len(feed["x"]), 1))
-        return [np.asarray(answers, np.float32)]
+        told = []
+        for answers in [self.answers[name] for name in names] if names else [self.answers]:
+            answers = answers(feed["x"]) if callable(answers) else np.tile(answers, (len(feed["x"]), 1))
+            told.append(np.asarray(answers, np.float32))
+        return told
 
 
 @pytest.fixture
@@ -242,3 +244,98 @@ def test_a_real_network_is_run(tmp_path, monkeypatch):
     (outcome,) = ExpressionReader(make("expression", labels=list(LABELS), side=8)).read(IMAGE, [found(9, 9, 50)])
 
     assert outcome.label == "neutral" and set(outcome.probabilities) < set(EXPRESSIONS)
+
+
+# For which class shares
+
+
+SHARED = {"": [0.2, 0.2, 0.6]}
+
+
+def test_a_card_that_assumes_equal_shares_divides_by_the_learned_ones(reader):
+    one = reader(np.log([0.2, 0.2, 0.6]), shares=SHARED, assume="equal")
+
+    (outcome,) = one.read(IMAGE, [found(10, 10, 64)])
+
+    assert outcome.probabilities == pytest.approx(dict.fromkeys(LABELS, 1 / 3))
+    # A head that is named answers as it learned.
+    np.testing.assert_allclose(one.probabilities(np.zeros((1, 16, 16, 3), np.uint8), head=""), [[0.2, 0.2, 0.6]])
+
+
+def test_a_card_may_state_a_share_for_each_class(reader):
+    one = reader(np.log([0.2, 0.2, 0.6]), shares=SHARED, assume={"anger": 2, "happiness": 1, "neutral": 1})
+
+    (outcome,) = one.read(IMAGE, [found(10, 10, 64)])
+
+    assert outcome.probabilities == pytest.approx({"anger": 0.5, "happiness": 0.25, "neutral": 0.25})
+
+
+def test_softened_answers_are_flatter_where_a_face_is_read_and_as_calibrated_by_head(reader):
+    logits = np.array([1.0, 3.0, -2.0])
+    one = reader(logits, temperature=2.0, softened=1.5)
+
+    (outcome,) = one.read(IMAGE, [found(10, 10, 64)])
+
+    for told, temperature in (
+        ([outcome.probabilities[label] for label in LABELS], 3.0),
+        (one.probabilities(np.zeros((1, 16, 16, 3), np.uint8), head="")[0], 2.0),
+    ):
+        shares = np.exp(logits / temperature)
+        np.testing.assert_allclose(told, shares / shares.sum(), rtol=1e-6)
+
+
+def test_a_card_without_learned_shares_answers_for_no_others(reader, monkeypatch):
+    monkeypatch.setattr(zoo, "path", lambda name: None)
+    monkeypatch.setattr("mien.vision.expression.make_session", lambda *_, **__: Keep((0, 0, 0)))
+    card = make("expression", "bare", labels=list(LABELS), side=16)
+
+    ExpressionReader(card, shares="learned")
+    with pytest.raises(ModelError, match="'bare' does not say the class shares") as caught:
+        ExpressionReader(card, shares="equal")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_without_learned_shares_answers_for_no_others(reader):
+    logits = {"ferplus": np.zeros(3), "fer2013": np.zeros(2)}
+    one = reader(logits, heads=HEADS, shares={"ferplus": [0.2, 0.3, 0.5]}, assume="equal")
+    crops = np.zeros((1, 16, 16, 3), np.uint8)
+
+    np.testing.assert_allclose(one.probabilities(crops, head="fer2013"), [[0.5, 0.5]])
+    one._asked = "equal"
+    with pytest.raises(ModelError, match="that it learned of head 'fer2013'"):
+        one.probabilities(crops, head="fer2013")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"shares": {"": [0.5, 0.5]}}, "a number from 0 for each class"),
+        ({"shares": {"other": [0.2, 0.2, 0.6]}}, "for each class of 'other'"),
+        ({"shares": {"": "half"}}, "lists of numbers"),
+        ({"assume": "even"}, "learned, equal"),
+        ({"answer": ["other"]}, "answer 'other'"),
+        ({"softened": 0}, "above 0"),
+    ],
+)
+def test_shares_that_do_not_fit_the_network_are_refused(reader, facts, said):
+    with pytest.raises(ModelError, match=said):
+        reader((0, 0, 0), **facts)
+
+
+def test_several_heads_are_averaged_and_a_class_that_one_lacks_is_the_others(reader):
+    heads = {"a": ["neutral", "happiness", "contempt"], "b": ["happiness", "neutral"]}
+    one = reader({"a": np.log([0.5, 0.3, 0.2]), "b": np.log([0.25, 0.75])}, heads=heads, answer=["a", "b"])
+
+    (outcome,) = one.read(IMAGE, [found(10, 10, 64)])
+
+    # Head b leaves 0.2 for contempt: 0.2 happiness, 0.6 neutral.
+    assert outcome.probabilities == pytest.approx({"neutral": 0.55, "happiness": 0.25, "contempt": 0.2})
+    assert one.labels == ("neutral", "happiness", "contempt")
+
+
+@pytest.mark.parametrize(("above", "uncertain"), [(0.72, True), (0.74, False)])
+def test_an_outcome_is_uncertain_above_the_cards_entropy(reader, above, uncertain):
+    # -(0.2 ln 0.2 + 0.7 ln 0.7 + 0.1 ln 0.1) / ln 3 = 0.7298
+    (outcome,) = reader(np.log([0.2, 0.7, 0.1]), uncertain_above=above).read(IMAGE, [found(10, 10, 64)])
+
+    assert outcome.uncertain is uncertain

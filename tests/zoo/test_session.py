@@ -12,7 +12,7 @@ from zoo import nets
 @pytest.fixture
 def cgroup(tmp_path, monkeypatch):
     """A cgroup folder of our own, on a machine of eight cores; write files into it."""
-    monkeypatch.setattr(session, "_CGROUP", tmp_path)
+    monkeypatch.setattr(session, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("MIEN_THREADS", raising=False)
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from mien import reporting
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -19,9 +20,11 @@ from mien.cli.common import (
     make_folder,
     progress,
     say_notes,
+    shares_option,
 )
 from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
+from mien.files import printable
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 @click.option(
     "--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; none for none.  [default: ours]"
 )
+@shares_option
 @analyzer_options
 def analyze(
     pictures: tuple[str, ...],
@@ -52,6 +56,7 @@ def analyze(
     crops: Path | None,
     threshold: float | None,
     expression: str | None,
+    shares: str | None,
     detector: str,
     embedder: str | None,
     min_face: float | None,
@@ -64,7 +69,10 @@ def analyze(
         raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
     if "-" in pictures and len(pictures) > 1:
         raise UsageError("- reads one picture from stdin. Give it alone.")
-    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=expression_model(expression))
+    model = expression_model(expression)
+    if model is None and shares is not None:
+        raise UsageError("--shares are of expressions, and none are read. Leave one of the two options out.")
+    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=model, shares=shares)
     keeper = _Keeper(save and make_folder(save), crops and make_folder(crops))
     options = {"embed": embeddings, "crops": crops is not None}
     tally = _Tally()
@@ -76,7 +84,7 @@ def analyze(
         paths = find_pictures(pictures, results=[save, crops])
         results = analyzer.pictures(paths, **options)
 
-    def as_json(picture: Picture) -> dict[str, Any]:
+    def as_json(picture: Picture) -> dict[str, object]:
         return schemas.analysis(picture, embeddings=embeddings)
 
     writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words)
@@ -136,15 +144,13 @@ class _Keeper:
 
         name = self._name(picture)
         if self._save:
-            from mien.reporting import annotate
-
             assert source is not None, "a picture is from a file or from stdin"
             try:
                 # Read again: keeping the pixels of all pictures in flight would cost more than it saves.
                 image = load_image(source)
             except ImageError as error:
                 return replace(picture, width=0, height=0, faces=(), error=str(error))
-            save_image(self._save / f"{name}.faces.jpg", annotate(image, picture.faces))
+            save_image(self._save / f"{name}.faces.jpg", reporting.annotate(image, picture.faces))
         if self._crops:
             for number, face in enumerate(picture.faces, start=1):
                 assert face.crop is not None, "crops were asked for"
@@ -165,8 +171,6 @@ def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
         return
-    from mien.images import printable
-
     faces = counted(len(picture.faces), "face") if picture.faces else "no face"
     click.echo(f"{printable(picture.path or '-')}  {picture.width} x {picture.height} px  {faces}")
     for number, face in enumerate(picture.faces, start=1):

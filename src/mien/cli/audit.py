@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+import mien
+from mien import evaluation, zoo
 from mien.cli.common import counted, echo_json, make_folder, progress
 from mien.errors import UsageError
-from mien.images import printable
+from mien.files import printable, write_whole
+from mien.training.reporter import PictureProgress
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from mien import Generator
     from mien.evaluation.audit import AuditReport
-    from mien.vision.generator import Generator
 
 DATA = click.Path(path_type=Path)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -54,14 +57,7 @@ def audit(
 
     audit/closest.png shows real people beside samples: look at it, and do not pass it on.
     """
-    from mien import zoo
-    from mien.evaluation.audit import audit_generator
-    from mien.evaluation.publish import save_audit
-    from mien.evaluation.spaces import feature_space
-    from mien.vision.generator import Generator
-    from mien.zoo import store
-
-    generator = Generator(model)
+    generator = mien.Generator(model)
     if out is None:
         if not Path(model).is_dir():
             raise UsageError(f"'{model}' is no run folder that an audit could be written into. Name one with --out.")
@@ -75,19 +71,19 @@ def audit(
         for path in given
     ]
     others = _stacked(held)
-    judge = feature_space(zoo.named(embedder or zoo.default("embedder")), generator.convention.template)
+    judge = evaluation.feature_space(zoo.named(embedder or zoo.default("embedder")), generator.convention.template)
     with progress(count + len(train) + len(others), "faces") as advance:
 
         def seen(faces: int) -> None:
             for _ in range(faces):
                 advance()
 
-        report, samples = audit_generator(
+        report, samples = evaluation.audit_generator(
             generator, train, others, judge=judge, n=count, seed=seed, learned=_learned(Path(model)), progress=seen
         )
-    save_audit(report, samples, train, out)
+    evaluation.save_audit(report, samples, train, out)
     if as_json is not None and str(as_json) != "-":
-        store.write_atomically(as_json, (json.dumps(report.to_json(), indent=1) + "\n").encode())
+        write_whole(as_json, (json.dumps(report.to_json(), indent=1) + "\n").encode(), sync=True, parents=True)
     if str(as_json) == "-":
         echo_json(report.to_json(), indent=1)
     _echo(report, out, err=str(as_json) == "-")
@@ -105,12 +101,9 @@ def publish(run: Path, out: Path, name: str | None, figures: tuple[Path, ...]) -
     Only a model whose audit was passed, with exactly these weights, is published: mien audit RUN comes first. Written
     are NAME.onnx with NAME.json, with an encoder also NAME-encoder.onnx, the card NAME.md, and NAME.png.
     """
-    from mien.evaluation.publish import published
-    from mien.zoo.catalogue import human_size
-
-    result = published(run, make_folder(out), name=name, figures=figures)
+    result = evaluation.published(run, make_folder(out), name=name, figures=figures)
     for file in result.files:
-        click.echo(f"{printable(file)}  {human_size(file.stat().st_size)}", err=name is not None)
+        click.echo(f"{printable(file)}  {zoo.human_size(file.stat().st_size)}", err=name is not None)
     if name is not None:
         click.echo(result.entry)
 
@@ -129,7 +122,6 @@ def _faces(
     """Return faces as the generator was shown them, RGB uint8, shape (n, side, side, 3)."""
 
     from mien.data.pictures import read_pictures
-    from mien.training.reporter import PictureProgress
 
     convention = generator.convention
     pictures = read_pictures(
@@ -158,7 +150,7 @@ def _echo(report: AuditReport, out: Path, *, err: bool) -> None:
         f"{counts['holdout']:,} held-out faces",
         err=err,
     )
-    rows: list[tuple[str, Any, str]] = [("copies to the pixel", f"{report.copies}", "")]
+    rows: list[tuple[str, object, str]] = [("copies to the pixel", f"{report.copies}", "")]
     for space in report.spaces:
         low, high = space.near_interval
         rows += [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.cli.common import counted, find_pictures, make_analyzer, progress
 from mien.cli.records import json_options, record_writer
+from mien.files import printable
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ def classify(
     A face is unknown where it is less like its most probable subject than the classifier's threshold. The exit status
     is 1 if a picture could not be read; an unknown face is no failure.
     """
-    from mien import zoo
     from mien.vision.subjects import SubjectReader
 
     reader = SubjectReader(zoo.named(model))
@@ -50,7 +51,7 @@ def classify(
     def in_words(found: _Classified) -> None:
         _echo_words(found, top)
 
-    def as_json(found: _Classified) -> dict[str, Any]:
+    def as_json(found: _Classified) -> dict[str, object]:
         return schemas.classification(found.picture, found.faces)
 
     head = {"model": reader.card.id, "embedder": analyzer.card.id}
@@ -74,8 +75,6 @@ def classify(
 
 def _echo_words(found: _Classified, top: int) -> None:
     """Print a picture for people: a line, and one a face below it."""
-    from mien.images import printable
-
     if found.picture.error is not None:
         return
     click.echo(f"{printable(found.picture.path or '')}  {counted(len(found.faces), 'face')}")

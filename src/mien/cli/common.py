@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
+import mien
 from mien.errors import UsageError
-from mien.gallery.deciding import DEFAULT_FMR
+from mien.files import printable, search_images
+from mien.gallery.deciding import DEFAULT_FMR, decide
 from mien.reporting.schemas import face_as_json, path_as_json, plain, shown_path
 
 if TYPE_CHECKING:
@@ -46,12 +48,13 @@ __all__ = [
     "plain",
     "progress",
     "say_notes",
+    "shares_option",
 ]
 
-_BAR_AFTER_S = 1.0
+BAR_AFTER_S = 1.0
 _TURN = "mien.turn"
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def face_option(*further: str) -> Callable[[Command], Command]:
@@ -108,26 +111,35 @@ def make_analyzer(
     *,
     threshold: float | None = None,
     expression: str | None = None,
+    shares: str | None = None,
 ) -> Analyzer:
     """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
-    from mien.analyzer import Analyzer
+    from mien.vision.shares import read_shares
 
     context = click.get_current_context(silent=True)
     turn = context.meta.get(_TURN) if context is not None else None
-    return Analyzer(
+    return mien.Analyzer(
         detector=detector,
         embedder=embedder,
         expression=expression,
         min_face=min_face,
         threshold=threshold,
         turn=turn,
+        shares=None if shares is None else read_shares(shares),
     )
+
+
+def shares_option(command: Command) -> Command:
+    """Add --shares as ``shares``; pass it on to `make_analyzer`, or to `mien.vision.shares.read_shares`."""
+    return click.option(
+        "--shares",
+        metavar="SHARES",
+        help="How common expressions are: learned (as in training), equal, or a file.  [default: the model's]",
+    )(command)
 
 
 def find_pictures(pictures: Sequence[str | Path], *, results: Sequence[Path | None] = ()) -> tuple[Path, ...]:
     """Return the pictures that arguments lead to, and say on stderr what was left out; see `search_images`."""
-    from mien.files import search_images
-
     found = search_images(pictures, results=results)
     for line in found.left_out():
         click.echo(f"mien: {line}", err=True)
@@ -136,8 +148,6 @@ def find_pictures(pictures: Sequence[str | Path], *, results: Sequence[Path | No
 
 def say_notes(picture: Picture) -> None:
     """Say on stderr what was odd about a picture that was read all the same."""
-    from mien.files import printable
-
     for note in picture.notes:
         click.echo(f"mien: '{printable(picture.path or '-')}': {note}.", err=True)
 
@@ -173,9 +183,7 @@ def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
 
 def open_gallery(gallery: str, key: Path | None = None, *, create: bool = False, read_only: bool = False) -> Gallery:
     """Open the gallery that the options name; as a rule one that is there already."""
-    from mien.gallery import Gallery
-
-    return Gallery(gallery, key_file=key, create=create, read_only=read_only)
+    return mien.Gallery(gallery, key_file=key, create=create, read_only=read_only)
 
 
 def fit_analyzer(analyzer: Analyzer, gallery: Gallery) -> Analyzer:
@@ -210,8 +218,6 @@ def decision_point(
         UsageError: Both a rate and a threshold were given, or one is out of range.
         ModelError: The model was not measured at so small a rate.
     """
-    from mien.gallery.deciding import decide
-
     decision = decide(card, fmr=fmr, threshold=threshold, gallery=gallery)
     for note in decision.notes:
         click.echo(f"mien: {note}", err=True)
@@ -244,7 +250,7 @@ def progress(total: int | None, label: str = "pictures", *, printing: bool = Fal
 
     def advance() -> None:
         bar.advance(task)
-        if not bar.live.is_started and time.monotonic() - start > _BAR_AFTER_S:
+        if not bar.live.is_started and time.monotonic() - start > BAR_AFTER_S:
             bar.start()
 
     try:
@@ -253,7 +259,7 @@ def progress(total: int | None, label: str = "pictures", *, printing: bool = Fal
         bar.stop()
 
 
-def echo_json(value: Any, *, indent: int | None = None, nl: bool = True) -> None:
+def echo_json(value: object, *, indent: int | None = None, nl: bool = True) -> None:
     """Print a value as JSON on stdout; see `plain`."""
     click.echo(json.dumps(plain(value), indent=indent, allow_nan=False), nl=nl)
 

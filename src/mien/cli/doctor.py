@@ -10,10 +10,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.errors import MienError
 
 if TYPE_CHECKING:
@@ -67,8 +69,6 @@ def doctor(as_json: bool) -> int:
 
 def examine() -> Iterator[Check]:
     """Yield the findings, what others depend on first."""
-    from importlib.metadata import version
-
     yield Check("mien", "ok", version("mien"))
     yield Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     modules = [_module(name, module) for name, module in MODULES.items()]
@@ -94,8 +94,6 @@ def _module(name: str, module: str) -> Check:
 
 
 def _store() -> Check:
-    from mien import zoo
-    from mien.zoo.catalogue import human_size
 
     try:
         home = zoo.home()
@@ -104,23 +102,19 @@ def _store() -> Check:
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(place, os.W_OK):
         return Check("model folder", "note", f"{home} is read-only", "Set MIEN_HOME to a folder of your own.")
-    return Check("model folder", "ok", f"{home}, {human_size(shutil.disk_usage(place).free)} free")
+    return Check("model folder", "ok", f"{home}, {zoo.human_size(shutil.disk_usage(place).free)} free")
 
 
 def _providers() -> Check:
-    from mien.zoo.session import providers
-
     try:
-        return Check("providers", "ok", ", ".join(providers()))
+        return Check("providers", "ok", ", ".join(zoo.providers()))
     except MienError as error:
         return Check("providers", "broken", os.environ.get("MIEN_DEVICE", ""), str(error))
 
 
 def _threads() -> Check:
-    from mien.zoo.session import thread_count
-
     try:
-        used = thread_count()
+        used = zoo.thread_count()
     except MienError as error:
         return Check("threads", "broken", os.environ.get("MIEN_THREADS", ""), str(error))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -129,8 +123,6 @@ def _threads() -> Check:
 
 def _models() -> Iterator[Check]:
     """Yield one finding a model: those on this machine with their speed, those that are needed but not here."""
-    from mien import zoo
-
     needed = {role: zoo.default(role) for role in NEEDED_ROLES}
     for card in zoo.cards():
         (state,) = zoo.verify([card.name]).values()
@@ -147,16 +139,12 @@ def _models() -> Iterator[Check]:
 
 def _speed(card: Card) -> Check:
     """Run a model on noise of its usual size."""
-    from mien import zoo
-
     if card.role == "asset":
         return Check(f"model {card.name}", "ok", "verified")
     import numpy as np
 
-    from mien.zoo.session import make_session
-
     try:
-        session = make_session(zoo.path(card.name))
+        session = zoo.make_session(zoo.path(card.name))
     except MienError as error:
         return Check(f"model {card.name}", "broken", "verified, but it does not run", str(error))
     side = int(card.convention.get("side", _TRIAL_SIDE))
@@ -179,13 +167,10 @@ def _speed(card: Card) -> Check:
 
 
 def _index() -> Check:
-    from mien import zoo
-    from mien.zoo.fetch import index_reachable
-
     if zoo.offline():
         return Check("package index", "ok", "not asked (--offline)")
     lacking = [name for name in (zoo.default(role) for role in NEEDED_ROLES) if not zoo.is_present(name)]
-    if index_reachable(zoo.card(zoo.default("detector")).source.package):
+    if zoo.index_reachable(zoo.card(zoo.default("detector")).source.package):
         return Check("package index", "ok", "reachable")
     cure = "Check network and proxy, or bring models: `mien models bundle` elsewhere, `mien models unbundle` here."
     if lacking:

@@ -19,12 +19,14 @@ from mien.cli.common import (
     say_notes,
 )
 from mien.cli.records import json_options, record_writer
+from mien.files import printable
+from mien.gallery.names import shown
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
     from mien.gallery.ingest import Outcome
 
-_MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
+MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
 
 
 @click.command()
@@ -37,7 +39,7 @@ _MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien 
 )
 @gallery_options()
 @click.option(
-    "--min-quality", type=click.FloatRange(0, 1), default=_MIN_QUALITY, show_default=True, help="Refuse faces below it."
+    "--min-quality", type=click.FloatRange(0, 1), default=MIN_QUALITY, show_default=True, help="Refuse faces below it."
 )
 @face_option()
 @analyzer_options
@@ -98,9 +100,6 @@ def enroll(
 
 
 def _echo_words(outcome: Outcome) -> None:
-    from mien.files import printable
-    from mien.gallery.names import shown
-
     enrolment = outcome.enrolment
     if enrolment is None:
         return
@@ -120,8 +119,6 @@ def _echo_words(outcome: Outcome) -> None:
 
 def _say_oddities(outcome: Outcome, which: str) -> None:
     """Say on stderr what failed, which of several faces was taken, and what was odd about the picture."""
-    from mien.files import printable
-
     if outcome.error is not None:
         click.echo(f"mien: {outcome.error}", err=True)
     say_notes(outcome.picture)

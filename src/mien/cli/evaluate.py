@@ -8,15 +8,20 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 import click
 
+import mien
+from mien import evaluation, zoo
 from mien.cli.common import counted, decision_point, is_terminal, needs_torch, progress
 from mien.errors import UsageError
-from mien.images import printable
+from mien.files import printable, write_whole
+from mien.training.reporter import PictureProgress
 
 if TYPE_CHECKING:
+    from mien.evaluation import ExpressionReport
     from mien.evaluation.acquisition import AnalyzerLike
     from mien.evaluation.generation import Distances, Faces, GenerationReport, Taught, Teach
     from mien.evaluation.records import Rate
@@ -64,8 +69,6 @@ def verification(
     With --groups everybody is compared with everybody of the same group (sex, age, origin, camera, ...), at one
     threshold.
     """
-    from mien.evaluation import read_pairs, verify_pairs
-
     if (pairs is None) == (groups is None):
         raise UsageError("Name a list of pairs with --pairs, or people and their groups with --groups; one of them.")
     _check_writable(out, plots)
@@ -75,17 +78,15 @@ def verification(
     if fmr is not None or threshold is not None:
         raise UsageError("--fmr and --threshold are for --groups; --pairs reports all rates.")
     assert pairs is not None, "one of the two is named"
-    listed = read_pairs(pairs, images=images)
+    listed = evaluation.read_pairs(pairs, images=images)
     analyzer = _analyzer(detector, embedder)
     with progress(len(listed.pictures)) as advance:
-        report = verify_pairs(analyzer, listed, progress=advance)
+        report = evaluation.verify_pairs(analyzer, listed, progress=advance)
     _write_json(out, report.to_json())
     if plots:
-        from mien.evaluation.plots import plot_det, plot_roc
-
         plots.mkdir(parents=True, exist_ok=True)
-        plot_det(report, plots / "det.png")
-        plot_roc(report, plots / "roc.png")
+        evaluation.plot_det(report, plots / "det.png")
+        evaluation.plot_roc(report, plots / "roc.png")
 
     folds = len(report.accuracy.folds)
     rows: list[Row] = [
@@ -121,18 +122,14 @@ def _evaluate_groups(
     out: Path | None,
     plots: Path | None,
 ) -> None:
-    from mien.evaluation.groups import evaluate_groups, read_groups
-
-    people = read_groups(file, images=images)
+    people = evaluation.read_groups(file, images=images)
     point = decision_point(analyzer.embedder.card, fmr=fmr, threshold=threshold)
     with progress(len(people.paths)) as advance:
-        report = evaluate_groups(analyzer, people, point=point, dataset=file.name, progress=advance)
+        report = evaluation.evaluate_groups(analyzer, people, point=point, dataset=file.name, progress=advance)
     _write_json(out, report.to_json())
     if plots:
-        from mien.evaluation.plots import plot_groups
-
         plots.mkdir(parents=True, exist_ok=True)
-        plot_groups(report, plots / "groups.png")
+        evaluation.plot_groups(report, plots / "groups.png")
     rows: list[Row] = [
         (
             f"{printable(group.group)} ({counted(group.subjects, 'person', 'people')})",
@@ -162,14 +159,11 @@ def identification(
     ctx: click.Context, gallery_dir: Path, probe_dir: Path, out: Path | None, embedder: str | None, detector: str
 ) -> None:
     """Search for probes among enrolled subjects: rank-1, CMC, and FNIR at FPIR for probes of strangers."""
-    from mien.evaluation import identify_folders
-    from mien.evaluation.identification import scan
-
     _check_writable(out, None)
-    count = len(scan(gallery_dir).paths) + len(scan(probe_dir).paths)
+    count = len(evaluation.scan(gallery_dir).paths) + len(evaluation.scan(probe_dir).paths)
     analyzer = _analyzer(detector, embedder)
     with progress(count) as advance:
-        report = identify_folders(analyzer, gallery_dir, probe_dir, progress=advance)
+        report = evaluation.identify_folders(analyzer, gallery_dir, probe_dir, progress=advance)
     _write_json(out, report.to_json())
 
     rows: list[Row] = [
@@ -217,6 +211,11 @@ def identification(
     show_default=True,
     help="Choose from the classes that the data has, or from all that the model knows.",
 )
+@click.option(
+    "--shares",
+    metavar="SHARES",
+    help="How common expressions are: learned, equal, or a file; answer: as mien analyze tells.  [default: learned]",
+)
 @click.option("--no-leaks", is_flag=True, help="Leave out pictures that also stand in another split.")
 @click.option("--agreed", is_flag=True, help="Measure only where most raters agree: how FER+ is published.")
 @click.option("--json", "out", type=OUT, help="Write all figures here; - is stdout.")
@@ -231,6 +230,7 @@ def expression(
     split: str | None,
     target: str | None,
     classes: str,
+    shares: str | None,
     no_leaks: bool,
     agreed: bool,
     out: Path | None,
@@ -240,19 +240,19 @@ def expression(
 
     Faces are found and cut out as at run time. A picture in which no face is found is read as a whole, and counted.
     """
-    from mien import zoo
     from mien.data.samples import read_samples
-    from mien.evaluation import evaluate_expression
     from mien.vision.expression import ExpressionReader
+    from mien.vision.shares import read_shares
 
     _check_writable(out, plots)
     card = zoo.named(model or zoo.default("expression"))
     if card.role != "expression":
         raise UsageError(f"'{model}' is of role {card.role}, expected a model of role expression.")
     samples = read_samples(data, kind=kind, labels=labels)
-    reader = ExpressionReader(card)
+    as_told = shares == "answer"
+    reader = ExpressionReader(card, shares=None if shares is None or as_told else read_shares(shares))
     with progress(None) as advance:
-        report = evaluate_expression(
+        report = evaluation.evaluate_expression(
             reader,
             samples,
             split=split,
@@ -260,18 +260,25 @@ def expression(
             classes=classes,
             leaks=not no_leaks,
             agreed=agreed,
+            as_told=as_told,
             progress=advance,
         )
     _write_json(out, report.to_json())
     if plots:
-        from mien.evaluation.plots import plot_confusion, plot_reliability
-
         plots.mkdir(parents=True, exist_ok=True)
-        plot_confusion(report, plots / "confusion.png")
-        plot_reliability(report, plots / "reliability.png")
+        evaluation.plot_confusion(report, plots / "confusion.png")
+        evaluation.plot_reliability(report, plots / "reliability.png")
 
     figures = report.figures
-    limits, count = figures.intervals, len(figures.labels)
+    title = f"{report.dataset}, {report.split}: {len(figures.labels)} pictures, "
+    title += f"{len(figures.classes)} classes by {report.target}, {report.model}"
+    _table(title, _expression_rows(report), err=_is_stdout(out))
+    _finish(ctx, report.unreadable, [*samples.notes, *_left_out(report)], fate="left out")
+
+
+def _expression_rows(report: ExpressionReport) -> list[Row]:
+    figures = report.figures
+    limits = figures.intervals
     rows: list[Row] = [
         ("accuracy", _percent(figures.accuracy), _interval(limits.accuracy)),
         ("macro-F1", _percent(figures.macro_f1), _interval(limits.macro_f1)),
@@ -284,10 +291,13 @@ def expression(
     if report.uncertain_below > 0:
         rows.append((f"uncertain, below {report.uncertain_below:.2f}", _percent(figures.uncertain), ""))
         rows.append(("accuracy of the others", _percent(figures.accuracy_of_certain), ""))
-    rows.append(("no face found, read as a whole", f"{report.not_found} of {count} pictures", ""))
-    title = f"{report.dataset}, {report.split}: {count} pictures, {len(figures.classes)} classes by {report.target}, "
-    _table(title + report.model, rows, err=_is_stdout(out))
-    notes = list(samples.notes)
+    rows.append(("no face found, read as a whole", f"{report.not_found} of {len(figures.labels)} pictures", ""))
+    return rows
+
+
+def _left_out(report: ExpressionReport) -> list[str]:
+    """Say which pictures were not measured, and why."""
+    notes = []
     if report.unlabelled:
         notes.append(f"{report.unlabelled} pictures have no label; they are left out.")
     if report.leaks is not None:
@@ -297,7 +307,7 @@ def expression(
     if report.left_out:
         unknown = ", ".join(f"{name} ({number})" for name, number in report.left_out.items())
         notes.append(f"The model does not know {unknown}; these pictures are left out.")
-    _finish(ctx, report.unreadable, notes, fate="left out")
+    return notes
 
 
 @evaluate.command()
@@ -364,11 +374,8 @@ def generation(
     asked for is read by an expression network that the generator was not trained with; a network that it was trained
     with is measured with, and marked as not judging.
     """
-    from mien.evaluation.generation import evaluate_model
-    from mien.training.reporter import PictureProgress
-
     _check_writable(out, plots)
-    report = evaluate_model(
+    report = evaluation.evaluate_model(
         model,
         reference,
         split=split,
@@ -387,10 +394,8 @@ def generation(
     )
     _write_json(out, report.to_json())
     if plots:
-        from mien.evaluation.plots import plot_distances
-
         plots.mkdir(parents=True, exist_ok=True)
-        plot_distances(report, plots / "distances.png")
+        evaluation.plot_distances(report, plots / "distances.png")
     against = f"{report.n} faces of {report.reference}, {report.split}"
     title = f"{report.model} against {against}, {counted(report.seeds, 'seed')}"
     _table(title, _generation_rows(report), err=_is_stdout(out))
@@ -409,9 +414,6 @@ def _lesson(images: int) -> Teach:
 
 
 def _generation_rows(report: GenerationReport) -> list[Row]:
-    from statistics import fmean
-
-    from mien.evaluation.spaces import INCEPTION
     from mien.metrics.intervals import mean_interval, wilson
 
     rows: list[Row] = []
@@ -421,7 +423,7 @@ def _generation_rows(report: GenerationReport) -> list[Row]:
         def mean(rounds: Sequence[Distances], figure: str) -> float:
             return fmean(getattr(each, figure) for each in rounds)
 
-        first = "FID" if space.name == INCEPTION else "Frechet distance"
+        first = "FID" if space.name == evaluation.INCEPTION else "Frechet distance"
         for figure, word in (("frechet", first), ("kernel", "kernel distance")):
             low, high = mean_interval([getattr(each, figure) for each in space.generated])
             others = ", ".join(f"{key} {mean(rounds, figure):.3g}" for key, rounds in space.yardsticks.items())
@@ -452,9 +454,7 @@ def _generation_rows(report: GenerationReport) -> list[Row]:
 
 
 def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
-    from mien.analyzer import Analyzer
-
-    return Analyzer(detector=detector, embedder=embedder, expression=None)
+    return mien.Analyzer(detector=detector, embedder=embedder, expression=None)
 
 
 def _rates(label: str, rates: Mapping[str, Rate]) -> list[Row]:
@@ -517,13 +517,11 @@ def _check_writable(out: Path | None, plots: Path | None) -> None:
             raise UsageError(f"Cannot write into '{place}'. Name a folder that can be written.")
 
 
-def _write_json(out: Path | None, record: dict[str, Any]) -> None:
+def _write_json(out: Path | None, record: dict[str, object]) -> None:
     if out is None:
         return
     text = json.dumps(record, indent=1, allow_nan=False)
     if _is_stdout(out):
         click.echo(text)
         return
-    from mien.zoo.store import write_atomically
-
-    write_atomically(out, f"{text}\n".encode())
+    write_whole(out, f"{text}\n".encode(), sync=True, parents=True)

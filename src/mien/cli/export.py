@@ -10,7 +10,7 @@ import click
 
 from mien.cli.common import echo_json, needs_torch
 from mien.errors import UsageError
-from mien.images import printable
+from mien.files import printable
 
 SCHEMA = "mien/export/1"
 FOLDER = click.Path(path_type=Path, file_okay=False)

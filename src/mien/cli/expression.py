@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -18,8 +19,10 @@ from mien.cli.common import (
     path_as_json,
     progress,
     say_notes,
+    shares_option,
 )
 from mien.cli.records import json_options, record_writer
+from mien.files import printable
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -36,25 +39,25 @@ _LEAST_SHOWN = 0.05
 @click.option(
     "--model", metavar="MODEL", help="A model's name, a run folder, or an ONNX file with its card; default: ours."
 )
+@shares_option
 @analyzer_options
 def expression(
     pictures: tuple[str, ...],
     form: str | None,
     model: str | None,
+    shares: str | None,
     detector: str,
     embedder: str | None,
     min_face: float | None,
 ) -> int:
     """Read what the faces of PICTURES show: files, folders or patterns.
 
-    Judged by raters, an expression is what a face shows, not what somebody feels. Where the most probable one is
-    below the model's operating point, the outcome is called uncertain. The exit status is 1 if a picture could not
-    be read.
+    Judged by raters, an expression is what a face shows, not what somebody feels. Where the model's operating point
+    says that a face is not clear, the outcome is called uncertain. The exit status is 1 if a picture could not be
+    read.
     """
-    from mien import zoo
-
     model = model or zoo.default("expression")
-    analyzer = make_analyzer(detector, embedder, min_face, expression=model)
+    analyzer = make_analyzer(detector, embedder, min_face, expression=model, shares=shares)
     paths = find_pictures(pictures)
     if form == "csv":
         machine_readable()
@@ -98,8 +101,6 @@ def _echo_words(picture: Picture) -> None:
     """Print a picture for people: a line, and one a face below it."""
     if picture.error is not None:
         return
-    from mien.images import printable
-
     faces = "" if picture.faces else "  no face"
     click.echo(f"{printable(picture.path or '')}{faces}")
     for number, face in enumerate(picture.faces, start=1):

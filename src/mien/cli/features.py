@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+import mien
+from mien import evaluation
 from mien.cli.common import counted, progress
 from mien.errors import ModelError, UsageError
-from mien.images import printable
+from mien.files import printable
 
 
 @click.group()
@@ -39,11 +41,9 @@ def vae(
     from mien.alignment import TEMPLATES
     from mien.data.crops import cut_crops
     from mien.data.samples import read_samples
-    from mien.evaluation.features import FeatureTable, check_format, save_features
-    from mien.vision.generator import Generator
 
-    check_format(out)
-    generator = Generator(model)
+    evaluation.check_format(out)
+    generator = mien.Generator(model)
     if not generator.has_encoder:
         raise ModelError(f"'{generator.card.name}' has no encoder, so it has no features. Name a VAE.")
     convention = generator.convention
@@ -74,14 +74,14 @@ def vae(
     target = next(iter(some.targets.values()), None)
     told = [] if target is None else [target.classes[k] if k >= 0 else "" for k in target.labels]
     blank = ("",) * len(kept)
-    table = FeatureTable(
+    table = evaluation.FeatureTable(
         features=generator.encode(faces),
         files=some.names,
         labels=tuple(told) or blank,
         subjects=blank if some.subjects is None else tuple(map(str, some.subjects)),
         splits=tuple(map(str, some.splits)),
     )
-    save_features(table, out)
+    evaluation.save_features(table, out)
     left = len(samples) - len(kept)
     click.echo(
         f"{printable(out)}: {counted(len(kept), 'picture')}, {table.features.shape[1]} latent means each"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.cli.common import (
     DEFAULT_FMR,
     analyzer_options,
@@ -17,10 +18,13 @@ from mien.cli.common import (
     echo_json,
     gallery_options,
     make_analyzer,
+    make_folder,
     open_gallery,
     progress,
 )
 from mien.errors import GalleryError
+from mien.files import search_images
+from mien.gallery.crypto import write_key
 from mien.gallery.names import shown
 from mien.reporting import schemas
 
@@ -67,7 +71,6 @@ def list_(gallery: str, key: Path | None, as_json: bool) -> None:
 @_json
 def show(subject: str, gallery: str, key: Path | None, crops: Path | None, as_json: bool) -> None:
     """Show the samples of SUBJECT."""
-    from mien.cli.common import make_folder
     from mien.images import save_image
 
     with open_gallery(gallery, key, read_only=True) as opened:
@@ -348,17 +351,13 @@ def _say_thresholds(count: int) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def make_key(file: Path) -> None:
     """Make a key FILE for encrypted galleries. Who loses it loses them."""
-    from mien.gallery.crypto import write_key
-
     write_key(file)
     click.echo(f"Made {file}. Keep a copy apart from the gallery: without it nothing can be read again.", err=True)
 
 
 @click.command()
 @gallery_options()
-@click.option(
-    "--fmr", type=float, multiple=True, default=(1e-3,), show_default=True, metavar="RATE", help="Once or more."
-)
+@click.option("--fmr", type=float, multiple=True, metavar="RATE", help=f"Once or more.  [default: {DEFAULT_FMR:g}]")
 @click.option(
     "--cohort",
     metavar="DIR|gallery|shipped",
@@ -383,11 +382,12 @@ def calibrate(
 
     With --cohort the scores are normalised anew first. It takes a hundred people or more, best of the looks of those
     who will be searched for: --cohort DIR, with a folder or a picture a person, of nobody who is enrolled; --cohort
-    gallery, the enrolled ones themselves; --cohort shipped goes back to the people that come with the embedder.
+    gallery, the enrolled ones themselves; --cohort shipped goes back to the people that come with the embedder, and
+    to its measured thresholds unless --fmr asks for the gallery's own.
     """
     with open_gallery(gallery, key) as opened:
         if cohort is None:
-            points = [opened.calibrate(rate) for rate in fmr]
+            points = [opened.calibrate(rate) for rate in fmr or (DEFAULT_FMR,)]
         else:
             card = _card_named(opened, embedder)
             analyzer = make_analyzer(detector, card.name if embedder is None else embedder, min_face)
@@ -402,8 +402,6 @@ def calibrate(
 
 def _card_named(gallery: Gallery, embedder: str | None) -> Card:
     """Return the card of an embedder that was named, or of the gallery's."""
-    from mien import zoo
-
     card = _card(gallery) if embedder is None else zoo.named(embedder)
     if card is None:
         raise GalleryError(
@@ -415,15 +413,14 @@ def _card_named(gallery: Gallery, embedder: str | None) -> Card:
 
 def _change_cohort(gallery: Gallery, analyzer: Analyzer, cohort: str, fmr: tuple[float, ...]) -> list[StoredPoint]:
     """Normalise the gallery by other people, and say by whom."""
-    from mien.files import search_images
     from mien.gallery import cohorts
 
     before, card = gallery.model, analyzer.card
     if cohort == "shipped":
-        cohorts.use_shipped(gallery, card, analyzer.embedder.cohort)
-        told = "The gallery's scores are normalised by the embedder's cohort" if before != card.id else "They were"
-        click.echo(f"mien: {told}; the rates of {card.id} hold for it.", err=True)
-        return []
+        points = cohorts.use_shipped(gallery, card, analyzer.embedder.cohort, fmr=fmr)
+        since = "now" if before != card.id else "already"
+        click.echo(f"mien: The gallery's scores are {since} those of {card.id}, whose rates hold for it.", err=True)
+        return points
     if cohort == "gallery":
         people = cohorts.people_of(gallery, card)
     else:
@@ -432,7 +429,7 @@ def _change_cohort(gallery: Gallery, analyzer: Analyzer, cohort: str, fmr: tuple
             people = cohorts.people_in(folder, analyzer, advance=advance)
     for note in people.notes:
         click.echo(f"mien: {note}", err=True)
-    points = cohorts.use_cohort(gallery, card, people, fmr=fmr)
+    points = cohorts.use_cohort(gallery, card, people, fmr=fmr or (DEFAULT_FMR,))
     click.echo(f"mien: The gallery's scores are normalised by {len(people.vectors)} people of its own now.", err=True)
     return points
 
@@ -470,7 +467,6 @@ def _card(gallery: Gallery) -> Card | None:
     Its thresholds are those of the gallery's templates only where the ids are the same: templates of before it had a
     cohort have other scores.
     """
-    from mien import zoo
     from mien.gallery.cohorts import card_of
 
     return card_of(gallery, zoo.cards("embedder"))
@@ -501,6 +497,5 @@ def _embedding(analyzer: Analyzer, old: Card | None) -> Embed:
 
 
 def _size(count: int) -> str:
-    from mien.zoo.catalogue import human_size
 
-    return human_size(count)
+    return zoo.human_size(count)

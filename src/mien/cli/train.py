@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -26,7 +27,7 @@ SUBCOMMANDS = {
     "gan": ("mien.cli.train_generative:gan", "Draws faces, sharper; from noise, an expression, or whose face it is."),
 }
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., object])
 Config = TypeVar("Config")
 Outcome = TypeVar("Outcome")
 
@@ -135,7 +136,7 @@ def duration(images_per_second: float, images: int) -> list[str]:
 
 
 @click.command()
-@training_options
+@partial(training_options, several=True)
 @click.option("--arch", metavar="NAME", help="residual (default), face-trunk or tutorial-cnn.")
 @click.option("--kind", metavar="LAYOUT", help="classes, fer2013-csv, ferplus, ckplus or manifest; default: found out.")
 @click.option("--labels", metavar="SET", help="What class numbers mean: fer2013, ferplus, affectnet8, rafdb, ...")
@@ -146,7 +147,8 @@ def expression(
     resume: str,
     dry_run: bool,
     arch: str | None,
-    **settings: Any,
+    data: tuple[Path, ...],
+    **settings: object,
 ) -> None:
     """Train a network that reads expressions, and write it with its card into the run folder.
 
@@ -158,7 +160,8 @@ def expression(
 
     if dry_run and settings["out"] is None:
         settings["out"] = Path("run")  # must have a name, and is never made
-    config = load_config(story.ExpressionConfig, file, sets, {**settings, "net.arch": arch})
+    given = {**settings, "data": data or None, "net.arch": arch}
+    config = load_config(story.ExpressionConfig, file, sets, given)
     if dry_run:
         for line in _foreseen(story.dry_run(config), config.images):
             click.echo(line)
@@ -178,7 +181,7 @@ def _foreseen(dry: DryRun, images: int) -> list[str]:
     ]
 
 
-def _outcome(trained: Trained, out: Path, data: Path) -> list[str]:
+def _outcome(trained: Trained, out: Path, data: tuple[Path, ...]) -> list[str]:
     lines = []
     for name in trained.heads:
         if (scores := trained.summary.get(name)) is not None:  # only the main process measures
@@ -189,7 +192,7 @@ def _outcome(trained: Trained, out: Path, data: Path) -> list[str]:
     if lines:
         lines += [
             f"{out / 'card.html'}",
-            f"Measure: mien evaluate expression --model {out} --data {data} --split test",
+            *(f"Measure: mien evaluate expression --model {out} --data {source} --split test" for source in data),
             f"Use:     mien analyze PICTURE --expression {out}",
         ]
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -31,7 +30,9 @@ _ON = click.option("--on", metavar="MODEL", help="Embedder to build on: a name, 
 @_ON
 @click.option("--head", type=click.Choice(["softmax", "cosface", "arcface"]), help="Margin; default: arcface.")
 @_CACHE
-def embedder(file: Path | None, sets: tuple[str, ...], resume: str, dry_run: bool, arch: str, **settings: Any) -> None:
+def embedder(
+    file: Path | None, sets: tuple[str, ...], resume: str, dry_run: bool, arch: str, **settings: object
+) -> None:
     """Train an embedder on a folder for each subject, and judge it on subjects that it has never seen.
 
     Subjects are split into train, valid and test unless folders of these names stand above them. The last lines say
@@ -72,7 +73,7 @@ def embedder(file: Path | None, sets: tuple[str, ...], resume: str, dry_run: boo
 @click.option("--seed", type=int, metavar="N", help="Of the folds.")
 @_ON
 @_CACHE
-def classifier(file: Path | None, sets: tuple[str, ...], **settings: Any) -> None:
+def classifier(file: Path | None, sets: tuple[str, ...], **settings: object) -> None:
     """Train a classifier that tells these subjects apart, and says `unknown` of others.
 
     Accuracy comes from cross-validation; the threshold of `unknown` from subjects left out in turn. RUN holds the

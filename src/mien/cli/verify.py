@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import mien
 from mien.cli.common import (
     analyzer_options,
     decision_options,
@@ -23,6 +24,7 @@ from mien.cli.common import (
     open_gallery,
 )
 from mien.errors import MienError, UsageError
+from mien.files import printable
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -60,8 +62,6 @@ def verify(
 
     A calibrated --gallery brings its own threshold. The exit status is 0 for a match, 1 for none, 2 for an error.
     """
-    from mien.matching import verify
-
     with _errors_end_with(ERROR):
         if a == b == "-":
             raise UsageError("Only one picture can come from stdin. Name a file for the other.")
@@ -73,7 +73,7 @@ def verify(
                 analyzer = fit_analyzer(analyzer, opened)
                 point = decision_point(analyzer.card, fmr=fmr, threshold=threshold, gallery=opened)
         first, second = (sys.stdin.buffer if name == "-" else name for name in (a, b))
-        comparison = verify(first, second, point=point, analyzer=analyzer, face=which)
+        comparison = mien.verify(first, second, point=point, analyzer=analyzer, face=which)
     if as_json:
         echo_json(schemas.comparison(a, b, comparison, analyzer.card.id))
     else:
@@ -94,8 +94,6 @@ def _errors_end_with(status: int) -> Iterator[None]:
 
 def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
     """Say on stderr which face was compared, where there was a choice, and what was turned."""
-    from mien.files import printable
-
     assert comparison.sides is not None, "pictures were compared"
     sides = dict(zip((a, b), comparison.sides, strict=True))  # a picture compared with itself is spoken of once
     for name, side in sides.items():

@@ -8,7 +8,6 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +17,14 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 
 from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
+from mien.data.reading import work_on_each
 from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable
+from mien.vision.detector import Detection
 from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
-from mien.zoo.session import thread_count
 
-__all__ = ["Crops", "DetectorLike", "cut_crops", "locate", "rgb_faces"]
+__all__ = ["Crops", "DetectorLike", "cut_crops", "join_crops", "locate", "rgb_faces"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Matrix = Float64[np.ndarray, "2 3"]
@@ -89,6 +89,7 @@ def cut_crops(
     canvas: int = 96,
     cache: Path | None = None,
     detector: DetectorLike | None = None,
+    search: bool = True,
     threads: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Crops:
@@ -103,6 +104,7 @@ def cut_crops(
         canvas: Side of the canvas, px, at least ``frame``.
         cache: Folder where crops are kept; a second call for the same pictures and sizes reads them there.
         detector: Finds the faces; default the one of run time, asked a little more kindly.
+        search: Find the face; otherwise each picture is one face that fills it.
         threads: Pictures at once; default the CPU quota.
         progress: Called after each picture.
 
@@ -112,11 +114,12 @@ def cut_crops(
     assert template in TEMPLATES and canvas >= frame > 0 and side > 0
     place = None
     if cache is not None:
-        facts = (_VERSION, samples.fingerprint(), template, side, colour, frame, canvas, zoo.default("detector"))
+        finder = zoo.default("detector") if search else "whole"
+        facts = (_VERSION, samples.fingerprint(), template, side, colour, frame, canvas, finder)
         place = cache / f"crops-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
         if (place / "done.json").is_file():
             return _load(place)
-    detector = detector or patient_detector()
+    detector = detector or (patient_detector() if search else _Blind())
     cutter = _Cutter(template, side, colour, frame, canvas, detector)
     depth = (3,) if colour else ()
     crops = Crops(
@@ -138,16 +141,7 @@ def cut_crops(
         crops.faces[index], crops.canvas[index], crops.whole[index], crops.found[index] = cutter.cut(image)
         return None
 
-    reasons: list[tuple[str, str]] = []
-    pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="mien")
-    try:
-        for name, reason in zip(samples.names, pool.map(work, range(len(samples))), strict=True):
-            if reason is not None:
-                reasons.append((name, reason))
-            if progress is not None:
-                progress()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    reasons = work_on_each(samples, work, threads=threads, progress=progress)
     if len(reasons) == len(samples):
         why = f": {reasons[0][1]}" if reasons else "."
         raise DataError(f"None of the {len(samples)} pictures of '{printable(samples.source)}' can be read{why}")
@@ -155,6 +149,26 @@ def cut_crops(
     if place is not None:
         _save(crops, place)
     return crops
+
+
+def join_crops(parts: Sequence[Crops]) -> Crops:
+    """Return the crops of several data sets, cut alike, after one another."""
+    if len(parts) == 1:
+        return parts[0]
+    assert len({part.frame for part in parts}) == 1, "cut alike"
+    faces, canvas, whole, found, readable = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("faces", "canvas", "whole", "found", "readable")
+    )
+    unreadable = tuple(row for part in parts for row in part.unreadable)
+    return Crops(faces, canvas, parts[0].frame, whole, found, readable, unreadable)
+
+
+class _Blind:
+    """Finds no face: every picture is taken as a whole."""
+
+    def detect(self, image: Image) -> list[Detection]:
+        return []
 
 
 class _Cutter:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from mien.data.splits import by_subject
 from mien.drawing import draw_face
@@ -17,7 +19,7 @@ __all__ = ["LAYOUTS", "draw_samples"]
 
 LAYOUTS = ("expression", "subject")
 
-_SHARES = {"train": 0.6, "valid": 0.2, "test": 0.2}
+SHARES = {"train": 0.6, "valid": 0.2, "test": 0.2}
 _LEAST_SPLIT = 5  # subjects of whom each split gets one
 _APART = 100_000  # a seed's subjects begin so many after those of the seed before
 
@@ -63,36 +65,46 @@ def draw_samples(
             f"Train, valid and test without a subject in two of them need at least {_LEAST_SPLIT} subjects, "
             f"got {subjects}. Draw more, or leave the split out."
         )
-    try:
+    with _drawing_into(folder):
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"Cannot draw into '{printable(folder)}': {error.strerror or error}.") from error
     if occupied:
         raise DataError(f"'{printable(folder)}' holds something already. Name a new folder.")
     people = [f"subject-{number:03}" for number in range(subjects)]
-    splits = by_subject(np.array(people), _SHARES, seed=seed) if split else np.full(subjects, "")
+    splits = by_subject(np.array(people), SHARES, seed=seed) if split else np.full(subjects, "")
     classes = EXPRESSIONS if layout == "expression" else people
     rng = np.random.default_rng(seed)
     for number, name in enumerate(classes):
         for i in range(per_class):
             subject = number if layout == "subject" else i % subjects
-            drawn = draw_face(
-                seed * _APART + subject,
-                side=side,
-                expression=name if layout == "expression" else EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))],
-                yaw=rng.uniform(-15, 15),
-                roll=rng.uniform(-6, 6),
-                light=rng.uniform(0.8, 1.1),
-                seed=int(rng.integers(1 << 31)),
-            )
+            shown = name if layout == "expression" else EXPRESSIONS[int(rng.integers(len(EXPRESSIONS)))]
+            drawn = _varied_face(seed * _APART + subject, shown, side, rng)
             place = folder / str(splits[subject]) / name
             file = f"{people[subject]}-{i // subjects:03}.jpg" if layout == "expression" else f"{i:03}.jpg"
-            try:
+            with _drawing_into(folder):
                 place.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(f"Cannot draw into '{printable(folder)}': {error.strerror or error}.") from error
-            save_image(place / file, drawn.image)
+            save_image(place / file, drawn)
             if progress is not None:
                 progress()
     return len(classes) * per_class
+
+
+def _varied_face(who: int, expression: str, side: int, rng: np.random.Generator) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw somebody with an expression, the head turned and leant a little, in some light."""
+    return draw_face(
+        who,
+        side=side,
+        expression=expression,
+        yaw=rng.uniform(-15, 15),
+        roll=rng.uniform(-6, 6),
+        light=rng.uniform(0.8, 1.1),
+        seed=int(rng.integers(1 << 31)),
+    ).image
+
+
+@contextmanager
+def _drawing_into(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"Cannot draw into '{printable(folder)}': {error.strerror or error}.") from error

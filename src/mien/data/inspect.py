@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, Int, Int64, UInt8
 
+from mien.data.reading import work_on_each
 from mien.data.samples import Samples
 from mien.data.splits import SPLITS
 from mien.errors import DataError, ImageError
 from mien.images import digest, printable
-from mien.zoo.session import thread_count
 
 __all__ = ["NEARLY_ALIKE", "Copy", "Report", "inspect"]
 
@@ -116,7 +114,7 @@ class Report:
         if len(self.copies) > _SHOWN:
             yield "All of them are in the JSON."
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return everything as plain values; copies are listed by name, the first 10,000."""
         names, splits = self.samples.names, self.samples.splits
         return {
@@ -192,25 +190,11 @@ def inspect(
         thumbnails[index] = _thumbnail(image)
         return None
 
-    unreadable = []
-    pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="mien")
-    try:
-        for name, reason in zip(samples.names, pool.map(look, range(count)), strict=True):
-            if reason is not None:
-                unreadable.append((name, reason))
-            if progress is not None:
-                progress()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
+    unreadable = work_on_each(samples, look, threads=threads, progress=progress)
     groups = _groups(digests)
     exact = list(_across(groups, samples.splits))
     near, similar = _nearly_alike(thumbnails, digests, samples.splits, nearly_alike)
     copies = [*exact, *similar]
-    copied = {index: str(samples.splits[index]) for copy in copies for index in (copy.first, copy.second)}
-    for group in groups:  # of several copies in one split only the first is paired
-        if len({str(samples.splits[i]) for i in group} - {""}) > 1:
-            copied.update({i: str(samples.splits[i]) for i in group if samples.splits[i]})
     return Report(
         samples=samples,
         classes={name: _counts(samples, name) for name in samples.targets},
@@ -222,9 +206,18 @@ def inspect(
         conflicts=sum(_contradicts(samples, group) for group in groups),
         near=near,
         copies=tuple(copies),
-        num_copied={split: n for split in SPLITS if (n := sum(own == split for own in copied.values()))},
+        num_copied=_copied(samples, copies, groups),
         shared_subjects=_shared_subjects(samples),
     )
+
+
+def _copied(samples: Samples, copies: Sequence[Copy], groups: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Return how many pictures of each split also stand in another one."""
+    copied = {index: str(samples.splits[index]) for copy in copies for index in (copy.first, copy.second)}
+    for group in groups:  # of several copies in one split only the first is paired
+        if len({str(samples.splits[i]) for i in group} - {""}) > 1:
+            copied.update({i: str(samples.splits[i]) for i in group if samples.splits[i]})
+    return {split: n for split in SPLITS if (n := sum(own == split for own in copied.values()))}
 
 
 def _problems(report: Report) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from mien.data.inspect import Report
 from mien.data.samples import Samples
 from mien.errors import DataError, ImageError
 from mien.images import printable, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["plot_inspection"]
 
@@ -76,7 +79,7 @@ def _classes(samples: Samples) -> tuple[list[tuple[str, np.ndarray]], int]:
     return groups, len(groups)
 
 
-def _draw_counts(axes: Any, samples: Samples, groups: Sequence[tuple[str, np.ndarray]], number: int) -> None:
+def _draw_counts(axes: Axes, samples: Samples, groups: Sequence[tuple[str, np.ndarray]], number: int) -> None:
     splits = [split for split in _COLOURS if (samples.splits == split).any()]
     left = np.zeros(len(groups))
     places = np.arange(len(groups))
@@ -97,7 +100,7 @@ def _draw_counts(axes: Any, samples: Samples, groups: Sequence[tuple[str, np.nda
         axes.legend(frameon=False, loc="lower right", fontsize=9)
 
 
-def _draw_examples(axes: Any, samples: Samples, groups: Sequence[tuple[str, np.ndarray]]) -> None:
+def _draw_examples(axes: Axes, samples: Samples, groups: Sequence[tuple[str, np.ndarray]]) -> None:
     rng = np.random.default_rng(0)
     rows = []
     for _, inside in groups:
@@ -109,14 +112,16 @@ def _draw_examples(axes: Any, samples: Samples, groups: Sequence[tuple[str, np.n
     axes.set_title("Examples, drawn at random", loc="left", fontsize=11)
 
 
-def _draw_sizes(axes: Any, report: Report) -> None:
+def _draw_sizes(axes: Axes, report: Report) -> None:
     _dress(axes, "Sizes, px")
     if not report.sizes:
         axes.text(0.5, 0.5, "no picture can be read", ha="center", va="center", transform=axes.transAxes)
         return
     sizes = np.array(list(report.sizes), dtype=np.float64)
     counts = np.array(list(report.sizes.values()), dtype=np.float64)
-    axes.scatter(*sizes.T, s=24 + 400 * counts / counts.max(), color=_COLOURS["train"], alpha=0.45, linewidth=0)
+    axes.scatter(
+        sizes[:, 0], sizes[:, 1], s=24 + 400 * counts / counts.max(), color=_COLOURS["train"], alpha=0.45, linewidth=0
+    )
     for (width, height), count in sorted(report.sizes.items(), key=lambda item: -item[1])[:4]:
         text = f"{width} x {height}: {count:,}"
         axes.annotate(text, (width, height), (10, 6), textcoords="offset points", fontsize=9)
@@ -126,7 +131,7 @@ def _draw_sizes(axes: Any, report: Report) -> None:
     axes.set_ylabel("height")
 
 
-def _draw_copies(axes: Any, report: Report) -> None:
+def _draw_copies(axes: Axes, report: Report) -> None:
     axes.set_axis_off()
     samples, copies = report.samples, report.copies
     if not copies:
@@ -146,7 +151,7 @@ def _draw_copies(axes: Any, report: Report) -> None:
     axes.set_title(f"{number:,} pairs stand in two splits; {len(near):,} of them nearly", loc="left", fontsize=11)
 
 
-def _dress(axes: Any, title: str) -> None:
+def _dress(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(True, axis="x", color="#e3e5e8", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -28,7 +28,7 @@ from mien.errors import DataError, ImageError
 from mien.images import digest, load_image, printable
 from mien.types import EXPRESSIONS
 
-__all__ = ["KINDS", "Samples", "Target", "one_hot", "read_samples"]
+__all__ = ["KINDS", "Samples", "Target", "one_hot", "read_samples", "standing_elsewhere"]
 
 KINDS = ("auto", "classes", "subjects", "pictures", "fer2013-csv", "ferplus", "ckplus", "manifest")
 
@@ -147,13 +147,7 @@ class Samples:
 
         Every picture is read.
         """
-        places: defaultdict[str, set[str]] = defaultdict(set)
-        digests = []
-        for index, picture in self.pictures():
-            digests.append("" if isinstance(picture, ImageError) else digest(picture))
-            places[digests[-1]].add(str(self.splits[index]))
-        twice = [bool(key) and len(places[key]) > 1 for key in digests]
-        return np.array([mark or again for mark, again in zip(self.leaks, twice, strict=True)], dtype=bool)
+        return standing_elsewhere([self])[0]
 
     def fingerprint(self) -> str:
         """Return a digest that changes when a name, a file's size or its time of change does."""
@@ -161,6 +155,22 @@ class Samples:
         for name in self.names:
             hasher.update(f"{name}{self._store.stamp(name)}".encode("utf-8", "surrogateescape"))
         return hasher.hexdigest()
+
+
+def standing_elsewhere(parts: Sequence[Samples]) -> list[Bool[np.ndarray, " samples"]]:
+    """Return for each data set which of its samples stand in another split too, be it of another data set.
+
+    Every picture is read.
+    """
+    places: defaultdict[str, set[str]] = defaultdict(set)
+    digests: list[list[str]] = []
+    for part in parts:
+        digests.append([])
+        for index, picture in part.pictures():
+            digests[-1].append("" if isinstance(picture, ImageError) else digest(picture))
+            places[digests[-1][-1]].add(str(part.splits[index]))
+    twice = [[bool(key) and len(places[key]) > 1 for key in keys] for keys in digests]
+    return [part.leaks | np.array(again, dtype=bool) for part, again in zip(parts, twice, strict=True)]
 
 
 class _Store:

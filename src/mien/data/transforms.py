@@ -16,6 +16,9 @@ from torch import Tensor
 __all__ = ["Augment", "Order", "Variation", "class_weights", "mixup", "plain_crops"]
 
 
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in a grey picture, as OpenCV weighs them
+
+
 @dataclass(frozen=True)
 class Variation:
     """How far pictures are varied. Zero turns a variation off.
@@ -29,6 +32,10 @@ class Variation:
         contrast: Largest change of contrast, as the logarithm of the factor.
         brightness: Largest change of brightness, grey levels of 255.
         colour: Largest change of one colour channel against the others, as the logarithm of the factor.
+        grey: Share of colour pictures shown in grey.
+        gamma: Largest change of the exponent that brightness is raised to, as the logarithm of the factor.
+        shade: Largest difference of light between two opposite sides, as the logarithm of the factor; half of the
+            pictures get some.
         noise: Largest standard deviation of noise, grey levels; half of the pictures get some.
         blur: Share of pictures reduced and enlarged again.
         blur_from: Least side that such a picture is reduced to, as a share of the side.
@@ -45,6 +52,9 @@ class Variation:
     contrast: float = 0.35
     brightness: float = 25.0
     colour: float = 0.1
+    grey: float = 0.0
+    gamma: float = 0.0
+    shade: float = 0.0
     noise: float = 8.0
     blur: float = 0.125
     blur_from: float = 0.42
@@ -81,6 +91,7 @@ class Augment:
         """
         x = _sampled(canvas, self._views(canvas, generator, whole), self.side)
         x = self._blurred(x, generator)
+        x = self._shaded(x, generator)
         x = self._relit(x, generator)
         x = self._noisy(x, generator)
         x = self._compressed(x, generator)
@@ -113,6 +124,24 @@ class Augment:
         if count:
             small = F.interpolate(x[:count], size=size, mode="area")
             x[:count] = F.interpolate(small, size=self.side, mode="bilinear")
+        return x
+
+    def _shaded(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Take the colours out of some, change the curve of light, and light some from one side."""
+        v, n = self.variation, len(x)
+        if v.grey and x.shape[1] > 1:
+            chosen = (torch.rand((n, 1, 1, 1), generator=generator) < v.grey).to(x.device)
+            x = torch.where(chosen, (x * torch.tensor(_LUMA).view(1, 3, 1, 1).to(x)).sum(1, keepdim=True), x)
+        if v.gamma:
+            power = torch.exp(_spread((n, 1, 1, 1), generator) * v.gamma).to(x.device)
+            x = 255 * (x.clamp(0, 255) / 255) ** power
+        if v.shade:
+            angle = _spread((n, 1, 1), generator) * math.pi
+            strength = _spread((n, 1, 1), generator).abs() * v.shade
+            strength *= torch.rand((n, 1, 1), generator=generator) < 0.5
+            across = torch.linspace(-0.5, 0.5, self.side)
+            light = torch.exp(strength * (torch.cos(angle) * across + torch.sin(angle) * across[:, None]))
+            x = x * light[:, None].to(x.device)
         return x
 
     def _relit(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -220,6 +249,9 @@ class Order:
         seed: Of the run.
         balance: 0 shows each sample once an epoch; 1 shows every class equally often, drawing with replacement;
             between them the counts of the classes are raised to the power 1 - balance.
+
+    Attributes:
+        weights: How often each sample is shown, as a share of all, shape (samples,).
     """
 
     def __init__(self, labels: Int[np.ndarray, " samples"], *, seed: int, balance: float = 0.0) -> None:
@@ -232,6 +264,9 @@ class Order:
             shares = np.where(labels >= 0, np.maximum(counts, 1)[labels], 1.0) ** -balance
             shares[labels < 0] = shares[labels >= 0].mean() if (labels >= 0).any() else 1.0
             self._shares = shares / shares.sum()
+        self.weights: Float64[np.ndarray, " samples"] = (
+            np.full(len(labels), 1 / len(labels)) if self._shares is None else self._shares
+        )
         self._epoch = -1
         self._shuffle: Int64[np.ndarray, " samples"] = np.empty(0, np.int64)
 

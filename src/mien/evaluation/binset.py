@@ -10,7 +10,7 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -81,11 +81,11 @@ class _Array:
     def __init__(self, *_: object) -> None:
         self.code, self.data = "", b""
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, object, object]) -> None:
         _, shape, dtype, _, data = state
         self._fill(shape, dtype, data)
 
-    def _fill(self, shape: Any, dtype: Any, data: Any) -> None:
+    def _fill(self, shape: int | tuple[int, ...], dtype: object, data: object) -> None:
         shape = (shape,) if isinstance(shape, int) else shape
         if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "b1", "|u1", "|b1"):
             raise ValueError("only arrays of bytes and of truth values are read")
@@ -94,19 +94,19 @@ class _Array:
         self.code, self.data = dtype.code[-2:], bytes(data)
 
 
-def _from_buffer(data: Any, dtype: Any, shape: Any, _: object) -> _Array:
+def _from_buffer(data: object, dtype: object, shape: tuple[int, ...], _: object) -> _Array:
     array = _Array()
     array._fill(shape, dtype, data)
     return array
 
 
-def _scalar(dtype: Any, data: Any) -> bool:
+def _scalar(dtype: object, data: object) -> bool:
     if not isinstance(dtype, _Dtype) or dtype.code not in ("b1", "|b1") or data not in (b"\0", b"\1"):
         raise ValueError("only truth values are read")
     return bool(data == b"\1")
 
 
-def _latin1(text: Any, encoding: Any) -> bytes:
+def _latin1(text: object, encoding: object) -> bytes:
     # How Python 3 writes bytes for Python 2. No other codec is looked up.
     if encoding != "latin1" or not isinstance(text, str):
         raise ValueError("only bytes written as Latin-1 are read")
@@ -118,10 +118,10 @@ class _Call:
 
     __slots__ = ("_function",)
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> object:
         return self._function(*arguments)
 
     def __setstate__(self, _: object) -> None:
@@ -145,7 +145,7 @@ class _Reader(pickle.Unpickler):
         super().__init__(file, encoding="bytes")
         self._name = name
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ALLOWED:
             raise EvaluationError(
                 f"{self._name} asks for {module[:40]!r}.{name[:40]!r}, which a set of pictures has no use for. "
@@ -154,11 +154,11 @@ class _Reader(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def _encoded(picture: Any) -> bytes | None:
+def _encoded(picture: object) -> bytes | None:
     if isinstance(picture, _Array):
         return picture.data if picture.code == "u1" else None
     return bytes(picture) if isinstance(picture, bytes | bytearray) else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return np.frombuffer(value.data, dtype=value.code).tolist() if isinstance(value, _Array) and value.code else value

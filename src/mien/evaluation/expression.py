@@ -6,18 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from mien.data.crops import DetectorLike, cut_crops
+from mien.data.crops import Crops, DetectorLike, cut_crops, rgb_faces
 from mien.data.samples import Samples, Target
 from mien.errors import EvaluationError
 from mien.evaluation.records import plain
-from mien.metrics.calibration import Reliability, reliability
+from mien.metrics.calibration import Reliability, error_at_coverage, reliability
 from mien.metrics.expression import ClassScore, Intervals, accuracy, confusion, intervals, macro_f1, per_class
 from mien.metrics.intervals import REPLICATES
+from mien.vision.expression import entropy
 
 if TYPE_CHECKING:
     from mien.zoo import Card
@@ -44,18 +45,22 @@ class Reader(Protocol):
     Attributes:
         card: Of the model.
         heads: Labels by head, the main one first.
+        labels: What it tells where no head is named.
         side: Of the faces it is shown, px.
         template: How they are cut; None where it takes them as the detector's box shows them.
         grey: It looks at grey faces.
         uncertain_below: Least probability of an outcome that is not uncertain.
+        uncertain_above: Its largest entropy, as a share of the largest that there is; 0 where that is not looked at.
     """
 
     card: Card
     heads: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...]
     side: int
     template: str | None
     grey: bool
     uncertain_below: float
+    uncertain_above: float
 
     def probabilities(
         self, crops: UInt8[np.ndarray, "faces side side 3"], *, head: str | None = None
@@ -77,8 +82,9 @@ class Figures:
         per_class: Precision, recall and F1 by class.
         reliability: How far confidence keeps what it promises; ``reliability.error`` is the ECE.
         intervals: 95 % intervals of accuracy, macro-F1, ECE, and each class's F1.
-        uncertain: Share of pictures whose most probable class is below the operating point.
+        uncertain: Share of pictures that the operating point calls uncertain.
         accuracy_of_certain: Of the others; NaN where there are none.
+        error_at_80: Share of wrong answers among the four fifths of the pictures that are least undecided.
     """
 
     classes: tuple[str, ...]
@@ -91,6 +97,7 @@ class Figures:
     intervals: Intervals
     uncertain: float
     accuracy_of_certain: float
+    error_at_80: float
 
     @property
     def confusion(self) -> Int[np.ndarray, "classes classes"]:
@@ -134,7 +141,7 @@ class ExpressionReport:
     disputed: int | None = None
     by_subject: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it; docs/json.md describes it."""
         figures = self.figures
         limits = figures.intervals
@@ -175,6 +182,7 @@ class ExpressionReport:
                 "below": self.uncertain_below,
                 "share": figures.uncertain,
                 "accuracy_of_others": figures.accuracy_of_certain,
+                "error_at_80": figures.error_at_80,
             },
             "not_found": self.not_found,
             "unreadable": dict(self.unreadable),
@@ -184,7 +192,7 @@ class ExpressionReport:
             "disputed_left_out": self.disputed,
             "intervals": f"95 %, bootstrap over {unit}, {REPLICATES} replicates, seed 0",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
 
 def evaluate_expression(
@@ -196,6 +204,7 @@ def evaluate_expression(
     classes: str = "data",
     leaks: bool = True,
     agreed: bool = False,
+    as_told: bool = False,
     detector: DetectorLike | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ExpressionReport:
@@ -212,6 +221,8 @@ def evaluate_expression(
         classes: What the model may choose from: `data`, the classes that the data set has, or `model`, all it knows.
         leaks: Keep pictures that also stand in another split.
         agreed: Measure only where raters agreed on the label, as published accuracies on FER+ do.
+        as_told: Measure what `mien analyze` tells, which may come of several heads and for other class shares than were
+            learned, in place of the head that learned such labels.
         detector: Finds the faces; default the one of run time.
         progress: Called after each picture.
 
@@ -220,17 +231,12 @@ def evaluate_expression(
         EvaluationError: The data lacks the split or target, or no picture is left to measure.
     """
     name, wanted = _target(reader, samples, target)
-    head = _head(reader, name, wanted)
+    head = None if as_told else _head(reader, name, wanted)
+    labels_told = reader.labels if head is None else reader.heads[head]
     chosen, split = _split(samples, split)
     twice = np.zeros(len(samples), dtype=bool) if leaks else samples.standing_elsewhere()
     dropped = int((chosen & twice).sum())
-    present = [wanted.classes[k] for k in np.unique(wanted.labels[wanted.labels >= 0])]
-    known = [label for label in reader.heads[head] if classes == "model" or label in present]
-    if len(known) < 2:
-        raise EvaluationError(
-            f"The model knows {len(known)} of the classes of this data ({', '.join(present)}); a choice needs two. "
-            f"It knows {', '.join(reader.heads[head])}."
-        )
+    known = _choice(labels_told, wanted, whole=classes == "model")
     number = np.array([known.index(label) if label in known else -1 for label in wanted.classes])
     labels = np.where(wanted.labels >= 0, number[wanted.labels], -1)
     if agreed and wanted.agreed is None:
@@ -242,28 +248,25 @@ def evaluate_expression(
         raise EvaluationError(f"No picture of the split '{split}' has a label that the model knows.")
 
     part = samples.take(picked)
-    crops = cut_crops(
-        part,
-        template=reader.template or _FOR_BOXES,
-        side=reader.side,
-        colour=not reader.grey,
-        detector=detector,
-        progress=progress,
-    )
+    crops = _cut(reader, part, detector, progress)
     whole = crops.readable
-    faces = crops.faces[whole]
-    faces = faces if faces.ndim == 4 else np.repeat(faces[..., None], 3, axis=3)
-    answers = reader.probabilities(faces, head=head)[:, [list(reader.heads[head]).index(label) for label in known]]
+    faces = rgb_faces(crops.faces[whole])
+    answers = reader.probabilities(faces, head=head)[:, [list(labels_told).index(label) for label in known]]
     subjects = None if part.subjects is None or (part.subjects == "").any() else part.subjects[whole]
     return ExpressionReport(
         figures=measure_expression(
-            labels[picked][whole], answers, known, subjects=subjects, uncertain_below=reader.uncertain_below
+            labels[picked][whole],
+            answers,
+            known,
+            subjects=subjects,
+            uncertain_below=reader.uncertain_below,
+            uncertain_above=reader.uncertain_above,
         ),
         dataset=samples.source.name,
         split=split,
         target=name,
         model=reader.card.id,
-        head=head,
+        head="" if head is None else head,
         uncertain_below=reader.uncertain_below,
         not_found=int((~crops.found[whole]).sum()),
         unreadable=dict(crops.unreadable),
@@ -275,6 +278,29 @@ def evaluate_expression(
     )
 
 
+def _choice(heads: Sequence[str], wanted: Target, *, whole: bool) -> list[str]:
+    """Return the classes that the model chooses from: those that the data has, or all that it knows."""
+    present = [wanted.classes[k] for k in np.unique(wanted.labels[wanted.labels >= 0])]
+    known = [label for label in heads if whole or label in present]
+    if len(known) < 2:
+        raise EvaluationError(
+            f"The model knows {len(known)} of the classes of this data ({', '.join(present)}); a choice needs two. "
+            f"It knows {', '.join(heads)}."
+        )
+    return known
+
+
+def _cut(reader: Reader, samples: Samples, detector: DetectorLike | None, progress: Callable[[], None] | None) -> Crops:
+    return cut_crops(
+        samples,
+        template=reader.template or _FOR_BOXES,
+        side=reader.side,
+        colour=not reader.grey,
+        detector=detector,
+        progress=progress,
+    )
+
+
 def measure_expression(
     labels: Int[np.ndarray, " pictures"],
     probabilities: Float[np.ndarray, "pictures classes"],
@@ -282,6 +308,7 @@ def measure_expression(
     *,
     subjects: Shaped[np.ndarray, " pictures"] | None = None,
     uncertain_below: float = 0.0,
+    uncertain_above: float = 0.0,
 ) -> Figures:
     """Compare probabilities with labels.
 
@@ -292,10 +319,12 @@ def measure_expression(
         classes: Names of the columns.
         subjects: Who is in each picture, shape (pictures,).
         uncertain_below: Least probability of an outcome that is not uncertain.
+        uncertain_above: Its largest entropy, as a share of the largest that there is; 0: it is not looked at.
     """
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    certain = confidence >= uncertain_below
+    undecided = entropy(probabilities)
+    certain = (confidence >= uncertain_below) & (undecided <= (uncertain_above or np.inf))
     table = confusion(labels, probabilities.argmax(axis=1), classes=len(classes))
     return Figures(
         classes=tuple(classes),
@@ -308,6 +337,7 @@ def measure_expression(
         intervals=intervals(labels, probabilities, subjects=subjects),
         uncertain=float(1 - certain.mean()),
         accuracy_of_certain=float(right[certain].mean()) if certain.any() else math.nan,
+        error_at_80=error_at_coverage(-undecided, right, 0.8),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
@@ -95,7 +95,7 @@ class FeatureReport:
     counts: Mapping[str, int]
     chance: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it."""
         record = {
             "schema": SCHEMA,
@@ -107,7 +107,7 @@ class FeatureReport:
             "intervals": f"95 %, bootstrap over seeds and test pictures, {REPLICATES} replicates, seed 0",
             "chosen": "penalty and number of neighbours on validation, with the same share of its labels",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
     def text(self) -> str:
         """Return the table as Markdown: a row a kind of features and method, a column a share of labels."""
@@ -180,29 +180,20 @@ def compare_features(
     for kind, values in features.items():
         if len(values) != len(labels):
             raise EvaluationError(f"There are {len(labels)} labels, got {len(values)} rows of features '{kind}'.")
-    true = labels[parts["test"]]
+    y = {name: labels[rows] for name, rows in parts.items()}
+    true = y["test"]
     groups = np.arange(len(true)) if subjects is None else subjects[parts["test"]]
     scores = []
     for kind, values in features.items():
         x = dict(zip(SPLITS, _standardised(values, parts), strict=True))
         for share in shares:
-            answers: dict[str, list[Labels]] = {method: [] for method in METHODS}
-            used = []
-            for seed in range(1 if share >= 1 else seeds):
-                train = labelled_share(labels[parts["train"]], share, seed=seed)
-                valid = labelled_share(labels[parts["valid"]], share, seed=seed)
-                given = (
-                    x["train"][train], labels[parts["train"]][train],
-                    x["valid"][valid], labels[parts["valid"]][valid], x["test"],
-                )  # fmt: skip
-                answers["linear"].append(linear_probe(*given, classes=len(classes)))
-                answers["neighbours"].append(nearest_neighbours(*given, classes=len(classes)))
-                used.append(len(train))
+            draws = range(1 if share >= 1 else seeds)
+            answers, used = _answers(x, y, draws, share=share, classes=len(classes))
             for method in METHODS:
                 scores.append(_score(kind, method, share, used, np.stack(answers[method]), true, groups, len(classes)))
                 if progress is not None:
                     progress()
-    most = int(np.bincount(labels[parts["train"]], minlength=len(classes)).argmax())
+    most = int(np.bincount(y["train"], minlength=len(classes)).argmax())
     return FeatureReport(
         scores=tuple(scores),
         dimensions={kind: values.shape[1] for kind, values in features.items()},
@@ -210,6 +201,21 @@ def compare_features(
         counts={name: len(rows) for name, rows in parts.items()},
         chance=float((true == most).mean()),
     )
+
+
+def _answers(
+    x: Mapping[str, Matrix], y: Mapping[str, Labels], seeds: Iterable[int], *, share: float, classes: int
+) -> tuple[dict[str, list[Labels]], list[int]]:
+    """Return what each method says of the test pictures by draw of the labels, and how many labels were drawn."""
+    answers: dict[str, list[Labels]] = {method: [] for method in METHODS}
+    used = []
+    for seed in seeds:
+        train, valid = (labelled_share(y[part], share, seed=seed) for part in ("train", "valid"))
+        given = (x["train"][train], y["train"][train], x["valid"][valid], y["valid"][valid], x["test"])
+        answers["linear"].append(linear_probe(*given, classes=classes))
+        answers["neighbours"].append(nearest_neighbours(*given, classes=classes))
+        used.append(len(train))
+    return answers, used
 
 
 def labelled_share(labels: Labels, share: float, *, seed: int) -> Int[np.ndarray, " chosen"]:

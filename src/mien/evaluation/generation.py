@@ -265,7 +265,7 @@ class GenerationReport:
     taught: Taught | None = None
     reconstruction: Reconstruction | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it; docs/json.md describes it."""
         record = {
             "schema": SCHEMA,
@@ -303,7 +303,7 @@ class GenerationReport:
             "notes": list(self.notes),
             "intervals": "95 %; of distances by Student's t over seeds, of shares Wilson's",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
 
 def evaluate_generation(
@@ -775,15 +775,15 @@ def _found(images: Images, detector: DetectorLike, advance: Callable[[], None]) 
     return found, len(images)
 
 
-def _by_figure(rounds: Sequence[Distances]) -> dict[str, Any]:
+def _by_figure(rounds: Sequence[Distances]) -> dict[str, object]:
     return {item.name: _over_seeds([getattr(each, item.name) for each in rounds]) for item in fields(Distances)}
 
 
-def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+def _over_seeds(values: Sequence[float]) -> dict[str, object]:
     return {"mean": float(np.mean(values)), "interval": mean_interval(values), "seeds": list(values)}
 
 
-def _agreement(agreement: Agreement | None) -> dict[str, Any] | None:
+def _agreement(agreement: Agreement | None) -> dict[str, object] | None:
     if agreement is None:
         return None
     by_class = {name: {"n": n, "share": agreement.right[name] / n} for name, n in sorted(agreement.of.items())}
@@ -791,7 +791,7 @@ def _agreement(agreement: Agreement | None) -> dict[str, Any] | None:
     return {**whole, "n": sum(agreement.of.values()), "per_class": by_class}
 
 
-def _rebuilt(reconstruction: Reconstruction | None) -> dict[str, Any] | None:
+def _rebuilt(reconstruction: Reconstruction | None) -> dict[str, object] | None:
     if reconstruction is None:
         return None
     psnr = reconstruction.psnr
@@ -803,7 +803,7 @@ def _rebuilt(reconstruction: Reconstruction | None) -> dict[str, Any] | None:
     }
 
 
-def _share(found: int, of: int) -> dict[str, Any]:
+def _share(found: int, of: int) -> dict[str, object]:
     return {"share": found / of, "interval": wilson(found, of), "n": of}
 
 

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -131,7 +131,7 @@ class GroupReport:
         rates = np.array([group.fmr for group in self.groups])
         return float(rates.max() / np.exp(np.log(rates).mean())) if rates.all() else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it."""
         record = {
             "schema": SCHEMA,
@@ -150,7 +150,7 @@ class GroupReport:
             "unreadable": dict(self.unreadable),
             "intervals": f"95 %, bootstrap over subjects, {_REPLICATES} replicates, seed {_SEED}",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
 
 def read_groups(file: Path, *, images: Path | None = None) -> People:

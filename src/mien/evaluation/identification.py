@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -22,6 +22,7 @@ from mien.metrics.identification import (
     mate_ranks,
 )
 from mien.metrics.intervals import REPLICATES, Interval, bootstrap_rate, rule_of_three
+from mien.types import OperatingPoint
 
 __all__ = ["IdentificationReport", "identify_folders"]
 
@@ -29,7 +30,7 @@ SCHEMA = "mien/evaluation-identification/1"
 UNKNOWN = "unknown"
 """A folder of probes by this name holds strangers, each a subject of its own."""
 
-_BLOCK = 512  # Probes compared at once: bounds memory.
+BLOCK = 512  # Probes compared at once: bounds memory.
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class IdentificationReport:
         """Share of mated probes whose subject came first, whatever the score."""
         return float(self.cmc[0])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it; see the guide for its schema."""
         rates = self.fnir_at_fpir.items()
         record = {
@@ -132,7 +133,7 @@ class IdentificationReport:
             "repeated": list(self.repeated),
             "intervals": f"95 %, bootstrap over subjects, {REPLICATES} replicates, seed 0",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
 
 def identify_folders(
@@ -158,69 +159,77 @@ def identify_folders(
         EvaluationError: A folder holds no folders of pictures, no face was found, or no probe is mated.
     """
     gallery, probes = scan(gallery_dir), scan(probe_dir)
-    if UNKNOWN in gallery.subjects:
-        raise EvaluationError(f"The gallery has a folder '{UNKNOWN}', a name kept for strangers. Rename it.")
-    column = {subject: number for number, subject in enumerate(gallery.subjects)}
-    mates = np.array([column.get(probes.subjects[owner], -1) for owner in probes.owners])
-    if not (mates >= 0).any():
-        raise EvaluationError("No folder of probes has the name of a folder of the gallery, so nobody can be found.")
-
+    mates = _mates(gallery, probes)
     samples = acquire(analyzer, gallery.paths + probes.paths, digests=True, progress=progress)
     count = len(gallery.paths)
     searched = samples.acquired[count:]
-    mate_scores, ranks, best = _search(samples, gallery.owners, mates, num_subjects=len(column))
+    mate_scores, ranks, best = _search(samples, gallery.owners, mates, num_subjects=len(gallery.subjects))
 
     # Strangers in one folder called `unknown` are subjects of their own; others share their folder's.
     owners = np.array([-1 - i if probes.subjects[o] == UNKNOWN else o for i, o in enumerate(probes.owners)])
     mated, alarms = mates >= 0, (mates < 0) & searched
+    answers = _Answers(mate_scores[mated], ranks[mated], best[alarms], owners[mated], owners[alarms])
     enrolled = np.unique(gallery.owners[samples.acquired[:count]])
     card = analyzer.embedder.card
     names = gallery.names + probes.names
-    found = ranks[mated] == 1
-
-    def rate(target: float) -> Rate:
-        try:
-            point: IdentificationPoint = fnir_at_fpir(
-                mate_scores[mated],
-                ranks[mated],
-                best[alarms],
-                fpir=target,
-                mated_subjects=owners[mated],
-                nonmated_subjects=owners[alarms],
-            )
-        except EvaluationError as error:
-            return Rate(None, reason=str(error))
-        return Rate(point.fnir, point.fnir_interval, point.threshold)
-
     known = {digest for digest in samples.digests[:count] if digest}
     return IdentificationReport(
         embedder=card.id,
         detector=analyzer.detector,
-        num_subjects=len(column),
+        num_subjects=len(gallery.subjects),
         num_references=int(np.count_nonzero(samples.acquired[:count])),
         num_mated=int(np.count_nonzero(mated)),
         num_nonmated=int(np.count_nonzero(~mated)),
-        cmc=cmc(ranks[mated], max_rank=min(max_rank, len(column))),
-        rank1_interval=bootstrap_rate(found, owners[mated]),
-        fnir_at_fpir={rate_name(target): rate(target) for target in TARGETS},
-        operating_points=tuple(
-            ShippedPoint(
-                target_fmr=point.target_fmr,
-                threshold=point.threshold,
-                fpir=float(np.mean(best[alarms] >= point.threshold)) if alarms.any() else float("nan"),
-                fnir=float(np.mean(~found | (mate_scores[mated] < point.threshold))),
-                expected_fpir=fpir_from_fmr(point.target_fmr, len(enrolled)),
-            )
-            for point in card.operating_points
-        ),
+        cmc=cmc(answers.ranks, max_rank=min(max_rank, len(gallery.subjects))),
+        rank1_interval=bootstrap_rate(answers.ranks == 1, answers.mated_subjects),
+        fnir_at_fpir={rate_name(target): answers.fnir(target) for target in TARGETS},
+        operating_points=tuple(answers.at(point, subjects=len(enrolled)) for point in card.operating_points),
         smallest_fpir=rule_of_three(int(np.count_nonzero(alarms))) if alarms.any() else None,
-        fte=tuple(gallery.subjects[number] for number in sorted(set(range(len(column))) - set(enrolled.tolist()))),
+        fte=tuple(
+            gallery.subjects[number] for number in sorted(set(range(len(gallery.subjects))) - set(enrolled.tolist()))
+        ),
         fta=tuple(names[number] for number in samples.fta),
         unreadable={names[number]: why for number, why in samples.unreadable.items()},
         repeated=tuple(
             name for name, digest in zip(probes.names, samples.digests[count:], strict=True) if digest in known
         ),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """What the search answered: mated probes with their mate's score and rank, and strangers with their best score."""
+
+    mate_scores: Float32[np.ndarray, " mated"]
+    ranks: Int[np.ndarray, " mated"]
+    best: Float32[np.ndarray, " strangers"]
+    mated_subjects: Int[np.ndarray, " mated"]
+    nonmated_subjects: Int[np.ndarray, " strangers"]
+
+    def fnir(self, fpir: float) -> Rate:
+        """Return FNIR at a FPIR, or why it cannot be measured."""
+        try:
+            point: IdentificationPoint = fnir_at_fpir(
+                self.mate_scores,
+                self.ranks,
+                self.best,
+                fpir=fpir,
+                mated_subjects=self.mated_subjects,
+                nonmated_subjects=self.nonmated_subjects,
+            )
+        except EvaluationError as error:
+            return Rate(None, reason=str(error))
+        return Rate(point.fnir, point.fnir_interval, point.threshold)
+
+    def at(self, point: OperatingPoint, *, subjects: int) -> ShippedPoint:
+        """Return the rates at a card's threshold, in a gallery of so many subjects."""
+        return ShippedPoint(
+            target_fmr=point.target_fmr,
+            threshold=point.threshold,
+            fpir=float(np.mean(self.best >= point.threshold)) if len(self.best) else float("nan"),
+            fnir=float(np.mean((self.ranks != 1) | (self.mate_scores < point.threshold))),
+            expected_fpir=fpir_from_fmr(point.target_fmr, subjects),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -259,6 +268,17 @@ def scan(root: str | Path) -> Tree:
     return Tree(tuple(printable(f.name) for f in folders), tuple(paths), names, np.array(owners))
 
 
+def _mates(gallery: Tree, probes: Tree) -> Int[np.ndarray, " probes"]:
+    """Return the number of each probe's subject in the gallery, -1 for strangers."""
+    if UNKNOWN in gallery.subjects:
+        raise EvaluationError(f"The gallery has a folder '{UNKNOWN}', a name kept for strangers. Rename it.")
+    column = {subject: number for number, subject in enumerate(gallery.subjects)}
+    mates = np.array([column.get(probes.subjects[owner], -1) for owner in probes.owners])
+    if not (mates >= 0).any():
+        raise EvaluationError("No folder of probes has the name of a folder of the gallery, so nobody can be found.")
+    return mates
+
+
 def _search(
     samples: Samples, owners: Int[np.ndarray, " references"], mates: Int[np.ndarray, " probes"], *, num_subjects: int
 ) -> tuple[Float32[np.ndarray, " probes"], Int[np.ndarray, " probes"], Float32[np.ndarray, " probes"]]:
@@ -271,8 +291,8 @@ def _search(
     probes, searched = samples.vectors[count:], samples.acquired[count:]
     mate_scores = np.full(len(probes), -np.inf, dtype=np.float32)
     best, ranks = mate_scores.copy(), np.zeros(len(probes), dtype=np.int64)
-    for start in range(0, len(probes), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(probes), BLOCK):
+        block = slice(start, start + BLOCK)
         scores = np.full((len(probes[block]), num_subjects), -np.inf, dtype=np.float32)
         if len(starts):
             scores[:, subjects[starts]] = np.maximum.reduceat(probes[block] @ references.T, starts, axis=1)

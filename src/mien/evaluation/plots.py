@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from mien.evaluation.verification import VerificationReport
 from mien.metrics.intervals import wilson
 from mien.metrics.quality import DiscardCurve
 from mien.metrics.verification import roc
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "plot_audit",
@@ -222,7 +226,7 @@ def plot_distances(report: GenerationReport, path: str | Path) -> None:
     _save(figure, path)
 
 
-def _canvas(across: str, up: str, title: str, *, height: float = 4.8) -> tuple[Any, Any]:
+def _canvas(across: str, up: str, title: str, *, height: float = 4.8) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -237,14 +241,14 @@ def _canvas(across: str, up: str, title: str, *, height: float = 4.8) -> tuple[A
     return figure, axes
 
 
-def _plain(axes: Any) -> None:
+def _plain(axes: Axes) -> None:
     axes.grid(True, which="major", color="#e3e5e8", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def _mark(axes: Any, points: list[tuple[float, float, float]], *, floor: float = 0.0) -> None:
+def _mark(axes: Axes, points: list[tuple[float, float, float]], *, floor: float = 0.0) -> None:
     """Mark the shipped thresholds: what they were made for beside what they do."""
     for number, (x, y, target) in enumerate(points):
         label = None if number else "shipped thresholds (FMR asked for)"
@@ -256,6 +260,6 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.2f} %"
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path) -> None:
     # The software's version would make two runs of one result differ.
     figure.savefig(path, format="png", metadata={"Software": None})

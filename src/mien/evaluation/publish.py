@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,6 +19,7 @@ from mien.evaluation.generation import SCHEMA as GENERATION
 from mien.evaluation.plots import plot_audit
 from mien.images import encode_image, printable, write_whole
 from mien.reporting.pictures import contact_sheet
+from mien.types import Facts
 from mien.zoo.adding import as_toml
 from mien.zoo.catalogue import NAME
 
@@ -79,7 +80,7 @@ def save_audit(report: AuditReport, samples: Faces, train: Faces, folder: Path) 
     write_whole(folder / AUDIT, _json(report.to_json()))
 
 
-def passed_audit(run: Path, card: Card) -> dict[str, Any]:
+def passed_audit(run: Path, card: Card) -> Facts:
     """Return the audit of a run.
 
     Raises:
@@ -91,7 +92,7 @@ def passed_audit(run: Path, card: Card) -> dict[str, Any]:
     if not file.is_file():
         raise EvaluationError(f"'{where}' was not audited, and only what was is published. Run: {again}")
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: Facts = json.loads(file.read_text(encoding="utf-8"))
         schema, verdict, weights, reasons = (record[key] for key in ("schema", "verdict", "weights", "reasons"))
     except (ValueError, KeyError, TypeError):
         raise EvaluationError(f"'{printable(file)}' is damaged. Run again: {again}") from None
@@ -152,7 +153,7 @@ def sample_sheet(generator: Generator, *, title: str = "", seed: int = 0) -> UIn
     return contact_sheet(list(faces), columns=_COLUMNS, side=max(generator.side, 64), rows=labels or None, title=line)
 
 
-def _entry(name: str, card: Card, *, encoder: str) -> dict[str, Any]:
+def _entry(name: str, card: Card, *, encoder: str) -> Facts:
     """Return what a card file says."""
     convention = dict(card.convention)
     if "encoder" in convention:
@@ -177,9 +178,9 @@ def _as_toml(name: str, card: Card, file: Path, *, encoder: str) -> str:
     return as_toml(entry | {"convention": facts["convention"]}, key)
 
 
-def _figures(file: Path, card: Card) -> dict[str, Any]:
+def _figures(file: Path, card: Card) -> Facts:
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        record: Facts = json.loads(file.read_text(encoding="utf-8"))
         said = record.get("model")
     except (OSError, ValueError, AttributeError):
         raise EvaluationError(f"'{printable(file)}' is no JSON of mien evaluate. Check the file.") from None
@@ -188,7 +189,7 @@ def _figures(file: Path, card: Card) -> dict[str, Any]:
     return record
 
 
-def _card(name: str, generator: Generator, record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
+def _card(name: str, generator: Generator, record: Facts, measured: Sequence[Facts]) -> str:
     """Write the card; every figure comes out of JSON."""
     card, convention = generator.card, generator.convention
     kind = {"vae": "variational autoencoder", "gan": "generator of a GAN"}.get(convention.kind, convention.kind)
@@ -218,7 +219,7 @@ def _card(name: str, generator: Generator, record: Mapping[str, Any], measured: 
     return "\n".join(lines) + "\n"
 
 
-def _audit_lines(record: Mapping[str, Any]) -> Iterator[str]:
+def _audit_lines(record: Facts) -> Iterator[str]:
     n, limits = record["n"], record["limits"]
     yield (
         f"`mien audit` passed with these weights: {n['samples']:,} samples beside {n['train']:,} training faces and "
@@ -252,7 +253,7 @@ def _audit_lines(record: Mapping[str, Any]) -> Iterator[str]:
         yield warning
 
 
-def _generation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+def _generation_lines(figures: Facts) -> Iterator[str]:
     """Say what `mien evaluate generation` measured: a row a space, each figure beside that of real faces."""
     yield (
         f"{figures['n']:,} samples against as many real faces of {figures['reference']}, split {figures['split']}, "
@@ -287,7 +288,7 @@ def _range(interval: Sequence[float]) -> str:
     return f"{100 * interval[0]:.1f}, {100 * interval[1]:.1f}"
 
 
-def _numbers(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+def _numbers(values: Facts, before: str = "") -> Iterator[tuple[str, str]]:
     """Return all numbers of a record, each with the way to it; lists are no single figures, except intervals."""
     for key, value in values.items():
         path = f"{before}{re.sub('_', ' ', str(key))}"
@@ -305,5 +306,5 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _json(record: Mapping[str, Any]) -> bytes:
+def _json(record: Facts) -> bytes:
     return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode("utf-8")

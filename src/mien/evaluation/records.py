@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mien.metrics.intervals import Interval
+from mien.reporting.schemas import plain
 
 __all__ = ["TARGETS", "Rate", "plain", "rate_name"]
 
@@ -41,14 +40,3 @@ def rate_name(rate: float) -> str:
     """
     digits, exponent = f"{rate:.6e}".split("e")
     return f"{float(digits):g}e{int(exponent)}"
-
-
-def plain(value: Any) -> Any:
-    """Turn tuples to lists and what is not a number to None, throughout."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mien import zoo
 from mien.alignment import TEMPLATES
 from mien.errors import EvaluationError
 from mien.vision.conventions import EmbedderConvention, ExpressionConvention
@@ -124,8 +125,6 @@ def _before_the_last_layer(
     import onnx
     import onnxruntime
 
-    from mien import zoo
-
     model = onnx.load_model(zoo.path(card))
     made = {name: node for node in model.graph.node for name in node.output}
     output = model.graph.output[0].name
@@ -148,8 +147,6 @@ def _before_the_last_layer(
 
 
 def _of_any_size(card: Card, threads: int | None) -> Callable[[Images], Float[np.ndarray, "faces dimension"]]:
-    from mien import zoo
-
     session = make_session(zoo.path(card), options=session_options(threads=threads))
     name, feed, side = session.get_inputs()[0].name, Feed(card.convention), int(card.convention.get("side", _SIDE))
 

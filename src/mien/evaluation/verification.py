@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -114,7 +116,7 @@ class VerificationReport:
         """All pairs."""
         return self.num_genuine + self.num_impostor
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the report as JSON can hold it; see the guide for its schema."""
         folds = zip(self.accuracy.folds, self.accuracy.thresholds, strict=True)
         rates = self.tar_at_fmr.items()
@@ -161,7 +163,7 @@ class VerificationReport:
             "unreadable": dict(self.unreadable),
             "intervals": f"95 %, bootstrap over subjects, {REPLICATES} replicates, seed 0",
         }
-        return cast(dict[str, Any], plain(record))
+        return cast(dict[str, object], plain(record))
 
 
 def verify_pairs(
@@ -180,7 +182,7 @@ def verify_pairs(
     if pairs.aligned:
         samples = acquire_aligned(analyzer, cast(tuple[bytes, ...], pairs.sources), progress=progress)
     else:
-        samples = acquire(analyzer, cast(tuple[Any, ...], pairs.sources), central=pairs.central, progress=progress)
+        samples = acquire(analyzer, cast(tuple[Path, ...], pairs.sources), central=pairs.central, progress=progress)
     card = analyzer.embedder.card
     return measure_pairs(samples, pairs, card=card, detector="" if pairs.aligned else analyzer.detector)
 
@@ -202,20 +204,22 @@ def measure_pairs(samples: Samples, pairs: PairSet, *, card: Card, detector: str
 
     grid = np.geomspace(1.0, 1 / len(impostor), 100)
     targets = [rate for rate in TARGETS if rate * len(impostor) >= 1 - 1e-9]
-    right, wrong = accuracy.correct[pairs.same], accuracy.correct[~pairs.same]
     accuracies, eers, losses = [], [], []
     for genuine_weights, all_weights in subject_weights(genuine_subjects, all_subjects):
         weights = all_weights[:, compared]
-        # The mix of the two kinds belongs to the protocol: it stays as it is.
-        with np.errstate(invalid="ignore"):
-            part = genuine_weights @ right / genuine_weights.sum(axis=1) * len(right)
-            part = part + all_weights @ wrong / all_weights.sum(axis=1) * len(wrong)
-        accuracies.append(part / len(scores))
+        accuracies.append(_resampled_accuracy(accuracy.correct, pairs.same, genuine_weights, all_weights))
         eers.append(resampled_eer(genuine, impostor, genuine_weights, weights))
-        rates = np.concatenate([targets, grid])
-        losses.append(resampled_fnmr(genuine, impostor, genuine_weights, weights, fmr=rates))
+        losses.append(resampled_fnmr(genuine, impostor, genuine_weights, weights, fmr=np.concatenate([targets, grid])))
     lost = np.concatenate(losses)
 
+    at = partial(
+        at_threshold,
+        genuine,
+        impostor,
+        genuine_subjects=genuine_subjects,
+        impostor_subjects=impostor_subjects,
+        dataset=pairs.name,
+    )
     return VerificationReport(
         dataset=pairs.name,
         embedder=card.id,
@@ -223,7 +227,7 @@ def measure_pairs(samples: Samples, pairs: PairSet, *, card: Card, detector: str
         num_pictures=len(pairs.pictures),
         num_subjects=len(np.unique(sides)),
         num_genuine=len(genuine),
-        num_impostor=len(wrong),
+        num_impostor=len(all_subjects),
         accuracy=accuracy,
         accuracy_interval=_interval(np.concatenate(accuracies), accuracy.correct.mean(), len(scores)),
         eer=(equal := eer(genuine, impostor)),
@@ -233,16 +237,7 @@ def measure_pairs(samples: Samples, pairs: PairSet, *, card: Card, detector: str
             for rate in TARGETS
         },
         operating_points=tuple(
-            at_threshold(
-                genuine,
-                impostor,
-                threshold=point.threshold,
-                target_fmr=point.target_fmr,
-                genuine_subjects=genuine_subjects,
-                impostor_subjects=impostor_subjects,
-                dataset=pairs.name,
-            )
-            for point in card.operating_points
+            at(threshold=point.threshold, target_fmr=point.target_fmr) for point in card.operating_points
         ),
         cllr=_cllr(card, genuine, impostor),
         det=_curve(grid, det(genuine, impostor, fmr=grid).fnmr, lost[:, len(targets) :], len(genuine)),
@@ -252,6 +247,20 @@ def measure_pairs(samples: Samples, pairs: PairSet, *, card: Card, detector: str
         scores=scores,
         same=pairs.same,
     )
+
+
+def _resampled_accuracy(
+    correct: Bool[np.ndarray, " pairs"],
+    same: Bool[np.ndarray, " pairs"],
+    genuine_weights: Float[np.ndarray, "replicates num_genuine"],
+    all_weights: Float[np.ndarray, "replicates num_nonmated"],
+) -> Float[np.ndarray, " replicates"]:
+    """Return the accuracy of each replicate. The mix of the two kinds belongs to the protocol: it stays as it is."""
+    right, wrong = correct[same], correct[~same]
+    with np.errstate(invalid="ignore"):
+        part = genuine_weights @ right / genuine_weights.sum(axis=1) * len(right)
+        part = part + all_weights @ wrong / all_weights.sum(axis=1) * len(wrong)
+    return np.asarray(part / len(correct))
 
 
 def _tar(

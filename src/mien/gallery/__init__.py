@@ -1,23 +1,32 @@
-"""Galleries: enrol, search, identify, erase. `Gallery` is imported when it is first used."""
+"""Galleries: enrol, search, identify, erase.
+
+The names below are imported when they are first used.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__all__ = ["Gallery", "GalleryProtocol"]
+from mien.lazy import attributes
+
+__all__ = [
+    "Gallery",
+    "GalleryProtocol",
+    "chance",
+    "name_faces",
+    "repeated_names",
+]
 
 if TYPE_CHECKING:
-    from mien.gallery.gallery import Gallery as Gallery
-    from mien.gallery.protocol import GalleryProtocol as GalleryProtocol
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Gallery":
-        from mien.gallery.gallery import Gallery
-
-        return Gallery
-    if name == "GalleryProtocol":
-        from mien.gallery.protocol import GalleryProtocol
-
-        return GalleryProtocol
-    raise AttributeError(f"module 'mien.gallery' has no attribute {name!r}")
+    from mien.gallery.gallery import Gallery
+    from mien.gallery.naming import chance, name_faces, repeated_names
+    from mien.gallery.protocol import GalleryProtocol
+else:
+    __getattr__ = attributes(
+        "mien.gallery",
+        {
+            "gallery": ("Gallery",),
+            "naming": ("chance", "name_faces", "repeated_names"),
+            "protocol": ("GalleryProtocol",),
+        },
+    )

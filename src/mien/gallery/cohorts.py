@@ -62,14 +62,12 @@ def people_in(folder: Path, analyzer: Analyzer, *, advance: Callable[[], None] =
     if not folder.is_dir():
         raise UsageError(f"A cohort is made of a folder of pictures; '{printable(folder)}' is none.")
     found = find_subjects(folder)
-    notes = list(found.notes)
-    pictures = [(path, name) for path, name in found.pictures]
+    pictures, notes = list(found.pictures), [*found.notes, *found.failures]
     if not pictures:
         flat = search_images([folder])
         pictures, notes = [(path, str(path)) for path in flat.paths], list(flat.left_out())
-    few = len({name for _, name in pictures})
-    if few < FEWEST:  # said before the work and not after it
-        raise UsageError(too_few(few))
+    if (people := len({name for _, name in pictures})) < FEWEST:  # said before the work and not after it
+        raise UsageError(too_few(people))
     vectors = defaultdict(list)
     for (_, name), picture in zip(pictures, analyzer.pictures([path for path, _ in pictures]), strict=True):
         face = main_face(picture.faces, picture.width, picture.height)
@@ -78,7 +76,8 @@ def people_in(folder: Path, analyzer: Analyzer, *, advance: Callable[[], None] =
         else:
             notes.append(picture.error or f"'{printable(picture.path or '')}' shows no face and is left out.")
         advance()
-    rows = [np.mean(_without_cohort(np.stack(one), analyzer), axis=0) for one in vectors.values()]
+    plain = as_unit if analyzer.embedder.cohort is None else Cohort.undo
+    rows = [plain(np.stack(one)).mean(axis=0) for one in vectors.values()]
     return People(as_unit(np.stack(rows)) if rows else np.empty((0, 1), np.float32), tuple(notes))
 
 
@@ -89,10 +88,11 @@ def use_cohort(gallery: Gallery, card: Card, people: People, *, fmr: Sequence[fl
     return gallery.change_cohort(model, lambda rows: cohort.normalise(plain(rows)), cohort, fmr=fmr)
 
 
-def use_shipped(gallery: Gallery, card: Card, shipped: Cohort | None) -> None:
-    """Normalise a gallery by the cohort of its embedder again, or by none where it has none."""
+def use_shipped(gallery: Gallery, card: Card, shipped: Cohort | None, *, fmr: Sequence[float]) -> list[StoredPoint]:
+    """Normalise a gallery by the cohort of its embedder again, or by none where it has none, and calibrate it."""
     plain = _plain(gallery, card)
-    gallery.change_cohort(card.id, plain if shipped is None else lambda rows: shipped.normalise(plain(rows)), None)
+    change = plain if shipped is None else lambda rows: shipped.normalise(plain(rows))
+    return gallery.change_cohort(card.id, change, None, fmr=fmr)
 
 
 def _plain(gallery: Gallery, card: Card) -> Callable[[Float32[np.ndarray, "n longer"]], Float32[np.ndarray, "n d"]]:
@@ -105,7 +105,3 @@ def _plain(gallery: Gallery, card: Card) -> Callable[[Float32[np.ndarray, "n lon
         )
     own, normalised = gallery.cohort is not None, gallery.model == card.id != card.plain_id
     return Cohort.undo if own or normalised else as_unit
-
-
-def _without_cohort(vectors: Float32[np.ndarray, "n longer"], analyzer: Analyzer) -> Float32[np.ndarray, "n dimension"]:
-    return vectors if analyzer.embedder.cohort is None else Cohort.undo(vectors)

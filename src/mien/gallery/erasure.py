@@ -22,7 +22,7 @@ SHORTEST_NAME = 6
 _FRAGMENT = 32  # bytes of a needle in a row that count as a remain
 _DISTINCT = 10  # different bytes in it: runs of one colour are alike in everybody's crop
 _WORD = 8
-_BLOCK = 1 << 24
+BLOCK = 1 << 24
 _HASH_BITS = 24
 _MIXER = np.uint64(0x9E37_79B9_7F4A_7C15)
 
@@ -160,5 +160,5 @@ def _common(data: bytes, at: int, needle: bytes, offset: int) -> bytes:
 
 def _blocks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
-        while block := stream.read(_BLOCK):
+        while block := stream.read(BLOCK):
             yield block

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Never
+from typing import IO, Never
 
 import numpy as np
 from jaxtyping import Float16, UInt8
@@ -103,7 +103,7 @@ def _write(rows: Rows, folder: Path, file: IO[str]) -> Transfer:
     return Transfer(len(subjects), total)
 
 
-def _line(file: IO[str], record: dict[str, Any]) -> None:
+def _line(file: IO[str], record: dict[str, object]) -> None:
     file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -166,7 +166,9 @@ def import_(rows: Rows, folder: Path) -> Transfer:
     return Transfer(subjects, added, already)
 
 
-def _subject(rows: Rows, record: dict[str, Any], number: int, ids: dict[int, int], spellings: dict[str, int]) -> None:
+def _subject(
+    rows: Rows, record: dict[str, object], number: int, ids: dict[int, int], spellings: dict[str, int]
+) -> None:
     """Check the line of a subject and enrol the name; note its id, and which line has a name that looks like it."""
     given, name = _whole(record, "id"), _text(record, "name")
     _time(record)
@@ -182,7 +184,7 @@ def _subject(rows: Rows, record: dict[str, Any], number: int, ids: dict[int, int
     ids[given] = rows.add_subject(name)
 
 
-def _records(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(folder: Path) -> Iterator[tuple[int, dict[str, object]]]:
     number = 0
     try:
         with (folder / _FILE).open("rb") as file:
@@ -207,7 +209,7 @@ def _no_number(name: str) -> Never:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _header(folder: Path, records: Iterator[tuple[int, dict[str, Any]]]) -> tuple[str | None, int, Cohort | None]:
+def _header(folder: Path, records: Iterator[tuple[int, dict[str, object]]]) -> tuple[str | None, int, Cohort | None]:
     """Return model, dimension and the gallery's own cohort, if it had one."""
     _, header = next(records, (0, {}))
     if header.get("format") != FORMAT:
@@ -230,12 +232,13 @@ def _header(folder: Path, records: Iterator[tuple[int, dict[str, Any]]]) -> tupl
         raise GalleryError(f"The header of {folder / _FILE} names no model and dimension: {error}.") from error
 
 
-def _sample(folder: Path, record: dict[str, Any], dimension: int) -> _Sample:
+def _sample(folder: Path, record: dict[str, object], dimension: int) -> _Sample:
     """Check one record; a ValueError says what is wrong with it."""
     if record.get("kind") != "sample":
         raise ValueError("kind is neither subject nor sample")
     quality = record.get("quality")
-    if quality is not None and not 0 <= _number(quality, "quality") <= 1:
+    score = None if quality is None else _number(quality, "quality")
+    if score is not None and not 0 <= score <= 1:
         raise ValueError("quality is outside [0, 1]")
     corners = record.get("box")
     if not isinstance(corners, list) or len(corners) != 4:
@@ -250,7 +253,7 @@ def _sample(folder: Path, record: dict[str, Any], dimension: int) -> _Sample:
         subject=_whole(record, "subject"),
         source_hash=_text(record, "source_hash"),
         box=Box(left, top, right, bottom),
-        quality=None if quality is None else float(quality),
+        quality=score,
         reasons=tuple(Reason(code) for code in codes),
         created=_time(record),
         crop=_crop(folder, record),
@@ -258,7 +261,7 @@ def _sample(folder: Path, record: dict[str, Any], dimension: int) -> _Sample:
     )
 
 
-def _vector(record: dict[str, Any], dimension: int) -> Float16[np.ndarray, " dimension"]:
+def _vector(record: dict[str, object], dimension: int) -> Float16[np.ndarray, " dimension"]:
     text = record.get("vector")
     if not isinstance(text, str):
         raise ValueError("there is no vector in base64")
@@ -280,14 +283,14 @@ def _number(value: object, what: str) -> float:
     return float(value)
 
 
-def _whole(record: dict[str, Any], key: str) -> int:
+def _whole(record: dict[str, object], key: str) -> int:
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_NUMBER:
         raise ValueError(f"{key} is no whole number within {_LARGEST_NUMBER:g}")
     return value
 
 
-def _text(record: dict[str, Any], key: str) -> str:
+def _text(record: dict[str, object], key: str) -> str:
     """Return text that does nothing to a terminal."""
     value = record.get(key)
     if not isinstance(value, str) or not value or len(value) > _LONGEST_TEXT:
@@ -297,7 +300,7 @@ def _text(record: dict[str, Any], key: str) -> str:
     return value
 
 
-def _time(record: dict[str, Any]) -> str:
+def _time(record: dict[str, object]) -> str:
     value = _text(record, "created")
     try:
         datetime.fromisoformat(value)
@@ -306,7 +309,7 @@ def _time(record: dict[str, Any]) -> str:
     return value
 
 
-def _crop(folder: Path, record: dict[str, Any]) -> UInt8[np.ndarray, "side side 3"] | None:
+def _crop(folder: Path, record: dict[str, object]) -> UInt8[np.ndarray, "side side 3"] | None:
     from mien.images import Limits, digest, load_image  # Pillow, which no search needs
 
     name = record.get("crop")

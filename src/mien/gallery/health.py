@@ -21,7 +21,7 @@ from mien.types import as_unit
 __all__ = ["audit", "check", "measure_recall"]
 
 LEAST_RECALL = 0.999
-_DEEPEST = 16_384  # beyond it every template is scored
+DEEPEST = 16_384  # beyond it every template is scored
 _SHOWN = 5  # rows with one problem that are named
 _PROBE_BLOCK = 1024
 _MOST_PROBES = 20_000  # of an audit
@@ -95,7 +95,7 @@ def _check_index(
         recall = measure_recall(index, mate_score=mate_score, probes=probes)
         if all(measured.rate >= LEAST_RECALL for measured in recall) or index.stamp.depth >= len(index):
             break
-        depth = 4 * index.stamp.depth if 4 * index.stamp.depth <= _DEEPEST else EVERYTHING
+        depth = 4 * index.stamp.depth if 4 * index.stamp.depth <= DEEPEST else EVERYTHING
         index.deepen(depth, None if rows.read_only else live.folder)
         told = "every template" if depth == EVERYTHING else f"{depth} templates"
         notes.append(f"The index missed too much and now scores {told} exactly a search.")

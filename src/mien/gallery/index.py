@@ -23,10 +23,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float16, Float32, Int64, UInt8
+
+if TYPE_CHECKING:
+    import faiss
 
 __all__ = ["FLAT_LIMIT", "CodedIndex", "FlatIndex", "SearchIndex", "Stamp", "Templates", "is_unit", "top"]
 
@@ -125,7 +128,7 @@ class _Growing:
         self.count = needed
 
     @property
-    def rows(self) -> Any:
+    def rows(self) -> np.ndarray:
         return self._data[: self.count]
 
 
@@ -517,7 +520,9 @@ def _encoder(
     return encode
 
 
-def _scanner(centroids: Float32[np.ndarray, "parts centroids part"], codes: UInt8[np.ndarray, "rows bytes"]) -> Any:
+def _scanner(
+    centroids: Float32[np.ndarray, "parts centroids part"], codes: UInt8[np.ndarray, "rows bytes"]
+) -> faiss.IndexPQFastScan:
     """Pack codes for the SIMD scan.
 
     Unit vectors are ordered by distance as by cosine, and distance suffers less from coding: its error shrinks with the
@@ -558,7 +563,7 @@ def _one_thread() -> Iterator[None]:
 class _Column:
     """Rows that are appended to a file, or to memory where there is no folder."""
 
-    def __init__(self, folder: Path | None, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path | None, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
         self._dtype, self._shape = dtype, shape
         self._row_bytes = dtype.itemsize * int(np.prod(shape, dtype=int))
         self._file: BinaryIO | None = None if folder is None else (folder / name).open("w+b")
@@ -581,7 +586,7 @@ class _Column:
         else:
             self._file.write(rows.data)
 
-    def read(self, start: int, count: int) -> Any:
+    def read(self, start: int, count: int) -> np.ndarray:
         if self._file is None:
             return self.all()[start : start + count]
         self._file.flush()
@@ -589,7 +594,7 @@ class _Column:
         data = self._file.read(count * self._row_bytes)
         return np.frombuffer(data, dtype=self._dtype).reshape(-1, *self._shape)
 
-    def all(self) -> Any:
+    def all(self) -> np.ndarray:
         if self._file is not None:
             return self.read(0, self.count)
         if len(self._parts) != 1:

@@ -111,9 +111,7 @@ def realigned(
     from mien.alignment import TEMPLATES, align  # OpenCV, which no search needs
 
     side = crops.shape[1]
-    (from_side, from_points), (base_side, to_points) = TEMPLATES[template], TEMPLATES[to_template]
     if template == to_template and side == to_side:
         return crops
-    source = np.array(from_points) * (side / from_side)
-    target = np.array(to_points) * (to_side / base_side)
+    source, target = TEMPLATES[template].points_at(side), TEMPLATES[to_template].points_at(to_side)
     return np.stack([align(crop, source, points=target, side=to_side) for crop in crops])

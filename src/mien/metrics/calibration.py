@@ -10,7 +10,15 @@ from jaxtyping import Bool, Float
 
 from mien.errors import EvaluationError
 
-__all__ = ["Calibration", "Reliability", "cllr", "expected_calibration_error", "fit_logistic", "reliability"]
+__all__ = [
+    "Calibration",
+    "Reliability",
+    "cllr",
+    "error_at_coverage",
+    "expected_calibration_error",
+    "fit_logistic",
+    "reliability",
+]
 
 _BINS = 1 << 16
 
@@ -34,6 +42,18 @@ class Calibration:
     def probability(self, scores: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Return the probability of a match at even prior odds."""
         return _sigmoid(self.llr(scores))
+
+
+def error_at_coverage(sure: Float[np.ndarray, " cases"], right: Bool[np.ndarray, " cases"], coverage: float) -> float:
+    """Return the share of wrong answers among the surest cases, so many of all; of equally sure ones the first count.
+
+    Args:
+        sure: How sure each answer is, in any unit; higher is surer.
+        right: Whether it is right.
+        coverage: Share of the cases that are answered, above 0, up to 1; at least one is.
+    """
+    answered = np.argsort(-sure, kind="stable")[: max(int(coverage * len(sure)), 1)]
+    return float(1 - right[answered].mean())
 
 
 def fit_logistic(

@@ -27,7 +27,7 @@ __all__ = [
 Features = Float[np.ndarray, "samples dimension"]
 Labels = Int[np.ndarray, " samples"]
 
-_BLOCK = 2_000_000  # distances held at once: bounds memory at some tens of MB
+BLOCK = 2_000_000  # distances held at once: bounds memory at some tens of MB
 
 
 def frechet_distance(real: Features, fake: Features) -> float:
@@ -245,7 +245,7 @@ def _blocks(
 ) -> Iterator[tuple[int, Float64[np.ndarray, "block columns"]]]:
     """Yield squared distances, some rows at a time: (first row, distances)."""
     squares = np.einsum("nd,nd->n", b, b)
-    step = max(_BLOCK // len(b), 1)
+    step = max(BLOCK // len(b), 1)
     for start in range(0, len(a), step):
         part = a[start : start + step]
         distances = np.einsum("nd,nd->n", part, part)[:, None] + squares - 2 * part @ b.T

@@ -34,7 +34,7 @@ Interval = tuple[float, float]
 """Lower and upper limit."""
 
 REPLICATES = 1000
-_CHUNK = 4_000_000  # Weights held at once: bounds memory at some tens of MB.
+CHUNK = 4_000_000  # Weights held at once: bounds memory at some tens of MB.
 
 
 def wilson(errors: float, trials: float, *, level: float = 0.95) -> Interval:
@@ -130,7 +130,7 @@ def subject_weights(
     """
     sets, total = _numbered(*subjects)
     draws = _draws(total, replicates, seed)
-    step = max(_CHUNK // max(sum(len(ids) for ids in sets), 1), 1)
+    step = max(CHUNK // max(sum(len(ids) for ids in sets), 1), 1)
     for start in range(0, replicates, step):
         counts = draws[start : start + step]
         yield tuple(_product(counts, ids) for ids in sets)
@@ -298,7 +298,7 @@ def _weight_sum(
         within = np.diagonal(table).copy()
         np.fill_diagonal(table, 0)
         return np.asarray(((counts @ table) * counts).sum(axis=1, dtype=np.float64) + counts @ within)
-    step = max(_CHUNK // max(len(ids), 1), 1)
+    step = max(CHUNK // max(len(ids), 1), 1)
     sums = [
         _product(counts[start : start + step], ids).sum(axis=1, dtype=np.float64)
         for start in range(0, len(counts), step)

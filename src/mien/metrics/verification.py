@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -407,7 +406,7 @@ def _cumulative(
 
 def _checked(
     genuine: Float[np.ndarray, " num_genuine"], impostor: Float[np.ndarray, " num_impostor"]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return both as one floating type; refuse empty sets and NaN."""
     scores = []
     for name, given in (("genuine", genuine), ("impostor", impostor)):
@@ -430,9 +429,9 @@ def _allowed(rate: float, count: int) -> int:
     return allowed
 
 
-def _lowest_finite(*scores: Float[np.ndarray, " scores"]) -> Any:
+def _lowest_finite(*scores: Float[np.ndarray, " scores"]) -> np.floating:
     """Return the lowest score that is no failure to acquire: the threshold that accepts all others."""
-    found = min(array.min(where=np.isfinite(array), initial=np.inf) for array in scores)
+    found: np.floating = min(array.min(where=np.isfinite(array), initial=np.inf) for array in scores)
     if not np.isfinite(found):
         raise EvaluationError("Every comparison failed to acquire a face, so there is nothing to measure.")
     return found

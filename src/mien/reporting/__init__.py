@@ -1,21 +1,36 @@
 """Records as JSON, and pictures and pages for people: annotated photographs, contact sheets, self-contained reports.
 
-What draws is imported when it is first used: JSON needs neither Pillow nor OpenCV.
+The names below are imported when they are first used: JSON needs neither Pillow nor OpenCV.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__all__ = ["annotate", "colour_of", "contact_sheet", "thumbnail"]
+from mien.lazy import attributes
+
+__all__ = [
+    "Album",
+    "Name",
+    "annotate",
+    "colour_of",
+    "contact_sheet",
+    "group_page",
+    "person_sheet",
+    "thumbnail",
+    "write_text",
+]
 
 if TYPE_CHECKING:
+    from mien.reporting.groups import Album, Name, group_page, person_sheet
+    from mien.reporting.html import write_text
     from mien.reporting.pictures import annotate, colour_of, contact_sheet, thumbnail
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from mien.reporting import pictures
-
-        return getattr(pictures, name)
-    raise AttributeError(f"module 'mien.reporting' has no attribute {name!r}")
+else:
+    __getattr__ = attributes(
+        "mien.reporting",
+        {
+            "groups": ("Album", "Name", "group_page", "person_sheet"),
+            "html": ("write_text",),
+            "pictures": ("annotate", "colour_of", "contact_sheet", "thumbnail"),
+        },
+    )

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
 
 from mien.grouping import Grouping, Person
 from mien.images import load_image, printable
@@ -149,7 +151,7 @@ def group_page(
     )
 
 
-def person_sheet(person: Person, album: Album, *, name: str | None = None) -> Any:
+def person_sheet(person: Person, album: Album, *, name: str | None = None) -> UInt8[np.ndarray, "height width 3"]:
     """Return a contact sheet of one person, RGB uint8: most typical faces first, at most 240."""
     faces = person.faces[:_SHEET]
     hidden = len(person.faces) - len(faces)
@@ -168,7 +170,7 @@ def expression_shares(person: Person, album: Album) -> dict[str, float]:
     return {label: count / seen.total() for label, count in seen.most_common()}
 
 
-def _tag(person: Person, names: Mapping[int, Name]) -> dict[str, Any]:
+def _tag(person: Person, names: Mapping[int, Name]) -> dict[str, object]:
     known = names.get(person.id)
     name = known.subject if known else f"Person {person.id}"
     short = name if len(name) <= 10 else f"{name[:9]}…"
@@ -177,8 +179,8 @@ def _tag(person: Person, names: Mapping[int, Name]) -> dict[str, Any]:
 
 
 def _details(
-    person: Person, grouping: Grouping, album: Album, names: Mapping[int, Name], shown: Mapping[int, Any]
-) -> dict[str, Any]:
+    person: Person, grouping: Grouping, album: Album, names: Mapping[int, Name], shown: Mapping[int, object]
+) -> dict[str, object]:
     where = [Path(printable(album.pictures[number].path)).name for number in (person.pictures[0], person.pictures[-1])]
     return {
         "count": len(person.pictures),
@@ -196,7 +198,7 @@ def _thumb(album: Album, face: int) -> dict[str, str]:
     return {"uri": data_uri(seen.thumb), "picture": printable(album.pictures[seen.picture].path)}
 
 
-def _meetings(grouping: Grouping, shown: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+def _meetings(grouping: Grouping, shown: Mapping[int, dict[str, object]]) -> dict[str, object]:
     """A table of those who meet, for the people seen most often."""
     met = {i for a, b, _ in grouping.together for i in (a, b) if a in shown and b in shown}
     ids = sorted(met)[:_MEETING]
@@ -210,7 +212,7 @@ def _meetings(grouping: Grouping, shown: Mapping[int, dict[str, Any]]) -> dict[s
     return {"names": [shown[i] for i in ids], "rows": [(shown[a], [cell(a, b) for b in ids]) for a in ids]}
 
 
-def _pictures(grouping: Grouping, album: Album, shown: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
+def _pictures(grouping: Grouping, album: Album, shown: Mapping[int, dict[str, object]]) -> list[dict[str, object]]:
     who = grouping.person_of()
     rows = []
     for picture in [p for p in album.pictures if p.error is None and p.copy_of is None][:_PICTURES]:

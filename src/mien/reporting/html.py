@@ -6,7 +6,7 @@ import base64
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mien.errors import UsageError
 from mien.images import write_whole
@@ -20,7 +20,7 @@ __all__ = ["css_colour", "data_uri", "render", "write_text"]
 _TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
-def render(template: str, **context: Any) -> str:
+def render(template: str, **context: object) -> str:
     """Fill a template of this package; everything that comes from outside is escaped.
 
     Args:

@@ -11,9 +11,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from mien.gallery.ingest import Outcome
     from mien.gallery.naming import Named
     from mien.gallery.records import CheckReport, Finding, Sample, Subject
@@ -37,7 +39,7 @@ IDENTIFICATION = "mien/identification/1"
 SEARCH = "mien/search/1"
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """Return records, arrays and paths as what JSON knows; a number that is not finite becomes null."""
     import numpy as np  # not for `mien --help`
 
@@ -67,10 +69,10 @@ def shown_path(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, Any]:
+def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, object]:
     """Return a face as docs/json.md describes it; numbers are rounded well below what they mean."""
     quality, expression = face.quality, face.expression
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "box": _box(face.box),
         "landmarks": [[round(x, 2), round(y, 2)] for x, y in face.landmarks.tolist()],
         "score": round(face.score, 4),
@@ -99,9 +101,9 @@ def _box(box: Box) -> list[float]:
     return [round(value, 2) for value in box.as_tuple()]
 
 
-def point_as_json(point: OperatingPoint) -> dict[str, Any]:
+def point_as_json(point: OperatingPoint) -> dict[str, object]:
     """Return an operating point; rates that nobody measured are null."""
-    facts: dict[str, Any] = plain(point)
+    facts = {key: plain(value) for key, value in record(point).items()}
     if not point.num_impostor:
         facts |= dict.fromkeys(("target_fmr", "fmr", "fmr_interval"))
     if not point.num_genuine:
@@ -109,7 +111,7 @@ def point_as_json(point: OperatingPoint) -> dict[str, Any]:
     return facts
 
 
-def picture_as_json(picture: Picture, faces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def picture_as_json(picture: Picture, faces: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Return a picture with what was made of its faces; with its error in their place where it could not be read."""
     name = path_as_json(picture.path or "-")
     if picture.error is not None:
@@ -118,12 +120,12 @@ def picture_as_json(picture: Picture, faces: Sequence[Mapping[str, Any]]) -> dic
     return {**facts, "notes": list(picture.notes)} if picture.notes else facts
 
 
-def analysis(picture: Picture, *, embeddings: bool = False) -> dict[str, Any]:
+def analysis(picture: Picture, *, embeddings: bool = False) -> dict[str, object]:
     """Return a picture of `mien/analysis/1`."""
     return picture_as_json(picture, [face_as_json(face, embedding=embeddings) for face in picture.faces])
 
 
-def expressions(picture: Picture) -> dict[str, Any]:
+def expressions(picture: Picture) -> dict[str, object]:
     """Return a picture of `mien/expressions/1`; an expression model has read its faces."""
     faces = []
     for face in picture.faces:
@@ -141,9 +143,9 @@ def expressions(picture: Picture) -> dict[str, Any]:
     return picture_as_json(picture, faces)
 
 
-def comparison(a: str, b: str, compared: Comparison, embedder: str) -> dict[str, Any]:
+def comparison(a: str, b: str, compared: Comparison, embedder: str) -> dict[str, object]:
     """Return the document `mien/comparison/1`."""
-    sides: list[dict[str, Any]] = [{}, {}]
+    sides: list[dict[str, object]] = [{}, {}]
     if compared.sides is not None:
         sides = [
             {
@@ -170,7 +172,7 @@ def comparison(a: str, b: str, compared: Comparison, embedder: str) -> dict[str,
     }
 
 
-def classification(picture: Picture, subjects: Sequence[tuple[Face, Subjects]]) -> dict[str, Any]:
+def classification(picture: Picture, subjects: Sequence[tuple[Face, Subjects]]) -> dict[str, object]:
     """Return a picture of `mien/classification/1`."""
     faces = [
         {
@@ -184,14 +186,14 @@ def classification(picture: Picture, subjects: Sequence[tuple[Face, Subjects]]) 
     return picture_as_json(picture, faces)
 
 
-def identification_head(embedder: str, point: OperatingPoint) -> dict[str, Any]:
+def identification_head(embedder: str, point: OperatingPoint) -> dict[str, object]:
     """Return what holds for all pictures of `mien/identification/1`."""
     return {"embedder": embedder, "threshold": point.threshold, "operating_point": point_as_json(point)}
 
 
 def identification(
     picture: Picture, faces: Sequence[Named], *, card: Card, threshold: float, subjects: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return a picture of `mien/identification/1`, searched in a gallery of so many subjects."""
     from mien.gallery.naming import repeated_names  # with the metrics and SciPy, not for `mien --help`
 
@@ -210,7 +212,7 @@ def identification(
     return facts if picture.error is not None else facts | {"repeated": repeated_names(faces)}
 
 
-def candidate_as_json(candidate: Candidate, card: Card, subjects: int) -> dict[str, Any]:
+def candidate_as_json(candidate: Candidate, card: Card, subjects: int) -> dict[str, object]:
     """Return a candidate with the probability that it is who was searched for, among so many subjects."""
     from mien.gallery.naming import chance  # as above
 
@@ -223,16 +225,16 @@ def candidate_as_json(candidate: Candidate, card: Card, subjects: int) -> dict[s
     }
 
 
-def search(path: str, face: Face, candidates: Sequence[Candidate], *, card: Card, subjects: int) -> dict[str, Any]:
+def search(path: str, face: Face, candidates: Sequence[Candidate], *, card: Card, subjects: int) -> dict[str, object]:
     """Return the document `mien/search/1`."""
     facts = {"schema": SEARCH, **path_as_json(path), "face": face_as_json(face)}
     return facts | {"candidates": [candidate_as_json(candidate, card, subjects) for candidate in candidates]}
 
 
-def enrolment(outcome: Outcome) -> dict[str, Any]:
+def enrolment(outcome: Outcome) -> dict[str, object]:
     """Return a picture of `mien/enrolment/1`."""
     picture, enrolled = outcome.picture, outcome.enrolment
-    facts: dict[str, Any] = {**path_as_json(picture.path or ""), "status": outcome.status}
+    facts: dict[str, object] = {**path_as_json(picture.path or ""), "status": outcome.status}
     if enrolled is None:
         return facts | {"error": outcome.error}
     facts |= {
@@ -251,13 +253,13 @@ def enrolment(outcome: Outcome) -> dict[str, Any]:
 
 def groups(
     grouping: Grouping, album: Album, names: Mapping[int, Name], *, embedder: str, point: OperatingPoint
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the document `mien/groups/1`."""
     from mien.reporting.groups import expression_shares  # with Pillow and OpenCV
 
     who = grouping.person_of()
     order = {face: place for picture in album.pictures for place, face in enumerate(picture.faces)}
-    pictures: list[dict[str, Any]] = []
+    pictures: list[dict[str, object]] = []
     for picture in album.pictures:
         if picture.error is not None:
             pictures.append({**path_as_json(picture.path), "error": picture.error})
@@ -299,22 +301,22 @@ def groups(
     return {**head, "people": people, "pictures": pictures}
 
 
-def gallery_subject(subject: Subject, samples: Sequence[Sample]) -> dict[str, Any]:
+def gallery_subject(subject: Subject, samples: Sequence[Sample]) -> dict[str, object]:
     """Return the document `mien/gallery-subject/1`."""
     return {"schema": GALLERY_SUBJECT, "subject": subject, "samples": list(samples)}
 
 
-def gallery_check(report: CheckReport) -> dict[str, Any]:
+def gallery_check(report: CheckReport) -> dict[str, object]:
     """Return the document `mien/gallery-check/1`."""
     return {"schema": GALLERY_CHECK, "ok": report.ok, **record(report)}
 
 
-def finding(found: Finding, names: Mapping[int, str]) -> dict[str, Any]:
+def finding(found: Finding, names: Mapping[int, str]) -> dict[str, object]:
     """Return what `gallery audit` found, with the names of its subjects."""
     return record(found) | {"names": [names[subject_id] for subject_id in found.subjects]}
 
 
-def record(value: Any, schema: str | None = None) -> dict[str, Any]:
+def record(value: DataclassInstance, schema: str | None = None) -> dict[str, object]:
     """Return the fields of a record by name, after the id of their schema where they are a document."""
     facts = {field.name: getattr(value, field.name) for field in fields(value)}
     return facts if schema is None else {"schema": schema, **facts}

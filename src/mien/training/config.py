@@ -24,6 +24,7 @@ __all__ = [
     "current_names",
     "follow_template",
     "load_config",
+    "with_defaults",
 ]
 
 Config = TypeVar("Config")
@@ -148,6 +149,22 @@ def load_config(
 def as_dict(config: Any) -> dict[str, Any]:
     """Return a config as what JSON knows; `load_config` reads it back to an equal one."""
     return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+
+
+def with_defaults(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file, under today's names, with the defaults of those that it lacks.
+
+    Args:
+        cls: The dataclass.
+        given: Settings, nested as in a file.
+    """
+    tree = {
+        field.name: _plain(_default(field))
+        for field in fields(cls)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+    _merge(tree, current_names(cls, given))
+    return tree
 
 
 def current_names(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def export(
     model, heads = load_expression_net(run)
     card = zoo.named(run)
     config = load_config(ExpressionConfig, run / "config.json")
-    faces = learned_faces(replace(config, out=run, data=data or config.data))
+    faces = learned_faces(replace(config, out=run, data=config.data if data is None else (data,)))
     side, channels = config.net.side, config.net.channels
     plain = onnx_bytes(model, torch.zeros(2, channels, side, side), outputs=list(heads))
     difference = _difference(predict(model, faces.valid[:64], flip=False), plain, faces.valid[:64])

@@ -10,19 +10,17 @@ import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
 from mien.alignment import TEMPLATES
-from mien.data.crops import Crops, cut_crops
-from mien.data.samples import Samples, Target, read_samples
-from mien.data.splits import fill_valid
+from mien.data.crops import Crops, cut_crops, join_crops
 from mien.data.transforms import Augment, Order, Variation, mixup
 from mien.errors import DataError, TrainingError, UsageError
 from mien.images import printable
@@ -44,6 +42,7 @@ from mien.training.config import TrainingConfig, as_dict, load_config
 from mien.training.course import Course
 from mien.training.ema import EMA
 from mien.training.guard import Guard
+from mien.training.labelled import Labelled, load_labelled
 from mien.training.material import Pinned
 from mien.training.precision import autocast, choose_device
 from mien.training.publishing import check_parity, publish_network
@@ -53,7 +52,6 @@ from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, fill, read_network
-from mien.types import EXPRESSIONS
 
 __all__ = [
     "DryRun",
@@ -72,6 +70,7 @@ Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
 
 _PARITY = 1e-3  # largest difference of a logit that passes as rounding
 _SHOWN = 5  # names in a warning
+_LOOKED_AT = 200  # pictures that say whether a data set is grey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +78,17 @@ class ExpressionConfig(TrainingConfig):
     """Settings of an expression training, beside those of every training.
 
     Attributes:
-        data: Folder, zip or list of labelled pictures; see `mien data inspect`.
+        data: Folders, zips or lists of labelled pictures, learned from together; see `mien data inspect`. Labels of the
+            same name share a head, and have the same classes.
+        names: What the labels of each data set are called, in the order of ``data``, such as ``["", "rafdb"]``; an
+            empty name keeps what the data call them, an empty list all. Labels by other raters deserve their own.
+        whole: Which data sets are ready-made crops that are shown as they came, in the order of ``data``, such as
+            ``[true, false]``: no detector looks for the face. An empty list has none.
         kind: Layout of the data; auto finds out.
         labels: Label set that class numbers refer to, such as fer2013.
         heads: Which targets of the data to learn, the first is what `analyze` shows; empty for all.
         head_weights: How much each head's loss counts; empty for 1 each.
-        valid_share: Share of the training pictures set aside where the data name none for validation.
+        valid_share: Share of the training pictures set aside where a data set names none for validation.
         drop_leaks: Leave out training pictures that stand in another split too.
         strict: Refuse such data instead.
         template: How faces are cut, here and at run time.
@@ -96,6 +100,7 @@ class ExpressionConfig(TrainingConfig):
         small_share: Length of that part, of the whole training; 0 has none.
         pretrained: Start a face-trunk from the catalogue's face recogniser.
         init: A finished run to start from, weights exported from one, or the name of a shipped network.
+        frozen: Blocks of a face-trunk, from its first convolution on, that stay as they begin, which makes it faster.
         augment: How pictures are varied.
         mixup: Parameter of the Beta distribution that pairs of pictures are mixed with; 0 mixes none.
         optimizer: sgd (Nesterov momentum 0.9) or adamw.
@@ -106,7 +111,8 @@ class ExpressionConfig(TrainingConfig):
         ema_half_life: Images after which a weight's share in the published average has halved.
         smoothing: Part of each label that is spread over all classes.
         focal: Exponent of the focal loss; 0 is cross-entropy.
-        balance_by: Against rare classes going under: none, sampling (more often), logits (adjusted while training).
+        balance_by: Against rare classes going under, and small data sets: none, sampling (more often), logits (adjusted
+            while training).
         balance_strength: Of it, 0 to 1.
         teachers: Finished runs whose averaged answers are learned too.
         teacher_weight: Share of the loss that comes from them.
@@ -117,7 +123,9 @@ class ExpressionConfig(TrainingConfig):
         sure_accuracy: An outcome is uncertain where those at least as sure are right less often than this.
     """
 
-    data: Path
+    data: tuple[Path, ...]
+    names: tuple[str, ...] = ()
+    whole: tuple[bool, ...] = ()
     kind: str = "auto"
     labels: str | None = None
     heads: tuple[str, ...] = ()
@@ -134,6 +142,7 @@ class ExpressionConfig(TrainingConfig):
     small_share: float = 0.0
     pretrained: bool = True
     init: Path | None = None
+    frozen: int = 0
     augment: Variation = field(default_factory=Variation)
     mixup: float = 0.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -154,10 +163,26 @@ class ExpressionConfig(TrainingConfig):
     average_mirrored: bool = True
     sure_accuracy: float = 0.9
 
-    RENAMED: ClassVar = {"flip": "average_mirrored", "balance": "balance_by"}
+    RENAMED: ClassVar = {
+        "flip": "average_mirrored",
+        "balance": "balance_by",
+        "data": ("data", lambda given: [given] if isinstance(given, str | Path) else given),  # once a single one
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.data, str | Path):
+            object.__setattr__(self, "data", (Path(self.data),))
+        if not self.data:
+            raise UsageError("Setting 'data' names at least one folder, zip or list of labelled pictures.")
+        if len(set(self.data)) < len(self.data):
+            raise UsageError("Setting 'data' names a data set twice. Name each once.")
+        for name in ("names", "whole"):
+            given: tuple[object, ...] = getattr(self, name)
+            if given and len(given) != len(self.data):
+                raise UsageError(
+                    f"Setting '{name}' has one value for each of 'data', got {len(given)} for {len(self.data)}."
+                )
         if self.template not in TEMPLATES:
             raise UsageError(f"There is no template '{self.template}'. Choose from {', '.join(TEMPLATES)}.")
         if not 0 < self.frame <= self.canvas:
@@ -178,6 +203,11 @@ class ExpressionConfig(TrainingConfig):
         for name in ("mixup", "warmup", "weight_decay", "ema_half_life", "focal"):
             if getattr(self, name) < 0:
                 raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
+        if self.frozen and (self.net.arch != "face-trunk" or not 0 < self.frozen <= len(FaceTrunk.BLOCKS)):
+            raise UsageError(
+                f"Setting 'frozen' counts blocks of a face-trunk, 0 to {len(FaceTrunk.BLOCKS)}, got {self.frozen} for "
+                f"{self.net.arch}."
+            )
         if self.head_weights and len(self.head_weights) != len(self.heads):
             raise UsageError(
                 f"Setting 'head_weights' has one number for each of 'heads', got {len(self.head_weights)} for "
@@ -230,10 +260,10 @@ def train(config: ExpressionConfig) -> Trained:
     """
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
-    samples, notes = _load_samples(config)
+    labelled = load_labelled(config)
     with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
-        ranks.say(*notes)
-        material = _load_material(samples, config, cache=config.cache or config.out / "crops", ranks=ranks)
+        ranks.say(*labelled.notes)
+        material = _load_material(labelled, config, cache=config.cache or config.out / "crops", ranks=ranks)
 
         # Build. The published model is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)
@@ -289,11 +319,10 @@ def dry_run(config: ExpressionConfig, *, steps: int = 3) -> DryRun:
         MienError: As `train` would.
     """
     device = choose_device(config.device)
-    samples, notes = _load_samples(config)
-    Ranks().say(*notes)
-    counts = {split: int((samples.splits == split).sum()) for split in ("train", "valid")}
-    few = [np.flatnonzero(samples.splits == split)[: max(config.batch_size, 2)] for split in counts]
-    material = _load_material(samples.take(np.concatenate(few)), config, cache=None, ranks=Ranks())
+    labelled = load_labelled(config)
+    Ranks().say(*labelled.notes)
+    counts = labelled.counts()
+    material = _load_material(labelled.first(max(config.batch_size, 2)), config, cache=None, ranks=Ranks())
     torch.manual_seed(config.seed)
     model = _to(_build(config, material), device)
     teachers = [_to(_load_teacher(folder, config, material.heads), device) for folder in config.teachers]
@@ -360,8 +389,7 @@ def learned_faces(config: ExpressionConfig) -> LearnedFaces:
     Raises:
         MienError: The data are no longer there, or are no such data.
     """
-    samples, _ = _load_samples(config)
-    material = _load_material(samples, config, cache=config.cache or config.out / "crops", ranks=Ranks())
+    material = _load_material(load_labelled(config), config, cache=config.cache or config.out / "crops", ranks=Ranks())
     labels = material.labels(next(iter(material.heads)), material.valid)
     faces = material.crops.faces
     return LearnedFaces(faces[material.train], faces[material.valid[labels >= 0]], labels[labels >= 0])
@@ -382,10 +410,10 @@ class _Material(Pinned):
     order: Order
     augment: Augment
     data_digest: str
-    priors: dict[str, Float[Tensor, " classes"]] = field(init=False)
+    priors: dict[str, Float[Tensor, " classes"]] = field(init=False)  # as the network is shown them
 
     def __post_init__(self) -> None:
-        self.priors = {name: shares[self.train].nanmean(0) for name, shares in self.shares.items()}
+        self.priors = {name: _shown_shares(rows[self.train], self.order) for name, rows in self.shares.items()}
 
     def batch(self, images: int, size: int) -> Int[np.ndarray, " batch"]:
         """Return the pictures of the batch at a position, as indices into the crops."""
@@ -407,120 +435,77 @@ class _Material(Pinned):
         return len(self.train) + len(self.valid)
 
 
-def _load_samples(config: ExpressionConfig) -> tuple[Samples, list[str]]:
-    """Return the labelled pictures of train and valid, and what should be said about them."""
-    samples = read_samples(config.data, kind=config.kind, labels=config.labels)
-    notes = list(samples.notes)
-    heads = _heads(samples, config)
-    main = samples.targets[next(iter(heads))]
-    labelled = np.any([samples.targets[name].labels >= 0 for name in heads], axis=0)
-    for name in heads:
-        _shown_classes(name, samples.targets[name], samples.splits != "test")
-    splits = fill_valid(
-        samples.splits, main.labels, share=config.valid_share, seed=config.seed, subjects=samples.subjects
-    )
-    keep = labelled & (splits != "test")
-    leaking = keep & (splits == "train") & replace(samples, splits=splits).standing_elsewhere()
-    if leaking.any():
-        _overlap(config, notes, [name for name, leaks in zip(samples.names, leaking, strict=True) if leaks])
-        keep &= ~leaking if config.drop_leaks else True
-    kept = replace(samples, splits=splits).take(np.flatnonzero(keep))
-    for name in heads:
-        present = _shown_classes(name, kept.targets[name], kept.splits == "train")
-        if missing := [label for index, label in enumerate(heads[name]) if index not in present]:
-            notes.append(f"No training picture of '{name}' shows {', '.join(missing)}: the network will not answer it.")
-    if not (kept.splits == "valid").any():
-        raise DataError("No labelled picture is left for validation. Add some, or raise valid_share.")
-    return kept, notes
-
-
-def _shown_classes(name: str, target: Target, among: Bool[np.ndarray, " samples"]) -> Int[np.ndarray, " present"]:
-    """Return the numbers of the classes that some samples show.
-
-    Raises:
-        DataError: There are fewer than two.
-    """
-    present = np.unique(target.labels[among & (target.labels >= 0)])
-    if len(present) < 2:
-        one = f"only {target.classes[present[0]]}" if len(present) else "none"
+def _check_colours(config: ExpressionConfig, parts: Sequence[Crops]) -> None:
+    """Refuse grey and colour data sets together, which a colour network would tell apart before it looks at a face."""
+    grey = [bool((np.ptp(part.faces[part.readable][:_LOOKED_AT], axis=3) == 0).all()) for part in parts]
+    if len(set(grey)) > 1:
+        first, other = config.data[grey.index(True)], config.data[grey.index(False)]
         raise DataError(
-            f"There is nothing to tell apart: of the classes of '{name}' the training pictures show {one}. "
-            f"Add pictures of another class."
+            f"'{printable(first)}' holds grey pictures and '{printable(other)}' colour ones. Set net.colour=false, or "
+            f"augment.grey=0.5, which shows a half of the colour pictures in grey."
         )
-    return present
 
 
-def _heads(samples: Samples, config: ExpressionConfig) -> dict[str, tuple[str, ...]]:
-    names = config.heads or tuple(samples.targets)
-    if not names:
-        raise DataError(
-            f"'{printable(config.data)}' holds no expression labels. Expected a folder for each expression."
-        )
-    if unknown := [name for name in names if name not in samples.targets]:
-        raise UsageError(f"The data have no target {', '.join(unknown)}; they have {', '.join(samples.targets)}.")
-    heads = {name: samples.targets[name].classes for name in names}
-    for name, classes in heads.items():
-        if strange := [label for label in classes if label not in EXPRESSIONS]:
-            raise DataError(
-                f"The classes {', '.join(strange[:_SHOWN])} of '{name}' are no expressions; known are "
-                f"{', '.join(EXPRESSIONS)}. Rename the folders, or give --labels for numbers; other classes are for "
-                f"`mien train classifier`."
-            )
-    return heads
+def _shown_shares(rows: Float[Tensor, "train classes"], order: Order) -> Float[Tensor, " classes"]:
+    """Return the share of each class in what the network is shown, rare classes more often than they occur or not."""
+    known = ~rows.isnan().any(dim=1)
+    weights = torch.from_numpy(order.weights).to(rows)[known]
+    return (rows[known] * weights[:, None]).sum(0) / weights.sum()
 
 
-def _overlap(config: ExpressionConfig, notes: list[str], names: Sequence[str]) -> None:
-    listed = ", ".join(printable(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    found = f"{len(names):,} training pictures stand in another split too ({listed})"
-    if config.strict:
-        raise DataError(f"{found}. Remove them, or leave --strict out.")
-    notes.append(f"{found}: {'left out' if config.drop_leaks else 'kept, so figures will flatter'}.")
-
-
-def _load_material(samples: Samples, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
+def _load_material(labelled: Labelled, config: ExpressionConfig, *, cache: Path | None, ranks: Ranks) -> _Material:
     """Cut the faces, and drop what cannot be read."""
+    heads, splits = dict(labelled.heads), labelled.splits
     done = itertools.count(1)
     with ranks.main_first(), PictureProgress(quiet=not ranks.is_main) as progress:  # the others read its cache
-        crops = cut_crops(
-            samples,
-            template=config.template,
-            side=config.net.side,
-            colour=config.net.colour,
-            frame=config.frame,
-            canvas=config.canvas,
-            cache=cache,
-            progress=lambda: progress(next(done), len(samples)),
-        )
+        parts = [
+            cut_crops(
+                samples,
+                template=config.template,
+                side=config.net.side,
+                colour=config.net.colour,
+                frame=config.frame,
+                canvas=config.canvas,
+                cache=cache,
+                search=not whole,
+                progress=lambda: progress(next(done), len(splits)),
+            )
+            for samples, whole in zip(labelled.parts, config.whole or [False] * len(config.data), strict=True)
+        ]
+    if config.net.colour and not config.augment.grey:
+        _check_colours(config, parts)
+    crops = join_crops(parts)
     notes = []
     if crops.unreadable:
         listed = "; ".join(reason for _, reason in crops.unreadable[:_SHOWN])
         notes.append(f"{len(crops.unreadable):,} pictures cannot be read and are left out: {listed}")
-    usable, in_train = crops.readable, samples.splits == "train"
+    usable, in_train = crops.readable, splits == "train"
     train, valid = np.flatnonzero(usable & in_train), np.flatnonzero(usable & ~in_train)
     if len(train) < 2 or not len(valid):
         raise DataError(
             f"Training needs at least 2 pictures to learn from and 1 to check with, got {len(train)} and {len(valid)}. "
             f"Add pictures."
         )
-    lost = int((~crops.found[usable]).sum())
+    searched = np.repeat(~np.array(config.whole or [False] * len(labelled.parts)), [len(p) for p in labelled.parts])
+    lost = int((~crops.found & usable & searched).sum())
     if lost:
         notes.append(
             f"In {lost:,} of {len(train) + len(valid):,} pictures no face was found; they are taken as a whole."
         )
     ranks.say(*notes)
-    heads = _heads(samples, config)
     order = Order(
-        samples.targets[next(iter(heads))].labels[train],
+        labelled.strata()[train],
         seed=config.seed,
         balance=config.balance_strength if config.balance_by == "sampling" else 0.0,
     )
     augment = Augment(frame=config.frame, side=config.net.side, variation=config.augment)
     digest = hashlib.sha256(json.dumps(heads).encode())
-    for name in (*samples.names, *samples.splits.tolist()):
+    for name in (*(name for samples in labelled.parts for name in samples.names), *splits.tolist()):
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
-    for name in heads:
-        digest.update(samples.targets[name].shares.tobytes())
-    shares = {name: torch.from_numpy(samples.targets[name].shares) for name in heads}
+    targets = {name: labelled.targets(name).shares for name in heads}
+    for rows in targets.values():
+        digest.update(rows.tobytes())
+    shares = {name: torch.from_numpy(rows) for name, rows in targets.items()}
     return _Material(heads, crops, shares, train, valid, order, augment, digest.hexdigest())
 
 
@@ -553,11 +538,14 @@ def _build(config: ExpressionConfig, material: _Material) -> Net:
 
         some = material.train[:: max(len(material.train) // 512, 1)]
         model.load_recogniser(zoo.path("dlib-resnet29"), _channels_first(material.crops.faces[some]).float())
+    if isinstance(model, FaceTrunk) and config.frozen:
+        for part in (model.stem, model.norm, *list(model.blocks)[: config.frozen]):
+            part.requires_grad_(False).eval()  # statistics of normalisation stay as well
     return model
 
 
 def _optimizer(model: nn.Module, config: ExpressionConfig) -> torch.optim.Optimizer:
-    weights = list(model.parameters())
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
@@ -745,7 +733,7 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
         network,
         role="expression",
         summary=f"Trained with mien on {len(material.train):,} pictures: {config.net.arch}, seed {config.seed}.",
-        training_data=config.data.name,
+        training_data=", ".join(source.name for source in config.data),
         convention={
             "heads": {name: list(labels) for name, labels in material.heads.items()},
             "side": side,
@@ -756,11 +744,18 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
             "flip": config.average_mirrored,
             "temperature": {name: scores["temperature"] for name, scores in figures.items()},
             "uncertain_below": next(iter(figures.values()))["uncertain_below"],
+            "shares": {name: _learned_shares(prior, config) for name, prior in material.priors.items()},
         },
         metrics={"validation": figures},
     )
     run.finish(summary)
     return summary
+
+
+def _learned_shares(prior: Float[Tensor, " classes"], config: ExpressionConfig) -> list[float]:
+    """Return the class shares that the network answers for; adjusted logits leave only a part of those shown."""
+    kept = prior ** (1 - config.balance_strength if config.balance_by == "logits" else 1.0) * (prior > 0)
+    return [round(share, 5) for share in (kept / kept.sum()).tolist()]
 
 
 def _calibrated(

@@ -61,7 +61,7 @@ def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> Abstra
 def fast_precision(device: torch.device) -> Literal["fp32", "bf16"]:
     """Return bf16 where the machine multiplies it faster, and fp32 elsewhere.
 
-    A CPU without instructions for bfloat16 converts each number: a training step took about ten times as long on AVX2.
+    A CPU without instructions for bfloat16 converts each number, which costs more than it saves.
     """
     if device.type != "cpu":
         return "bf16"

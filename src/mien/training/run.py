@@ -32,7 +32,7 @@ from torch import Tensor
 from mien.errors import TrainingError
 from mien.images import encode_image, printable, write_whole
 from mien.training.checkpoint import FORMAT, Part, load_checkpoint, pack_checkpoint
-from mien.training.config import as_dict, current_names
+from mien.training.config import as_dict, with_defaults
 from mien.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -303,7 +303,9 @@ class Run:
         story = type(self._config).__name__
         if origin.get("story") != story:
             raise TrainingError(f"'{self.out}' holds a run of {origin.get('story')}, not of {story}. Name another one.")
-        old, new = _leaves(current_names(type(self._config), before)), _leaves(json.loads(_json(as_dict(self._config))))
+        # A setting that is younger than the run has the value that it had before there was one: its default.
+        old = _leaves(with_defaults(type(self._config), before))
+        new = _leaves(json.loads(_json(as_dict(self._config))))
         changed = [
             f"{key} ({_shown(old, key)} -> {_shown(new, key)})"
             for key in sorted(old.keys() | new.keys())

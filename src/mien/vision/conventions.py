@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Never, Self, TypedDict, TypeVar, cast
 
 from mien.alignment import TEMPLATES
-from mien.errors import ModelError
+from mien.errors import ModelError, UsageError
+from mien.types import Facts
+from mien.vision.shares import Shares, check_shares
 
 if TYPE_CHECKING:
     from mien.zoo import Card
@@ -33,6 +35,7 @@ Channels = float | tuple[float, ...]
 
 _ALWAYS = ("order", "layout", "mean", "scale", "threshold")  # on a card even where they have their defaults
 _T = TypeVar("_T")
+_D = TypeVar("_D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +46,9 @@ class _Convention:
         more: Facts of the card that nothing here reads.
     """
 
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Facts = field(default_factory=dict)
 
-    def as_facts(self) -> dict[str, Any]:
+    def as_facts(self) -> dict[str, object]:
         """Return the mapping that a card holds: lists for tuples, and no fact that has its default."""
         facts = {
             item.name: _listed(getattr(self, item.name))
@@ -192,6 +195,14 @@ class ExpressionConvention(_Convention):
         flip: Whether answers for a face and for its mirror image are averaged.
         temperature: Divides the logits: one number, or one by head.
         uncertain_below: Least probability of an outcome that is not uncertain.
+        uncertain_above: Largest entropy of the probabilities of such an outcome, as a share of the largest that there
+            is; 0: it is not looked at.
+        shares: Share of each class in what a head learned from, by head, in the order of its labels; a network of one
+            head without a name has it under "".
+        assume: Class shares that faces are read with unless others are asked for: `learned`, `equal`, or a share by
+            class.
+        answer: Heads whose probabilities are averaged to tell what a face shows; empty: the first.
+        softened: Divides the logits once more where a face is read: for pictures that are not those of the training.
         batch: Most faces at once; 0: as many as the reader likes.
     """
 
@@ -209,6 +220,11 @@ class ExpressionConvention(_Convention):
     flip: bool = False
     temperature: float | Mapping[str, float] = 1.0
     uncertain_below: float = 0.0
+    uncertain_above: float = 0.0
+    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    assume: str | Mapping[str, float] = "learned"
+    answer: tuple[str, ...] = ()
+    softened: float = 1.0
     batch: int = 0
 
     @classmethod
@@ -225,9 +241,10 @@ class ExpressionConvention(_Convention):
             raise ModelError(
                 f"Expression model '{card.name}' wants faces cut by '{template}'; known are {', '.join(TEMPLATES)}."
             )
-        heads: Mapping[str, Any] = facts.get("heads", Mapping, {})
+        heads: Facts = facts.get("heads", Mapping, {})
         temperature = card.convention.get("temperature", 1.0)
         by_head = isinstance(temperature, Mapping)
+        shares: Mapping[str, object] = facts.get("shares", Mapping, {})
         read = cls(
             side=facts.get("side", int, 0),
             kind=facts.get("kind", str, ""),
@@ -238,11 +255,22 @@ class ExpressionConvention(_Convention):
             heads={str(name): tuple(str(label) for label in labels) for name, labels in heads.items()},
             answers=facts.get("answers", str, "logits"),
             flip=facts.get("flip", bool, False),
-            temperature=facts.get("temperature", Mapping if by_head else float, 1.0),
+            temperature=facts.get("temperature", Mapping, 1.0) if by_head else facts.get("temperature", float, 1.0),
             uncertain_below=facts.get("uncertain_below", float, 0.0),
+            uncertain_above=facts.get("uncertain_above", float, 0.0),
+            shares={str(name): facts.numbers("shares", row) for name, row in shares.items()},
+            assume=facts.assumed("assume"),
+            answer=facts.several("answer", str),
+            softened=facts.positive("softened", 1.0),
             batch=facts.get("batch", int, 0),
             more=facts.more(cls),
         )
+        classes = read.heads or {"": read.labels}
+        for name, row in read.shares.items():
+            if len(row) != len(classes.get(name, ())) or min(row) < 0:
+                facts.refuse("shares", list(row), f"a number from 0 for each class of '{name}'")
+        if strange := [name for name in read.answer if name not in classes]:
+            facts.refuse("answer", strange[0], f"one of {', '.join(classes)}")
         return facts.checked(read)
 
     @property
@@ -357,6 +385,15 @@ class ClassifierConvention(_Convention):
         )
 
 
+class _Pixels(TypedDict):
+    """How pixels are fed to a network."""
+
+    order: str
+    layout: str
+    mean: Channels
+    scale: Channels
+
+
 class _Facts:
     """The facts of one card, read by type; what is wrong with one is said in one line."""
 
@@ -368,26 +405,48 @@ class _Facts:
         if missing := [key for key in keys if self._facts.get(key) in (None, "", [], ())]:
             raise ModelError(f"{self._whose} does not say {', '.join(map(repr, missing))}. {self._cure}")
 
-    def get(self, key: str, kind: Callable[..., Any], default: Any) -> Any:
+    def get(self, key: str, kind: Callable[..., _T], default: _D) -> _T | _D:
         """Return a fact of a type; the default where the card does not say it."""
         given = self._facts.get(key)
         return default if given is None else self._as(key, given, kind)
 
-    def several(self, key: str, kind: Callable[[Any], _T]) -> tuple[_T, ...]:
+    def several(self, key: str, kind: Callable[..., _T]) -> tuple[_T, ...]:
         """Return a fact that is a list; () where the card does not say it."""
         given = self._facts.get(key)
         if given is not None and not isinstance(given, list | tuple):
-            self._refuse(key, given, "a list")
+            self.refuse(key, given, "a list")
         return tuple(self._as(key, item, kind) for item in given or ())
+
+    def numbers(self, key: str, given: object) -> tuple[float, ...]:
+        """Return a list of numbers inside of a fact, at least one."""
+        if not isinstance(given, list | tuple) or not given:
+            self.refuse(key, given, "lists of numbers")
+        return tuple(self._as(key, item, float) for item in given)
+
+    def positive(self, key: str, default: float) -> float:
+        """Return a number above 0."""
+        number: float = self.get(key, float, default)
+        if not number > 0:
+            self.refuse(key, number, "a number above 0")
+        return number
+
+    def assumed(self, key: str) -> Shares:
+        """Return class shares; those that were learned where the card does not say any."""
+        given = self._facts.get(key, "learned")
+        try:
+            check_shares(given)
+        except UsageError as error:
+            raise ModelError(f"{self._whose} says {key} {given!r}. {error}") from error
+        return given if isinstance(given, str) else {str(name): float(value) for name, value in given.items()}
 
     def order(self) -> str:
         """Return the order of the channels."""
         order: str = self.get("order", str, "RGB")
         if order not in ORDERS:
-            self._refuse("order", order, f"one of {', '.join(ORDERS)}")
+            self.refuse("order", order, f"one of {', '.join(ORDERS)}")
         return order
 
-    def pixels(self) -> dict[str, Any]:
+    def pixels(self) -> _Pixels:
         """Return what says how pixels are fed to a network."""
         return {
             "order": self.order(),
@@ -396,7 +455,7 @@ class _Facts:
             "scale": self.get("scale", _channels, 1.0),
         }
 
-    def more(self, convention: type[_Convention]) -> dict[str, Any]:
+    def more(self, convention: type[_Convention]) -> Facts:
         """Return the facts that a convention has no field for."""
         known = {item.name for item in fields(convention)}
         return {key: value for key, value in self._facts.items() if key not in known}
@@ -405,10 +464,10 @@ class _Facts:
         """Return a convention whose counts are counts."""
         for key, least in (("side", 1), ("latents", 1), ("dimension", 0), ("batch", 0)):
             if (value := getattr(read, key, None)) is not None and value < least:
-                self._refuse(key, value, f"{least} or more")
+                self.refuse(key, value, f"{least} or more")
         return read
 
-    def _as(self, key: str, given: Any, kind: Callable[..., Any]) -> Any:
+    def _as(self, key: str, given: object, kind: Callable[..., _T]) -> _T:
         expected = _EXPECTED.get(kind, "other values")
         try:
             if kind in (int, float) and isinstance(given, bool):
@@ -416,28 +475,29 @@ class _Facts:
             if kind in (str, bool, Mapping):
                 if not isinstance(given, kind):
                     raise TypeError
-                return given
+                return cast(_T, given)
             value = kind(given)
             if kind is int and value != given:
                 raise TypeError
             return value
         except (TypeError, ValueError):
-            self._refuse(key, given, expected)
+            self.refuse(key, given, expected)
 
-    def _refuse(self, key: str, given: object, expected: str) -> Any:
+    def refuse(self, key: str, given: object, expected: str) -> Never:
+        """Say that a fact is none."""
         raise ModelError(f"{self._whose} says {key} {given!r}; expected {expected}. {self._cure}")
 
 
-def _channels(given: Any) -> Channels:
+def _channels(given: Sequence[float] | float) -> Channels:
     return tuple(float(item) for item in given) if isinstance(given, Sequence) else float(given)
 
 
-def _component(given: Any) -> tuple[int, float]:
+def _component(given: tuple[int, float]) -> tuple[int, float]:
     label, weight = given
     return int(label), float(weight)
 
 
-_EXPECTED: Mapping[Any, str] = {
+_EXPECTED: Mapping[object, str] = {
     str: "text",
     bool: "true or false",
     int: "a whole number",
@@ -448,7 +508,7 @@ _EXPECTED: Mapping[Any, str] = {
 }
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: object) -> object:
     """Return what JSON would give back: lists for tuples, throughout."""
     if isinstance(value, Mapping):
         return {key: _listed(item) for key, item in value.items()}

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from mien import zoo
 from mien.errors import ModelError
 from mien.types import Box
 from mien.vision.conventions import DetectorConvention
@@ -79,8 +80,6 @@ class Detector:
         refine: bool = True,
         second: Detector | None = None,
     ) -> None:
-        from mien import zoo
-
         convention = DetectorConvention.of(card)
         kind = convention.kind
         if kind not in _DECODERS:
@@ -163,7 +162,7 @@ class Detector:
         """Run the network on pictures of one size; return the rows of each above the threshold."""
         blob = self._feed(batch)
         # Some decoders read rows of one picture only.
-        step = 1 if self._decode in (_scrfd, _yunet) else len(blob)
+        step = 1 if self._decode in (scrfd, yunet) else len(blob)
         parts = (self._session.run(None, {self._input: blob[i : i + step]}) for i in range(0, len(blob), step))
         return [rows for outputs in parts for rows in self._decode(outputs, batch.shape[1:3], self.threshold)]
 
@@ -265,7 +264,7 @@ def _detection(row: Float32[np.ndarray, "columns=15"], width: int, height: int) 
     )
 
 
-def _centerface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
+def centerface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
     """Decode heat (537), log size (538), offset (539) and landmarks (540), all y before x, at stride 4."""
     heat, log_size, offset, marks = outputs
     found = []
@@ -283,7 +282,7 @@ def _centerface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold:
     return found
 
 
-def _scrfd(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
+def scrfd(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
     """Decode nine outputs: scores, distances to the box sides, landmark offsets, for strides 8, 16, 32; two anchors."""
     flat = [np.asarray(o).reshape(-1, np.asarray(o).shape[-1]) for o in outputs]
     scores, boxes, marks = flat[0:3], flat[3:6], flat[6:9]
@@ -298,7 +297,7 @@ def _scrfd(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: floa
     return [suppress(np.concatenate(found))]
 
 
-def _yunet(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
+def yunet(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
     """Decode twelve outputs: class, objectness, box, landmarks, each for strides 8, 16, 32; one anchor."""
     flat = [np.asarray(o).reshape(-1, np.asarray(o).shape[-1]) for o in outputs]
     found = []
@@ -315,7 +314,7 @@ def _yunet(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: floa
     return [suppress(np.concatenate(found))]
 
 
-def _blazeface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
+def blazeface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
     """Decode offsets from the cell centres: box, eyes, nose, mouth, ears; two anchors at stride 16, six at 32.
 
     There are no mouth corners: both landmarks stand at the middle of the mouth until a second look moves them.
@@ -342,8 +341,8 @@ def _grid(size: tuple[int, int], stride: int, *, anchors: int, shift: float) -> 
 
 
 _DECODERS: dict[str, Callable[[Sequence[np.ndarray], tuple[int, int], float], list[Rows]]] = {
-    "blazeface": _blazeface,
-    "centerface": _centerface,
-    "scrfd": _scrfd,
-    "yunet": _yunet,
+    "blazeface": blazeface,
+    "centerface": centerface,
+    "scrfd": scrfd,
+    "yunet": yunet,
 }

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from mien import zoo
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import as_unit
@@ -64,8 +65,6 @@ class Embedder:
     @cached_property
     def session(self) -> onnxruntime.InferenceSession:
         """The network, opened when it is first needed: cutting faces out takes none."""
-        from mien import zoo
-
         return make_session(zoo.path(self.card), options=session_options(threads=self._threads))
 
     def crop(

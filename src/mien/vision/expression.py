@@ -14,13 +14,14 @@ from mien.errors import ModelError
 from mien.types import EXPRESSIONS, Expression
 from mien.vision.conventions import ExpressionConvention
 from mien.vision.feed import Feed
+from mien.vision.shares import Shares, check_shares, log_prior
 from mien.zoo.session import make_session, session_options
 
 if TYPE_CHECKING:
     from mien.vision.detector import Detection
     from mien.zoo import Card
 
-__all__ = ["ExpressionReader"]
+__all__ = ["ExpressionReader", "entropy"]
 
 _NO_CLASSES = ("valence", "arousal")  # what networks of several tasks answer after the classes
 _STEP = 64  # faces in one run: more are no faster, and take memory
@@ -38,30 +39,48 @@ class ExpressionReader:
             - ``answers``: logits unless it says probabilities,
             - ``flip``: the logits of a face and of its mirror image are averaged,
             - ``temperature``, one number or one a head, and ``uncertain_below``, the least probability of an outcome
-              that is not uncertain,
+              that is not uncertain, or ``uncertain_above``, its largest entropy,
+            - ``shares`` of the classes that each head learned, and what is made of them: ``assume``, ``answer``,
+              ``softened``; see `mien.vision.conventions.ExpressionConvention`,
             - ``batch``: the most faces at once.
 
             Valence and arousal after the labels are not read.
         threads: ONNX Runtime threads; default the CPU quota.
+        shares: Class shares that faces are read with, see `mien.vision.shares`; default those of the card.
+
+    Raises:
+        MienError: The card is not one of such a network, or does not say what these shares need.
 
     Attributes:
         heads: Labels by head, in the network's order.
-        labels: Of the first head.
+        labels: What a face may show: those of the first head, and of the others that have a say.
         side: Of the faces it is fed, px.
         template: How they are cut; None where it is fed the detector's box.
         grey: It is fed grey faces.
         uncertain_below: Least probability of an outcome that is not uncertain.
+        uncertain_above: Its largest entropy, as a share of the largest that there is; 0 where that is not looked at.
+        shares: Class shares that faces are read with.
     """
 
-    def __init__(self, card: Card, *, threads: int | None = None) -> None:
+    def __init__(self, card: Card, *, threads: int | None = None, shares: Shares | None = None) -> None:
         from mien import zoo
 
         convention = ExpressionConvention.of(card)
         self.card = card
         self.heads = _heads(card.name, convention)
-        self.labels = next(iter(self.heads.values()))
+        self._answering = convention.answer or (next(iter(self.heads)),)
+        self.labels = tuple(dict.fromkeys(label for head in self._answering for label in self.heads[head]))
         self.side, self.template, self.grey = convention.side, convention.template, convention.grey
         self.uncertain_below = convention.uncertain_below
+        self.uncertain_above = convention.uncertain_above
+        self._asked = shares
+        self.shares: Shares = convention.assume if shares is None else shares
+        check_shares(self.shares)
+        self._softened = convention.softened
+        self._learned = {name: np.array(row) / sum(row) for name, row in convention.shares.items() if sum(row) > 0}
+        if self.shares != "learned":
+            for head in self._answering:
+                self._check_learned(head)
         self._feed = Feed(card.convention)
         self._answers_logits = convention.answers == "logits"
         self._flip = convention.flip
@@ -69,10 +88,10 @@ class ExpressionReader:
         self._temperature = convention.temperature
         self._session = make_session(zoo.path(card), options=session_options(threads=threads))
         self._input = self._session.get_inputs()[0].name
-        if convention.heads and (gone := set(self.heads) - {o.name for o in self._session.get_outputs()}):
+        if convention.heads and (lacking := set(self.heads) - {o.name for o in self._session.get_outputs()}):
             raise ModelError(
                 f"The card of expression model '{card.name}' names the heads {', '.join(self.heads)}; "
-                f"its network has no output {', '.join(sorted(gone))}. Is the card of another file?"
+                f"its network has no output {', '.join(sorted(lacking))}. Is the card of another file?"
             )
 
     def read(self, image: UInt8[np.ndarray, "height width 3"], detections: Sequence[Detection]) -> list[Expression]:
@@ -97,42 +116,91 @@ class ExpressionReader:
     def probabilities(
         self, crops: UInt8[np.ndarray, "faces side side 3"], *, head: str | None = None
     ) -> Float64[np.ndarray, "faces classes"]:
-        """Return calibrated probabilities of cut faces, in the order of the head's labels.
+        """Return calibrated probabilities of cut faces, in the order of ``labels``, or of a head's.
 
         Args:
             crops: RGB uint8, shape (faces, side, side, 3), as `crop` cuts them.
-            head: Which of ``heads``; default the first.
+            head: Which of ``heads``, as it learned, or for the shares that the reader was told. Default: what `read`
+                tells, which is for the shares of the card and for pictures from anywhere.
         """
-        head = next(iter(self.heads)) if head is None else head
-        logits = self._logits(crops, head) / self._temperature_of(head)
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        if head is not None:
+            (logits,) = self._logits(crops, (head,))
+            return self._for_shares(logits / self._temperature_of(head), head, self._asked or "learned")
+        told = []
+        for name, logits in zip(self._answering, self._logits(crops, self._answering), strict=True):
+            told.append(self._for_shares(logits / (self._temperature_of(name) * self._softened), name, self.shares))
+        return told[0] if len(told) == 1 else _pooled(told, [self.heads[name] for name in self._answering], self.labels)
 
     def outcome(self, probabilities: Float64[np.ndarray, " classes"]) -> Expression:
-        """Return one row of the first head's probabilities as a record."""
+        """Return one row of what `probabilities` tells as a record."""
         by_label = dict(zip(self.labels, probabilities.tolist(), strict=True))
         ordered = {label: by_label[label] for label in EXPRESSIONS if label in by_label}
         best = max(ordered, key=lambda label: ordered[label])
-        return Expression(best, ordered, uncertain=ordered[best] < self.uncertain_below)
+        unsure = bool(self.uncertain_above) and float(entropy(probabilities)) > self.uncertain_above
+        return Expression(best, ordered, uncertain=unsure or ordered[best] < self.uncertain_below)
 
-    def _logits(self, crops: UInt8[np.ndarray, "faces side side 3"], head: str) -> Float64[np.ndarray, "faces classes"]:
-        classes = len(self.heads[head])
-        parts = [np.empty((0, classes))]
+    def _check_learned(self, head: str) -> None:
+        if head not in self._learned:
+            of_head = f" of head '{head}'" if head else ""
+            raise ModelError(
+                f"The card of expression model '{self.card.name}' does not say the class shares that it learned"
+                f"{of_head}: it answers for those alone, --shares learned."
+            )
+
+    def _for_shares(
+        self, logits: Float64[np.ndarray, "faces classes"], head: str, shares: Shares
+    ) -> Float64[np.ndarray, "faces classes"]:
+        if shares != "learned":
+            self._check_learned(head)
+            logits = logits + log_prior(shares, self.heads[head], self._learned.get(head))
+        likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(likely / likely.sum(axis=1, keepdims=True))
+
+    def _logits(
+        self, crops: UInt8[np.ndarray, "faces side side 3"], heads: Sequence[str]
+    ) -> list[Float64[np.ndarray, "faces classes"]]:
+        parts: list[list[np.ndarray]] = [[np.empty((0, len(self.heads[head])))] for head in heads]
         for start in range(0, len(crops), self._step):
             batch = self._feed(crops[start : start + self._step])
             views = [batch, np.ascontiguousarray(batch[..., ::-1])] if self._flip else [batch]
-            parts.append(np.mean([self._run(view, head)[:, :classes] for view in views], axis=0))
-        return np.concatenate(parts)
+            answers = [self._run(view, heads) for view in views]
+            for place, head in enumerate(heads):
+                classes = len(self.heads[head])
+                parts[place].append(np.mean([of_view[place][:, :classes] for of_view in answers], axis=0))
+        return [np.concatenate(rows) for rows in parts]
 
-    def _run(self, batch: np.ndarray, head: str) -> Float64[np.ndarray, "faces outputs"]:
+    def _run(self, batch: np.ndarray, heads: Sequence[str]) -> list[Float64[np.ndarray, "faces outputs"]]:
         # A network of one head may call its output as it likes.
-        names = [head] if head else None
-        answers = np.asarray(self._session.run(names, {self._input: batch})[0], dtype=np.float64)
-        return answers if self._answers_logits else np.log(np.maximum(answers, 1e-12))
+        names = list(heads) if any(heads) else None
+        answers = self._session.run(names, {self._input: batch})[: len(heads)]
+        rows = [np.asarray(answer, dtype=np.float64) for answer in answers]
+        return rows if self._answers_logits else [np.log(np.maximum(row, 1e-12)) for row in rows]
 
     def _temperature_of(self, head: str) -> float:
         given = self._temperature
         return float(given.get(head, 1.0) if isinstance(given, Mapping) else given)
+
+
+def entropy(probabilities: Float64[np.ndarray, "*faces classes"]) -> Float64[np.ndarray, "*faces"]:
+    """Return how undecided probabilities are: 0 where one class has all, 1 where all are alike."""
+    filled = np.maximum(probabilities, 1e-12)
+    return np.asarray(-(filled * np.log(filled)).sum(axis=-1) / np.log(probabilities.shape[-1]))
+
+
+def _pooled(
+    told: Sequence[Float64[np.ndarray, "faces classes"]], by_head: Sequence[Sequence[str]], labels: Sequence[str]
+) -> Float64[np.ndarray, "faces labels"]:
+    """Return the mean of several heads. A class that a head does not know has the mean of those that do."""
+    known = np.array([[label in mine for label in labels] for mine in by_head])
+    wide = np.zeros((len(told), len(told[0]), len(labels)))
+    for place, (rows, mine) in enumerate(zip(told, by_head, strict=True)):
+        wide[place][:, [labels.index(label) for label in mine]] = rows
+    mean = wide.sum(axis=0) / known.sum(axis=0)
+    for place in range(len(told)):
+        strange = mean[:, ~known[place]]
+        wide[place] *= 1 - strange.sum(axis=1, keepdims=True)
+        wide[place][:, ~known[place]] = strange
+    return np.asarray(wide.mean(axis=0))
 
 
 def _heads(name: str, convention: ExpressionConvention) -> dict[str, tuple[str, ...]]:

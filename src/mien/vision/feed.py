@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ class Feed:
             is fed ``(pixel - mean) * scale``, pixels 0 to 255, NCHW.
     """
 
-    def __init__(self, convention: Mapping[str, Any]) -> None:
+    def __init__(self, convention: Mapping[str, object]) -> None:
         self.order = str(convention.get("order", "RGB"))
         mean, scale = (
             np.atleast_1d(np.array(convention.get(k, d), np.float32)) for k, d in (("mean", 0), ("scale", 1))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from mien import zoo
 from mien.alignment import TEMPLATES, align, similarity_transform
 from mien.types import Box
 from mien.vision.detector import Detection, Detector
@@ -38,8 +39,6 @@ class DetectorLike(Protocol):
 
 def patient_detector() -> DetectorLike:
     """Return the detector `auto`, which looks at every face again at one standard size, asked more kindly."""
-    from mien import zoo
-
     second = Detector(zoo.card(zoo.default("detector")), threshold=_LEAST_SCORE, threads=1)
     return Detector(zoo.card("blazeface-back"), scale=0.5, threads=1, second=second)
 

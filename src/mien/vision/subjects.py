@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mien import zoo
 from mien.errors import ModelError
 from mien.types import Embedding
 from mien.vision.conventions import ClassifierConvention
@@ -55,8 +56,6 @@ class SubjectReader:
     """
 
     def __init__(self, card: Card) -> None:
-        from mien import zoo
-
         if card.role != "classifier":
             raise ModelError(f"'{card.name}' is of role {card.role}, expected a run folder of `mien train classifier`.")
         self.card, self.convention = card, ClassifierConvention.of(card)

@@ -13,12 +13,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from mien.errors import ModelError
+from mien.types import Facts
 from mien.zoo import catalogue, fetch, store
 from mien.zoo.catalogue import NAME, Card, human_size
 from mien.zoo.conventions import Convention, convention
@@ -69,7 +70,7 @@ def add(
     _check_name(name, replace)
     data, source = _obtain(file, sha256)
     fitted = _fit(data, chosen)
-    entry: dict[str, Any] = {
+    entry: dict[str, object] = {
         "role": role,
         "version": "1",
         "summary": f"Added by the user: {chosen.summary}.",
@@ -95,7 +96,7 @@ def _check_name(name: str, replace: bool) -> None:
         raise ModelError(f"There is a model {name} already. Choose another name, or give --replace.")
 
 
-def _obtain(file: str | Path, sha256: str | None) -> tuple[bytes, dict[str, Any]]:
+def _obtain(file: str | Path, sha256: str | None) -> tuple[bytes, dict[str, object]]:
     """Return a file's bytes and the entry of its source."""
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise ModelError(f"A SHA-256 has 64 hexadecimal digits, got {len(sha256)} characters.")
@@ -125,7 +126,7 @@ class _Fitted:
     """A file that fits: as it is stored, and what the trial showed that the convention leaves open."""
 
     data: bytes
-    facts: Mapping[str, Any]
+    facts: Facts
 
 
 def _fit(data: bytes, chosen: Convention) -> _Fitted:
@@ -221,7 +222,7 @@ def _fit_expression(model: onnx.ModelProto, chosen: Convention) -> _Fitted:
     return _Fitted(_with_outputs(model, [0]), {**facts, "labels": widths[outputs[0].shape[1]], "answers": kind})
 
 
-def _batched(model: onnx.ModelProto, chosen: Convention) -> tuple[onnx.ModelProto, dict[str, Any], list[np.ndarray]]:
+def _batched(model: onnx.ModelProto, chosen: Convention) -> tuple[onnx.ModelProto, dict[str, object], list[np.ndarray]]:
     """Free the batch axis if the network stands it; return model, facts, and outputs for two different pictures."""
     side = int(chosen.facts["side"])
     pixels = np.random.default_rng(0).uniform(0, 255, (2, chosen.channels, side, side))
@@ -374,7 +375,7 @@ def _words(shape: Sequence[int | None]) -> str:
     return "(" + ", ".join("free" if extent is None else str(extent) for extent in shape) + ")"
 
 
-def as_toml(entry: Mapping[str, Any], table: str = "") -> str:
+def as_toml(entry: Mapping[str, object], table: str = "") -> str:
     """Return a card's entry as TOML below ``table``; a JSON string, number or list is one of TOML, too."""
     lines = [f"[{table}]"] if table else []
     lines += [

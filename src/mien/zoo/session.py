@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_session", "providers", "runtime_errors", "session_options", "thread_count"]
 
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
 _PREFERRED = {
     "cuda": "CUDAExecutionProvider",
     "rocm": "ROCMExecutionProvider",
@@ -37,7 +37,7 @@ def thread_count() -> int:
             raise UsageError(f"MIEN_THREADS should be a whole number from 1, got '{wish}'.")
         return int(wish)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cpu_quota(_CGROUP)
+    quota = _cpu_quota(CGROUP)
     return max(1, min(cores, int(quota) if quota is not None else cores))
 
 

@@ -7,7 +7,7 @@ vectors, strings and tables are reached by relative offsets. Field numbers are t
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _OPERATORS = {
     22: "RESHAPE",
     34: "PAD",
 }
-_DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 2: np.dtype("<i4")}
+_DTYPES: dict[int, np.dtype[np.generic]] = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 2: np.dtype("<i4")}
 _SAME = 0
 
 
@@ -150,7 +150,7 @@ class _Converter:
     def _name(self, index: int) -> str:
         return self._tensors[index].text(3)
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
         from onnx import helper
 
         self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))

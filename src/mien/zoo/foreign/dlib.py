@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from mien.errors import ModelError
-from mien.zoo.foreign.onnxfile import OPSET, model_bytes
-
-if TYPE_CHECKING:
-    import onnx
+from mien.zoo.foreign.onnxfile import Graph
 
 __all__ = ["BLOCKS", "dlib_resnet", "read_layers"]
 
@@ -44,22 +40,9 @@ def dlib_resnet(data: bytes, *, half: bool = False) -> bytes:
     Raises:
         ModelError: The file holds another network.
     """
-    from onnx import TensorProto, helper, numpy_helper
-
     layers = read_layers(data)
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
-
-    def node(kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def weight(name: str, values: Float32[np.ndarray, "*shape"], *, half: bool = half) -> str:
-        if not half:
-            weights.append(numpy_helper.from_array(values, name))
-            return name
-        weights.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        return node("Cast", name, f"{name}.half", to=TensorProto.FLOAT)
+    graph = Graph()
+    node = graph.node
 
     def convolution(name: str, x: str, channels: int, out: int, *, kernel: int, stride: int, stem: bool = False) -> str:
         filters, bias = _folded(layers, (out, channels, kernel, kernel))
@@ -67,16 +50,16 @@ def dlib_resnet(data: bytes, *, half: bool = False) -> bytes:
             bias = bias - SCALE * np.einsum("ochw,c->o", filters, MEAN)
             filters = filters * SCALE
         # The stem's scaled weights are too small for float16, and few.
-        w = weight(f"{name}.weight", filters.astype(np.float32), half=half and not stem)
-        b = weight(f"{name}.bias", bias.astype(np.float32), half=False)
+        w = graph.weight(f"{name}.weight", filters.astype(np.float32), half=half and not stem)
+        b = graph.weight(f"{name}.bias", bias.astype(np.float32))
         pad = kernel // 2 if stride == 1 else 0
         return node("Conv", name, x, w, b, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4)
 
     def padded(name: str, x: str, channels: int, side: int) -> str:
         if not channels and not side:
             return x
-        weights.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, channels, side, side], np.int64), name + ".by"))
-        return node("Pad", name, x, name + ".by", mode="constant")
+        by = graph.weight(f"{name}.by", np.array([0, 0, 0, 0, 0, channels, side, side], np.int64))
+        return node("Pad", name, x, by, mode="constant")
 
     x = convolution("stem", "image", 3, 32, kernel=7, stride=2, stem=True)
     x = node("MaxPool", "stem.pool", node("Relu", "stem.relu", x), kernel_shape=[3, 3], strides=[2, 2])
@@ -96,18 +79,11 @@ def dlib_resnet(data: bytes, *, half: bool = False) -> bytes:
         channels = out
     x = node("Flatten", "flat", node("GlobalAveragePool", "average", x))
     matrix = _take(layers, "fc_", channels * DIMENSION).reshape(channels, DIMENSION)
-    node("MatMul", "embedding", x, weight("projection", matrix))
+    node("MatMul", "embedding", x, graph.weight("projection", matrix, half=half))
     if next(layers, None) is not None:
         raise ModelError("The .dat file holds a larger network than dlib's face recognition ResNet.")
-
-    graph = helper.make_graph(
-        nodes,
-        "dlib_face_recognition_resnet_model_v1",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSION])],
-        weights,
-    )
-    return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
+    takes, gives = ("image", ["batch", 3, SIDE, SIDE]), ("embedding", ["batch", DIMENSION])
+    return graph.as_file("dlib_face_recognition_resnet_model_v1", takes=takes, gives=gives)
 
 
 def _folded(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
 from mien.errors import ModelError
-from mien.zoo.foreign.onnxfile import OPSET, model_bytes
+from mien.zoo.foreign.onnxfile import Graph
 from mien.zoo.foreign.torchfile import read_state_dict
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["INVERTED_BLOCKS", "STEM", "TOP", "mobilenet"]
 
@@ -41,23 +36,19 @@ def mobilenet(data: bytes) -> bytes:
     Raises:
         ModelError: The file is damaged or holds another network.
     """
-    from onnx import TensorProto, helper, numpy_helper
-
     state = read_state_dict(data)
-    nodes: list[onnx.NodeProto] = []
-    weights = [numpy_helper.from_array(np.float32(value), name) for name, value in (("zero", 0), ("six", 6))]
-    weights.append(numpy_helper.from_array(IMAGENET_MEAN.astype(np.float32).reshape(1, 3, 1, 1), "mean"))
-
-    def node(kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
+    graph = Graph()
+    node = graph.node
+    for limit, value in (("zero", 0), ("six", 6)):
+        graph.weight(limit, np.asarray(value, np.float32))
+    graph.weight("mean", IMAGENET_MEAN.astype(np.float32).reshape(1, 3, 1, 1))
 
     def convolution(name: str, x: str, layer: str, norm: str, shape: tuple[int, ...], *, stride: int = 1) -> str:
         filters, bias = _normed(state, layer, norm, shape)
         if name == "stem":
             filters = filters / IMAGENET_DEVIATION[:, None, None]
-        weights.append(numpy_helper.from_array(filters.astype(np.float32), f"{name}.weight"))
-        weights.append(numpy_helper.from_array(bias.astype(np.float32), f"{name}.bias"))
+        graph.weight(f"{name}.weight", filters.astype(np.float32))
+        graph.weight(f"{name}.bias", bias.astype(np.float32))
         group = 1 if shape[1] > 1 else shape[0]
         kernel = [shape[2]] * 2
         pads = [shape[2] // 2] * 4
@@ -84,15 +75,9 @@ def mobilenet(data: bytes) -> bytes:
         channels = out
     x = convolution("top", x, "features.18.0", "features.18.1", (TOP, channels, 1, 1))
     node("Flatten", "features", node("GlobalAveragePool", "average", x))
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "mobilenet_v2",
-        [value("image", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
-        [value("features", TensorProto.FLOAT, ["batch", TOP])],
-        weights,
+    return graph.as_file(
+        "mobilenet_v2", takes=("image", ["batch", 3, "height", "width"]), gives=("features", ["batch", TOP])
     )
-    return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
 
 
 def _normed(

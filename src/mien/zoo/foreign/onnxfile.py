@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mien.errors import ModelError
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     import onnx
     from google.protobuf.message import Message  # type: ignore[import-untyped]
 
-__all__ = ["IR_VERSION", "OPSET", "dynamic_size", "graph_digest", "model_bytes", "parse_model"]
+__all__ = ["IR_VERSION", "OPSET", "Graph", "dynamic_size", "graph_digest", "model_bytes", "parse_model"]
 
 IR_VERSION, OPSET = 8, 13  # Old enough for every ONNX Runtime since 1.10 and for OpenCV's reader.
 
@@ -24,6 +26,39 @@ def model_bytes(model: onnx.ModelProto) -> bytes:
         model.ir_version = IR_VERSION
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+class Graph:
+    """A network while it is written down: its nodes and weights, in their order."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
+        """Add a node; its output has its name, which is returned."""
+        from onnx import helper
+
+        self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def weight(self, name: str, values: np.ndarray, *, half: bool = False) -> str:
+        """Add a weight of the type that it has; or as float16, which is cast up on loading. Return its name."""
+        from onnx import TensorProto, numpy_helper
+
+        if not half:
+            self._weights.append(numpy_helper.from_array(values, name))
+            return name
+        self._weights.append(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        return self.node("Cast", name, f"{name}.half", to=TensorProto.FLOAT)
+
+    def as_file(self, name: str, *, takes: tuple[str, Sequence[object]], gives: tuple[str, Sequence[object]]) -> bytes:
+        """Return the ONNX file of the network; its input and its output are float32, each a name and a shape."""
+        from onnx import TensorProto, helper
+
+        (put,), (got,) = ([helper.make_tensor_value_info(end[0], TensorProto.FLOAT, end[1])] for end in (takes, gives))
+        graph = helper.make_graph(self._nodes, name, [put], [got], self._weights)
+        return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
 
 
 def parse_model(data: bytes) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mien.errors import ModelError
-from mien.zoo.foreign.onnxfile import OPSET, model_bytes, parse_model
+from mien.zoo.foreign.onnxfile import Graph, parse_model
 
 if TYPE_CHECKING:
     import onnx
@@ -34,20 +34,12 @@ def sface(data: bytes) -> bytes:
     Raises:
         ModelError: The file is damaged or holds another network.
     """
-    from onnx import TensorProto, helper, numpy_helper
-
     layers = _layers(parse_model(data))
-    nodes: list[onnx.NodeProto] = []
-    weights: list[onnx.TensorProto] = []
-
-    def node(kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
+    graph = Graph()
+    node = graph.node
 
     def weight(name: str, values: Float64[np.ndarray, "*shape"], *, half: bool = False) -> str:
-        stored = np.ascontiguousarray(values, np.float16 if half else np.float32)
-        weights.append(numpy_helper.from_array(stored, f"{name}.half" if half else name))
-        return node("Cast", name, f"{name}.half", to=TensorProto.FLOAT) if half else name
+        return graph.weight(name, np.ascontiguousarray(values, np.float16 if half else np.float32), half=half)
 
     def scaled(name: str, x: str, by: Float64[np.ndarray, " channels"]) -> str:
         filters = weight(f"{name}.weight", by.reshape(-1, 1, 1, 1))
@@ -61,22 +53,15 @@ def sface(data: bytes) -> bytes:
         return node("Add", name, scaled(f"{name}.all", x, slope), above)
 
     mean, scale = _take(layers, "Sub")[0], _take(layers, "Mul")[0]
-    weights.append(numpy_helper.from_array(mean.astype(np.float32).reshape(1, -1, 1, 1), "mean"))
-    x, number = node("Sub", "centred", "image", "mean"), 0
+    x, number = node("Sub", "centred", "image", weight("mean", mean.reshape(1, -1, 1, 1))), 0
     while (layer := next(layers))[0] == "Conv":
         name, (filters, bias, attributes) = f"layer{number}", layer[1:]
         gain, shift = _take(layers, "BatchNormalization")
         filters, bias = filters * gain[:, None, None, None], bias * gain + shift
         # The first layer's filters take in the pixels' scale and are then too small for float16.
         filters = filters * scale.item() if number == 0 else filters
-        x = node(
-            "Conv",
-            name,
-            x,
-            weight(f"{name}.weight", filters, half=number > 0),
-            weight(f"{name}.bias", bias),
-            **attributes,
-        )
+        kernels = weight(f"{name}.weight", filters, half=number > 0)
+        x = node("Conv", name, x, kernels, weight(f"{name}.bias", bias), **attributes)
         x = prelu(f"{name}.prelu", x, _take(layers, "PRelu")[0].ravel())
         number += 1
     if layer[0] != "BatchNormalization":
@@ -92,14 +77,7 @@ def sface(data: bytes) -> bytes:
     x = node("Flatten", "flat", x)
     projection = weight("projection.weight", matrix, half=True)
     node("Gemm", "embedding", x, projection, weight("projection.bias", bias * last_gain + last_shift), transB=1)
-    graph = helper.make_graph(
-        nodes,
-        "sface",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMENSION])],
-        weights,
-    )
-    return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
+    return graph.as_file("sface", takes=("image", ["batch", 3, SIDE, SIDE]), gives=("embedding", ["batch", DIMENSION]))
 
 
 def _take(layers: Iterator[tuple[Any, ...]], kind: str) -> tuple[Any, ...]:

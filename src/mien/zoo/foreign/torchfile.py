@@ -95,17 +95,6 @@ def _walk(file: io.BytesIO) -> Any:
     """Walk the opcodes of one pickle and return what it describes."""
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
-
-    def since_mark() -> list[Any]:
-        at = len(stack) - 1
-        while stack[at] is not _MARK:
-            at -= 1
-            if at < 0:
-                raise ValueError("a mark is missing")
-        items = stack[at + 1 :]
-        del stack[at:]
-        return items
-
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name in _VALUES:
@@ -130,15 +119,15 @@ def _walk(file: io.BytesIO) -> Any:
                 case "EMPTY_LIST":
                     stack.append([])
                 case "TUPLE":
-                    stack.append(tuple(since_mark()))
+                    stack.append(tuple(_since_mark(stack)))
                 case "APPENDS":
-                    items = since_mark()
+                    items = _since_mark(stack)
                     stack[-1].extend(items)
                 case "SETITEM":
                     value, key = stack.pop(), stack.pop()
                     stack[-1][key] = value
                 case "SETITEMS":
-                    items = since_mark()
+                    items = _since_mark(stack)
                     stack[-1].update(zip(items[::2], items[1::2], strict=True))
                 case "BINPUT" | "LONG_BINPUT":
                     memo[argument] = stack[-1]
@@ -155,6 +144,18 @@ def _walk(file: io.BytesIO) -> Any:
                     raise ModelError(f"The state dict has the opcode {name}, which no tensor needs: it is not read.")
     (made,) = stack
     return made
+
+
+def _since_mark(stack: list[Any]) -> list[Any]:
+    """Take what was put on the stack since the last mark, and the mark."""
+    at = len(stack) - 1
+    while stack[at] is not _MARK:
+        at -= 1
+        if at < 0:
+            raise ValueError("a mark is missing")
+    items = stack[at + 1 :]
+    del stack[at:]
+    return items
 
 
 def _storage(described: tuple[Any, ...]) -> _Storage:

@@ -6,7 +6,7 @@ classification", 2017; layers as in its weights, `emotion_model.hdf5`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
         return name
 
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    def node(self, kind: str, *inputs: str, **attributes: object) -> str:
         from onnx import helper
 
         name = f"n{len(self.nodes)}"

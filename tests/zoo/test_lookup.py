@@ -85,6 +85,7 @@ def test_what_is_neither_is_refused(home, model, match):
         zoo.named(model)
 
 
+@pytest.mark.slow
 def test_an_analyzer_takes_a_run_folder_and_only_one_of_expressions(home, run):
     assert Analyzer(expression=str(run))._models.expression.labels == ("neutral", "happiness")
     (run / "card.json").write_text(json.dumps({**CARD, "role": "embedder"}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from mien.errors import ModelError
 from mien.zoo import catalogue
@@ -72,8 +71,8 @@ def _from_files(network: Path, card: Path) -> Card:
                 f"'{file}' is missing: a {what} is expected there. `mien train` and `mien export` write it."
             )
     try:
-        entry: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))
-        facts: dict[str, Any] = {"version": "1", "summary": "", "licence": "", "training_data": "", **entry}
+        entry: dict[str, object] = json.loads(card.read_text(encoding="utf-8"))
+        facts: dict[str, object] = {"version": "1", "summary": "", "licence": "", "training_data": "", **entry}
         name = str(facts.get("name") or network.resolve().parent.name)
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"The card '{card}' is damaged ({error}). Write it anew with `mien export`.") from None
