@@ -16,7 +16,9 @@ from mien.training.vae.refit import PriorConfig, refit
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
 
-FLOW = FlowConfig(images=320, batch_size=32, report_every=160, net=VelocityNetConfig(width=16, blocks=1, code=8))
+FLOW = FlowConfig(
+    images=320, batch_size=32, report_every=160, net=VelocityNetConfig(width=16, blocks=1, code=8), steps=2
+)
 COMPONENTS = ((0, 0.5), (1, 0.3), (2, 0.2))
 
 
@@ -46,7 +48,15 @@ def run(tmp_path):
 
 
 def settings(run, data, **more):
-    given = {"model": str(run), "data": (data,), "keep_without_face": True, "device": "cpu", "flow": FLOW}
+    cache = data.parent / "crops"  # cut once
+    given = {
+        "model": str(run),
+        "data": (data,),
+        "cache": cache,
+        "keep_without_face": True,
+        "device": "cpu",
+        "flow": FLOW,
+    }
     return PriorConfig(**{**given, **more})
 
 
@@ -82,9 +92,14 @@ def test_the_command_fits_a_flow_and_says_how_to_use_it(run, data):
     from click.testing import CliRunner
 
     small = [f"flow.{key}={value}" for key, value in (("images", 160), ("batch_size", 32), ("report_every", 160))]
-    sets = [part for item in (*small, "flow.net.width=8", "keep_without_face=true") for part in ("--set", item)]
+    sets = [
+        part
+        for item in (*small, "flow.net.width=8", "flow.steps=2", "keep_without_face=true")
+        for part in ("--set", item)
+    ]
 
-    result = CliRunner().invoke(train, ["prior", "--model", str(run), "--data", str(data), "--device", "cpu", *sets])
+    given = ["prior", "--model", run, "--data", data, "--cache", data.parent / "crops", "--device", "cpu"]
+    result = CliRunner().invoke(train, [*map(str, given), *sets])
 
     assert result.exit_code == 0, result.output
     assert "on faces held out" in result.output and f"Use: mien generate --model {run} " in result.output
