@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -566,6 +567,22 @@ def test_settings_out_of_range_are_refused(config, changed, message):
 def test_fewer_pictures_than_a_batch_are_too_few(config):
     with pytest.raises(DataError, match="A batch has 64 pictures, and there are only 36"):
         train(replace(config, batch_size=64))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "36 pictures are few.* Train a VAE first, and begin as it: --init RUN"),
+        ({"template": "face-64", "side": 64, "colour": True, "conditional": False}, "--init face-vae-64"),
+        ({"init": Path("run")}, "before you give it away.\n"),
+    ],
+    ids=["no fitting VAE", "one that is shipped", "begins as one"],
+)
+def test_few_pictures_point_at_a_vae_to_begin_as(config, capfd, changed, words):
+    config = replace(config, **changed)
+    load_material(config, cache=config.cache, ranks=Ranks(), device="cpu")
+
+    assert re.search(words, capfd.readouterr().err)
 
 
 @pytest.mark.slow
