@@ -5,7 +5,7 @@
 
 `sheets` mixes faces drawn from the mixture, faces drawn from the flow (both of seed 7, none chosen) and photographs
 that the model did not learn from, and numbers them; each look has another order. Who looks writes the numbers of
-plainly wrong faces (smeared or missing features, two of one, a torn outline: what no photograph of a face shows) into a file
+plainly wrong faces (smeared or missing features, two of one, a torn outline: what no photograph shows) into a file
 beside the sheets, `MODEL-LOOK.wrong`, separated by blanks. `count` adds up what all looks say.
 """
 
