@@ -548,11 +548,11 @@ def _pyarrow() -> tuple[Any, Any]:
 @_MODEL
 @click.option("--expression", required=True, metavar="NAME", help="What the face should show; all: each in turn.")
 @click.option("-o", "--out", type=_OUT, required=True, metavar="FILE", help="A picture: .png, .jpg or .webp.")
-@click.option("--strength", type=float, default=1.0, show_default=True, help="0 changes nothing; above 1 overdoes it.")
+@click.option("--strength", type=float, help="0 changes nothing, above 1 overdoes it; default: what it takes.")
 @click.option("--paste", is_flag=True, help="Write the whole picture with the change in it, not before and after.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; see docs/json.md.")
 def edit(
-    picture: str, model: str | None, expression: str, out: Path, strength: float, paste: bool, as_json: bool
+    picture: str, model: str | None, expression: str, out: Path, strength: float | None, paste: bool, as_json: bool
 ) -> None:
     """Give the main face of PICTURE another expression, with a VAE, and say how far it stays who it is.
 
@@ -581,7 +581,12 @@ def edit(
         save_image(out, contact_sheet(faces, columns=_columns(len(faces)), side=_EDIT_SIDE, captions=captions))
     if as_json:
         told = [
-            {"expression": done.wanted, "identity": done.identity, "reconstruction": done.reconstruction}
+            {
+                "expression": done.wanted,
+                "strength": done.strength,
+                "identity": done.identity,
+                "reconstruction": done.reconstruction,
+            }
             for done in edits
         ]
         head = {"schema": SCHEMA_EDIT, "model": generator.card.id, "embedder": first.embedder, "shown": first.shown}
@@ -590,5 +595,7 @@ def edit(
     click.echo(printable(out))
     for done in edits:
         same = "  (shows it already)" if done.wanted == done.shown else ""
-        click.echo(f"  {done.shown} to {done.wanted:<12}  identity {done.identity:.3f}{same}")
+        click.echo(
+            f"  {done.shown} to {done.wanted:<12}  identity {done.identity:.3f}  strength {done.strength:g}{same}"
+        )
     click.echo(f"  encoded and decoded alone       identity {first.reconstruction:.3f}")

@@ -15,19 +15,20 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
-from mien.types import Embedding, as_unit
+from mien.types import Box, Embedding, as_unit
 from mien.vision.cohort import Cohort
 from mien.vision.conventions import GeneratorConvention
+from mien.vision.detector import Detection
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
+from mien.vision.inversion import inverted
 from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from mien.vision.detector import Detection
     from mien.zoo import Card
 
 __all__ = ["MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
@@ -48,6 +49,9 @@ _ENCODED = 64  # faces in one run of an encoder
 # Standard deviation of a VAE's latents around those of the face that they should be like, chosen on validation faces:
 # with more of it fewer are the same person, with less of it all are the same picture.
 _LIKENESS = 0.2
+_REDIRECTION = 4.0  # guidance of an edit: with 1 the expression is seldom read, with more of it faces break
+_STRENGTHS = (0.75, 1.0, 1.25, 1.5)  # of an edit, tried one after the other
+_READ = 0.5  # share of an expression, by the reader, at which that ends
 _FEATHER = 0.2  # of a face's side, at each border: how far an edit fades into its photograph
 
 
@@ -120,6 +124,7 @@ class Edit:
         picture: All of the picture, the change laid into it.
         shown: The expression it showed.
         wanted: The expression it should show.
+        strength: How far it went.
         identity: Cosine of the embeddings of ``before`` and ``after``.
         reconstruction: Cosine of the embeddings of ``before`` and of what encoder and decoder alone make of it.
         embedder: Id of the embedder that judged.
@@ -130,6 +135,7 @@ class Edit:
     picture: Image
     shown: str
     wanted: str
+    strength: float
     identity: float
     reconstruction: float
     embedder: str
@@ -380,36 +386,43 @@ class Generator:
         told = self._reader.read(cut.picture, [cut.face])[0].probabilities
         return max(self.labels, key=lambda label: told.get(label, -1.0))
 
-    def edit(self, picture: Source, *, expression: str, strength: float = 1.0) -> Edit:
+    def edit(self, picture: Source, *, expression: str, strength: float | None = None) -> Edit:
         """Give the face of a picture another expression and keep who it is (VAE).
 
-        The face is encoded, moved in the latent space from the mean of the expression it shows to the mean of the
-        one asked for, and decoded. Only the difference that this makes is added to the face, so that what the VAE
-        cannot draw of it stays.
+        The face is encoded, moved in the latent space, and decoded. A flow that is told the expression says where to:
+        it carries the noise that it would have made this face of towards the other expression. Without one, the way
+        is that from the mean of the expression it shows to the mean of the one asked for. Only the difference that
+        this makes is added to the face, so that what the VAE cannot draw of it stays.
 
         Args:
             picture: With a face.
             expression: One of ``labels``.
-            strength: 0 changes nothing, 1 goes all the way, more overdoes it.
+            strength: 0 changes nothing, 1 goes all the way, more overdoes it. None: with a flow the least of a few at
+                which the expression is read; else 1.
 
         Raises:
             UsageError: The model cannot make that expression.
             ModelError: It has no encoder.
             ImageError: The picture cannot be read or shows no face.
         """
-        if not 0 <= strength <= 4:
+        if strength is not None and not 0 <= strength <= 4:
             raise UsageError(f"The strength of an edit should be 0 to 4, got {strength:g}.")
         (target,) = self._label_numbers(expression)
         _ = self._encoder  # Before the work: is there one?
         cut = self.cut(picture)
         shown = self.expression_of(cut)
         here = self.encode([cut])
-        there = self._moved(here, shown, expression, strength)
+        flows = bool(self.convention.flow) and self.convention.guidance is not None and shown != expression
+        move = self._redirected(here, shown, expression) if flows else self._moved(here, shown, expression) - here
         plain = self._decoded(here, shown)[0]
-        change = min(strength, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
-        # Means of expressions also differ by how their pictures were lit, which is no part of an expression.
-        change -= change.mean()
-        after = _rounded(cut.crop + change)
+        for tried in (_STRENGTHS if flows else (1.0,)) if strength is None else (strength,):
+            there = np.asarray(here + np.float32(tried) * move, dtype=np.float32)
+            change = min(tried, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
+            # Expressions also differ by how their pictures were lit, which is no part of an expression.
+            change -= change.mean()
+            after = _rounded(cut.crop + change)
+            if strength is None and flows and self._share_of(expression, after) >= _READ:
+                break
         before, changed, redrawn = self._embedded(np.stack([cut.crop, after, _rounded(plain)]), self._judge)
         return Edit(
             cut.crop,
@@ -417,10 +430,17 @@ class Generator:
             self._pasted(cut, change),
             shown,
             expression,
+            tried,
             identity=float(before @ changed),
             reconstruction=float(before @ redrawn),
             embedder=self._judge.model,
         )
+
+    def _share_of(self, expression: str, face: UInt8[np.ndarray, "side side 3"]) -> float:
+        """Return how probable an expression is to be seen in an aligned face, among those that the model can make."""
+        box = Box(0, 0, self.side, self.side)
+        told = self._reader.read(face, [Detection(box, self._points.astype(np.float32), 1.0)])[0].probabilities
+        return told.get(expression, 0.0) / max(sum(told.get(label, 0.0) for label in self.labels), 1e-9)
 
     # Asking -----------------------------------------------------------------------------------------------------------
 
@@ -705,6 +725,23 @@ class Generator:
                 "knows no faces of both. Leave the expression out."
             )
         return latents  # The network is told the label.
+
+    def _redirected(self, here: Latents, shown: str, wanted: str) -> Latents:
+        """Return how far a face's latents move where the flow carries the same noise to another expression."""
+        row = self._attribute_row(())
+
+        def carried(noise: Latents, expression: str, guidance: float) -> Latents:
+            parts = []
+            for start in range(0, len(noise), _BATCH):
+                some = noise[start : start + _BATCH]
+                label = np.full(len(some), self.labels.index(expression))
+                feed = _Feed(some, np.full(len(some), _FLOW), label)
+                parts.append(self._run(self._with_conditions(feed, row, None, guidance), "latents"))
+            return np.concatenate(parts)
+
+        noise = inverted(lambda rows: carried(rows, shown, 1.0), here)
+        # What the inversion left cancels: the same expression moves nothing.
+        return carried(noise, wanted, _REDIRECTION) - carried(noise, shown, 1.0)
 
     # Other networks ---------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,13 +11,16 @@ import pytest
 import torch
 
 from evaluation.memory import BASIS, CONTRAST, LATENTS, SIDE, faces
+from mien.drawing import draw_face
 from mien.errors import ModelError, TrainingError, UsageError
 from mien.evaluation.audit import audit, pixel_space
 from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig
 from mien.training.export import half_weights
 from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, velocity_loss
 from mien.training.vae.grafting import PublishedFlow, flow_network, graft, transplant, with_flow
+from mien.vision.detector import Detection
 from mien.vision.generator import PRIORS, Generator, Request
+from squares import _filled, store  # noqa: F401
 from vision.generators import LABELS, save_generator
 
 SMALL = VelocityNetConfig(width=48, blocks=2, code=16)
@@ -264,6 +268,49 @@ def test_faces_between_two_seeds_begin_and_end_with_the_faces_of_the_flow(flowin
     way = generator.between(4, 5, 3, expression="happiness")
 
     assert np.abs(way[0] - first).max() <= 1 and np.abs(way[-1] - last).max() <= 1
+
+
+@pytest.fixture
+def portrait(monkeypatch):
+    """A picture whose face shows happiness; what is read off an aligned face is set by `seen`."""
+    drawn = draw_face(3, side=180)
+    face = Detection(drawn.box, drawn.landmarks.astype(np.float32), 0.9)
+    monkeypatch.setattr("mien.vision.generator.patient_detector", lambda: SimpleNamespace(detect=lambda image: [face]))
+    monkeypatch.setattr("mien.zoo.default", lambda role: "tiny")
+    return drawn.image
+
+
+def reading(monkeypatch, surprise):
+    """Faces of the whole picture show happiness, edited ones in turn as much surprise as told."""
+    shares = iter(surprise)
+
+    def read(image, faces):
+        told = 0.0 if image.shape[0] == 180 else next(shares)
+        return [SimpleNamespace(probabilities={"happiness": 1 - told, "surprise": told})]
+
+    monkeypatch.setattr(Generator, "_reader", SimpleNamespace(read=read))
+
+
+def test_an_edit_goes_where_the_flow_carries_the_same_noise(flowing, portrait, store, monkeypatch):  # noqa: F811
+    reading(monkeypatch, [])
+    generator = Generator(flowing)
+    edit = generator.edit(portrait, expression="surprise", strength=1.0)
+
+    assert edit.strength == 1.0 and not np.array_equal(edit.after, edit.before)
+    same = generator.edit(portrait, expression="happiness")
+    assert np.array_equal(same.after, same.before)
+    by_means = generator._moved(generator.encode([edit.before]), "happiness", "surprise")
+    moved = generator._redirected(generator.encode(edit.before[None]), "happiness", "surprise")
+    assert not np.allclose(by_means, moved)
+
+
+@pytest.mark.parametrize(
+    ("surprise", "strength"), [([0.2, 0.6], 1.0), ([0.9], 0.75), ([0.1] * 4, 1.5)], ids=["second", "first", "never"]
+)
+def test_an_edit_stops_at_the_least_strength_that_is_read(flowing, portrait, store, monkeypatch, surprise, strength):  # noqa: F811
+    reading(monkeypatch, surprise)
+
+    assert Generator(flowing).edit(portrait, expression="surprise").strength == strength
 
 
 def test_a_generator_without_a_prior_has_no_place_for_a_flow(tmp_path):
