@@ -30,6 +30,7 @@ _SHEETS = (".png", ".jpg", ".jpeg", ".webp")
 _TABLES = (".npz", ".csv", ".parquet")
 _MOST_ON_A_SHEET = 4096
 _SHOWN_SIDE = 96  # px: about how large a picture stands on a sheet, in whole multiples of its own size
+_STEPS, _FRAMES = 8, 32  # of the way between two faces, on a sheet or in a folder and in a GIF
 _EDIT_SIDE = 256
 _FACTS, _MANIFEST = "generated.json", "manifest.csv"
 _OUT = click.Path(path_type=Path)
@@ -62,7 +63,7 @@ _MODEL = click.option(
 @click.option(
     "--between", nargs=2, metavar="A B", help="The way from one face to another: two seeds, or two pictures (VAE)."
 )
-@click.option("--steps", type=int, default=8, show_default=True, help="Faces on that way.")
+@click.option("--steps", type=int, help="Faces on that way.  [default: 8; in a .gif 32]")
 @click.option("--scores", is_flag=True, help="Into a folder: note the detector's score and the expression seen.")
 def generate(
     model: str | None,
@@ -76,7 +77,7 @@ def generate(
     prior: str | None,
     guidance: float | None,
     between: tuple[str, str] | None,
-    steps: int,
+    steps: int | None,
     scores: bool,
 ) -> None:
     """Make faces with a trained VAE or GAN: a sheet of them, or a folder of labelled pictures.
@@ -86,7 +87,8 @@ def generate(
     """
     from mien.vision.generator import Request
 
-    to_sheet = _is_sheet(out)
+    moving = bool(between) and out.suffix.lower() == ".gif"
+    to_sheet = moving or _is_sheet(out)
     if scores and to_sheet:
         raise UsageError("--scores stand in the manifest of a folder. Name one with -o.")
     generator = _open(model)
@@ -98,7 +100,15 @@ def generate(
     if between:
         if like or attributes or prior or guidance is not None or not (names is None or isinstance(names, str)):
             raise UsageError("--between goes with --expression NAME, --truncation and --steps only.")
-        _walk(generator, between, steps, names, truncation, out, to_sheet)
+        _walk(
+            generator,
+            between,
+            (_FRAMES if moving else _STEPS) if steps is None else steps,
+            names,
+            truncation,
+            out,
+            to_sheet,
+        )
         return
     request = Request(names, attributes, None, like, seed, truncation, prior, guidance=guidance)
     if to_sheet:
@@ -178,11 +188,13 @@ def _walk(
     to_sheet: bool,
 ) -> None:
     from mien.images import save_image
-    from mien.reporting import contact_sheet
+    from mien.reporting import animation, contact_sheet
 
     whole = [int(end) if end.isdecimal() and not Path(end).exists() else end for end in ends]
     images = generator.between(whole[0], whole[1], steps, expression=expression, truncation=truncation)
-    if to_sheet:
+    if out.suffix.lower() == ".gif":
+        _save(out, animation(list(images), side=_side(generator.side, 1)))
+    elif to_sheet:
         save_image(out, contact_sheet(list(images), columns=steps, side=_side(generator.side, steps)))
     else:
         make_folder(out)
@@ -357,6 +369,13 @@ def _write(path: Path, data: bytes) -> None:
     write_whole(path, data)
 
 
+def _save(path: Path, data: bytes) -> None:
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise UsageError(f"Cannot write '{printable(path)}': {error.strerror or error}. Name another file.") from error
+
+
 # Latents --------------------------------------------------------------------------------------------------------------
 
 
@@ -492,10 +511,7 @@ def _write_table(path: Path, table: _Table) -> None:
             columns = {"path": list(table.paths), "label": list(table.labels), "model": [table.model] * rows}
             columns |= {f"z{k}": column for k, column in enumerate(table.latents.T)}
             parquet.write_table(arrow.table(columns), buffer)
-    try:
-        _write(path, buffer.getvalue())
-    except OSError as error:
-        raise UsageError(f"Cannot write '{printable(path)}': {error.strerror or error}. Name another file.") from error
+    _save(path, buffer.getvalue())
 
 
 def _read_table(path: Path) -> _Table:
