@@ -103,7 +103,7 @@ def counted(folder: Path) -> dict[str, object]:
                 "interval": list(wilson(round(called / len(looks)), len(faces))),
             }
         result[model] = {"looks": len(looks), "seed": SEED, **shares}
-    return {"by": "one person, blind to the kind", "models": result, "machine": machine()}
+    return {"by": "one rater, blind to the kind", "models": result, "machine": machine()}
 
 
 if __name__ == "__main__":
