@@ -97,8 +97,8 @@ class Detector:
         self._decode = _DECODERS[kind]
         self._fixed = convention.side
         self._feed = Feed(card.convention)
-        self._session = make_session(zoo.path(card.name), options=session_options(threads=threads))
-        self._input = self._session.get_inputs()[0].name
+        self.session = make_session(zoo.path(card.name), options=session_options(threads=threads))
+        self._input = self.session.get_inputs()[0].name
 
     def detect(self, image: Image) -> list[Detection]:
         """Return the faces of a picture, largest first.
@@ -113,12 +113,12 @@ class Detector:
             views[i] = views[i][_sides(views[i]) * scale <= _LARGEST_CLOSE]
         rows = suppress(np.concatenate(views))
         if self.second is not None:
-            rows, sure = self.second._refined(image, rows)
+            rows, sure = self.second.refine_boxes(image, rows)
             rows = suppress(rows[sure])
             if not len(rows):
                 return self.second.detect(image)
         elif self.refine and len(rows):
-            rows = suppress(self._refined(image, rows)[0])
+            rows = suppress(self.refine_boxes(image, rows)[0])
         if self.min_face is not None:
             rows = rows[_sides(rows) >= self.min_face]
         inside = (rows[:, :2] < (image.shape[1], image.shape[0])).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
@@ -142,7 +142,7 @@ class Detector:
 
     def _view(self, image: Image, scale: float) -> Rows:
         """Detect at one scale, in tiles where the picture is large."""
-        return suppress(np.concatenate([self._rows(part, x, y, scale) for part, x, y in _tiles(image, scale)]))
+        return suppress(np.concatenate([self._rows(part, x, y, scale) for part, x, y in cut_tiles(image, scale)]))
 
     def _rows(self, image: Image, left: int, top: int, scale: float) -> Rows:
         """Detect in one tile; return rows in px of the whole picture."""
@@ -163,10 +163,10 @@ class Detector:
         blob = self._feed(batch)
         # Some decoders read rows of one picture only.
         step = 1 if self._decode in (scrfd, yunet) else len(blob)
-        parts = (self._session.run(None, {self._input: blob[i : i + step]}) for i in range(0, len(blob), step))
+        parts = (self.session.run(None, {self._input: blob[i : i + step]}) for i in range(0, len(blob), step))
         return [rows for outputs in parts for rows in self._decode(outputs, batch.shape[1:3], self.threshold)]
 
-    def _refined(self, image: Image, rows: Rows) -> tuple[Rows, Bool[np.ndarray, " faces"]]:
+    def refine_boxes(self, image: Image, rows: Rows) -> tuple[Rows, Bool[np.ndarray, " faces"]]:
         """Show each face again at one standard size; return boxes and landmarks from there, and where it was found.
 
         The first look may see a face with 12 px or with 600; the second sees all of them alike, so the crop that is
@@ -224,7 +224,7 @@ def _overlap(boxes: Float32[np.ndarray, "n 4"], box: Float32[np.ndarray, "corner
     return np.asarray(shared / np.maximum(area, 1e-6), dtype=np.float32)
 
 
-def _tiles(image: Image, scale: float) -> Sequence[tuple[Image, int, int]]:
+def cut_tiles(image: Image, scale: float) -> Sequence[tuple[Image, int, int]]:
     """Cut a picture so that no tile exceeds the limit at the network's input; one tile where it fits."""
     height, width = image.shape[:2]
     side, step = int(_TILE / scale), int((_TILE - _OVERLAP) / scale)
