@@ -741,7 +741,8 @@ class Generator:
 
         noise = inverted(lambda rows: carried(rows, shown, 1.0), here)
         # What the inversion left cancels: the same expression moves nothing.
-        return carried(noise, wanted, _REDIRECTION) - carried(noise, shown, 1.0)
+        moved: Latents = carried(noise, wanted, _REDIRECTION) - carried(noise, shown, 1.0)
+        return moved
 
     # Other networks ---------------------------------------------------------------------------------------------------
 
