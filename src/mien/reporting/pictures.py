@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mien.types import Face
 
-__all__ = ["annotate", "colour_of", "contact_sheet", "thumbnail"]
+__all__ = ["animation", "annotate", "colour_of", "contact_sheet", "thumbnail"]
 
 RGB = UInt8[np.ndarray, "height width 3"]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -73,6 +74,25 @@ def annotate(
         drawn = _premultiplied(drawn)
     result = image.astype(np.float32) * (1 - drawn[..., 3:] / 255) + drawn[..., :3]
     return np.asarray(np.clip(result + 0.5, 0, 255), dtype=np.uint8)
+
+
+def animation(frames: Sequence[RGB], *, side: int, milliseconds: int = 50) -> bytes:
+    """Return a GIF that goes through square pictures and back again, without an end.
+
+    Args:
+        frames: RGB uint8 of one size, at least two.
+        side: Of the GIF, px.
+        milliseconds: Each is shown for; the two ends for eight times as long.
+    """
+    assert len(frames) >= 2
+    large = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_CUBIC) for frame in frames]
+    # Colours of its own for every frame: with one palette for all, skin has steps.
+    shown = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in (*large, *large[-2:0:-1])]
+    times = [milliseconds] * len(shown)
+    times[0] = times[len(frames) - 1] = 8 * milliseconds
+    file = io.BytesIO()
+    shown[0].save(file, "GIF", save_all=True, append_images=shown[1:], duration=times, loop=0)
+    return file.getvalue()
 
 
 def contact_sheet(

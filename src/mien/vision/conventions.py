@@ -291,7 +291,9 @@ class GeneratorConvention(_Convention):
         latents: Numbers that a face is made from.
         labels: Expressions that can be asked for; empty where it knows none.
         attributes: Attributes that can be asked for.
-        components: Label (-1: of all) and weight of each component of its fitted prior.
+        components: Label (-1: of all) and weight of each component of its fitted mixture.
+        flow: Steps of the flow that its network draws from where the component is below 0; 0 where it has none.
+        guidance: How far its flow follows a condition unless told otherwise; None where it takes none.
         encoder: Its encoder: a file beside it in a run, a name in the catalogue; None where it has none.
         identity: The embedder whose embedding of a face it takes; None where it takes none.
         losses: Networks that stood in its loss, and may therefore not judge it.
@@ -305,6 +307,8 @@ class GeneratorConvention(_Convention):
     labels: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     components: tuple[tuple[int, float], ...] = ()
+    flow: int = 0
+    guidance: float | None = None
     encoder: str | None = None
     identity: str | None = None
     losses: tuple[str, ...] = ()
@@ -332,6 +336,8 @@ class GeneratorConvention(_Convention):
             labels=facts.several("labels", str),
             attributes=facts.several("attributes", str),
             components=facts.several("components", _component),
+            flow=facts.get("flow", int, 0),
+            guidance=facts.get("guidance", float, None),
             encoder=facts.get("encoder", str, None),
             identity=facts.get("identity", str, None),
             losses=facts.several("losses", str),

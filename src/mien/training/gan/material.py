@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
+from mien import zoo
 from mien.data.pictures import Pictures, read_pictures
 from mien.data.transforms import Order
 from mien.errors import DataError, TrainingError
 from mien.networks.recogniser import FaceRecogniser
 from mien.training.gan.config import GANConfig
-from mien.training.material import Pinned, keep_large_classes
+from mien.training.material import Pinned, few_pictures, keep_large_classes
 from mien.training.precision import autocast
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress, Reporter
 from mien.training.run import write_result
+from mien.vision.conventions import GeneratorConvention
 
 __all__ = ["Material", "load_material"]
 
@@ -88,12 +90,27 @@ def load_material(
             f"A batch has {config.batch_size} pictures, and there are only {len(train)} to learn from. Add pictures, "
             f"or lower batch_size."
         )
-    ranks.say(*notes)
+    ranks.say(*notes, *few_pictures(len(train), _better_beginning(config, classes)))
     order = Order(labels[train], seed=config.seed, balance=config.balance if classes else 0.0)
     reference, held_out = (
         _evenly_by_class(part, labels, len(classes), config.health.pictures, config.seed) for part in (train, valid)
     )
     return Material(pictures, labels, classes, embeddings, train, valid, order, reference, held_out)
+
+
+def _better_beginning(config: GANConfig, classes: tuple[str, ...]) -> str:
+    """Say what a GAN of few pictures could begin as; nothing where it begins as something."""
+    if config.init is not None or config.identity:
+        return ""
+    fitting = []
+    for card in zoo.cards("generator"):
+        theirs = GeneratorConvention.of(card)
+        alike = (theirs.template, theirs.side, theirs.grey) == (config.template, config.side, not config.colour)
+        if theirs.kind == "vae" and alike and theirs.labels == classes:
+            fitting.append(card.name)
+    if fitting:
+        return f"Begin as a VAE that saw more: --init {fitting[0]}."
+    return "Train a VAE first, and begin as it: --init RUN."
 
 
 def _evenly_by_class(

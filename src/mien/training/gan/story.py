@@ -34,12 +34,13 @@ from mien.networks.tracing import onnx_bytes
 from mien.training.config import as_dict
 from mien.training.course import Course
 from mien.training.ema import EMA
-from mien.training.gan.beginning import blend, copy_encoder
+from mien.training.gan.beginning import blend, copy_encoder, with_flow_of
 from mien.training.gan.config import GANConfig
 from mien.training.gan.material import Material, load_material
 from mien.training.gan.players import Player, Players, accumulate_gradients, adam, sizes_of
 from mien.training.gan.rules import Rules
 from mien.training.guard import Guard
+from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
 from mien.training.publishing import check_parity, publish_network
 from mien.training.ranks import Ranks
@@ -130,6 +131,7 @@ def train(config: GANConfig, *, pictures: Pictures | None = None) -> Trained:
         )  # fmt: skip
         if ranks.is_main:
             write_result(config.out / DESCRIPTION, _description(config, material))
+            keep_learned(config.out, material.pictures.take(material.train))
         course.begin()
 
         with course:
@@ -268,6 +270,9 @@ def _publish(
     outputs = ["images"] if players.beginning is None else ["images", "latents"]
     network = onnx_bytes(model, *given.values(), inputs=list(given), outputs=outputs)
     difference = check_parity(model, network, given, tolerance=_PARITY, unit="grey levels")
+    flow: dict[str, Any] = {}
+    if players.beginning is not None and config.init is not None:
+        network, flow = with_flow_of(config.init, network)
     summary = {
         **{name: value for name, value in figures.items() if math.isfinite(value)},
         "images": images,
@@ -283,7 +288,7 @@ def _publish(
         role="generator",
         summary=f"Trained with mien on {len(material.train):,} pictures: GAN, {config.game}, seed {config.seed}.",
         training_data=", ".join(folder.name for folder in config.data),
-        convention=_convention(players, material, config, generator.latents),
+        convention={**_convention(players, material, config, generator.latents), **flow},
         metrics={"training": summary},
     )
     run.finish(summary)

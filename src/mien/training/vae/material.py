@@ -15,7 +15,7 @@ from mien.data.pictures import Pictures, read_pictures
 from mien.data.transforms import Order
 from mien.errors import DataError
 from mien.networks.vae import condition_vector
-from mien.training.material import Pinned, keep_large_classes
+from mien.training.material import Pinned, few_pictures, keep_large_classes
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress
 from mien.training.vae.config import VAEConfig
@@ -93,7 +93,7 @@ def load_material(config: VAEConfig, *, cache: Path | None, ranks: Ranks, pictur
             "--condition out."
         )
     train, valid = pictures.split("train"), pictures.split("valid")
-    ranks.say(*notes)
+    ranks.say(*notes, *few_pictures(len(train)))
     if len(train) < config.batch_size or not len(valid):
         raise DataError(
             f"Training needs at least a batch of {config.batch_size} pictures to learn from and 1 to check with, got "
