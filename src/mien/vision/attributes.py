@@ -1,0 +1,260 @@
+"""What else can be seen in a face: 468 points, head pose, eyes and mouth open or closed, age and apparent gender.
+
+The points are FaceMesh's; pose, eyes and mouth are geometry on them. Pose is the rotation that carries the mean mesh of
+faces that look into the camera onto the face. Age and apparent gender are two networks of their own, and guesses: what
+they were off by on UTKFace, among faces that were guessed to be as old, is part of each answer.
+
+Sources: Kartynnik et al., "Real-time facial surface geometry from monocular video", arXiv:1907.06724; W. Kabsch, "A
+solution for the best rotation to relate two sets of vectors", 1976; Soukupova and Cech, "Real-time eye blink detection
+using facial landmarks", 2016, for the openness of an eye.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, UInt8
+
+from mien import zoo
+from mien.alignment import TEMPLATES, align, similarity_transform
+from mien.types import AgeGuess, Attributes, GenderGuess, Opening, Pose
+from mien.vision.conventions import AttributeConvention
+from mien.vision.feed import Feed
+from mien.zoo.session import make_session, session_options
+
+if TYPE_CHECKING:
+    from mien.vision.detector import Detection
+    from mien.zoo import Card
+
+__all__ = ["MODELS", "POINTS", "AttributeReader", "MeanMesh", "eye_openness", "mean_mesh", "mouth_openness", "pose_of"]
+
+MODELS = {"mesh": "facemesh", "age": "age-dlib", "gender": "gender-dlib"}
+"""Name of the model that reads each attribute, by its role."""
+
+POINTS = 468
+EYE_OPEN, MOUTH_OPEN = 0.15, 0.10
+"""Openness from which an eye or a mouth is called open, see `benchmarks/attributes.py`."""
+
+Mesh = Float32[np.ndarray, "points=468 3"]
+
+_ROOM = 1.5  # side of the square that the network is shown, in long sides of the face's box: as MediaPipe cuts it
+_STEP = 8  # faces in one run: more are no faster, and take memory
+# Corner, corner, then pairs of upper and lower lid, by MediaPipe's numbers; left is the viewer's left.
+_EYES = {"left": (33, 133, (160, 144), (158, 153)), "right": (263, 362, (387, 373), (385, 380))}
+_LIPS = (78, 308, ((13, 14), (82, 87), (312, 317)))
+_EYE_CORNERS = (33, 263)
+
+
+class AttributeReader:
+    """Read the attributes of detected faces with three ONNX networks.
+
+    Args:
+        mesh: Card of the network that finds the points; default the catalogue's.
+        age: Of the network that guesses ages.
+        gender: Of the network that guesses apparent gender.
+        threads: ONNX Runtime threads; default the CPU quota.
+    """
+
+    def __init__(
+        self, *, mesh: Card | None = None, age: Card | None = None, gender: Card | None = None, threads: int | None = None
+    ) -> None:
+        cards = [given or zoo.card(MODELS[role]) for role, given in (("mesh", mesh), ("age", age), ("gender", gender))]
+        # Have all three before any is opened: who lacks one learns of it at once.
+        self._mesh, self._age, self._gender = (_Network(card, threads) for card in cards)
+
+    def read(
+        self, image: UInt8[np.ndarray, "height width 3"], detections: Sequence[Detection]
+    ) -> list[Attributes]:
+        """Return the attributes of each detected face of a picture; the mesh is in px of that picture."""
+        if not detections:
+            return []
+        meshes, scores = self.meshes(image, detections)
+        landmarks = [detection.landmarks for detection in detections]
+        years = self._age.run(self._age.crops(image, landmarks))[0] @ np.arange(self._age.width, dtype=np.float64)
+        shares = self._gender.run(self._gender.crops(image, landmarks))[0]
+        return [
+            self._attributes(*facts) for facts in zip(meshes, scores, years.tolist(), shares, strict=True)
+        ]
+
+    def meshes(
+        self, image: UInt8[np.ndarray, "height width 3"], detections: Sequence[Detection]
+    ) -> tuple[list[Mesh], list[float]]:
+        """Return the 468 points of each face, px of the picture, and how sure the network is that it is one.
+
+        A face is shown twice: cut out by the detector's box, and by the points that were found there. Detectors draw
+        their boxes differently; after the second look the answer depends on them no more.
+        """
+        first = [_square(_corners(detection), _tilt(*detection.landmarks[:2])) for detection in detections]
+        meshes, _ = self._look(image, first)
+        second = [_square(_xy(mesh), _tilt(*_xy(mesh)[list(_EYE_CORNERS)])) for mesh in meshes]
+        return self._look(image, second)
+
+    def _look(
+        self, image: UInt8[np.ndarray, "height width 3"], squares: Sequence[Float64[np.ndarray, "corners=4 2"]]
+    ) -> tuple[list[Mesh], list[float]]:
+        side = self._mesh.side
+        # The network counts from the edge of its input, pictures are counted from the middle of their first pixel.
+        target = np.array([[0, 0], [side, 0], [side, side], [0, side]]) - 0.5
+        crops = np.stack([align(image, square, points=target, side=side) for square in squares])
+        points, logits = self._mesh.run(crops)
+        meshes = []
+        for row, square in zip(points.reshape(-1, POINTS, 3), squares, strict=True):
+            matrix = similarity_transform(target, square)
+            scale = math.hypot(matrix[0, 0], matrix[1, 0])
+            flat = (row[:, :2] - 0.5) @ matrix[:, :2].T + matrix[:, 2]
+            meshes.append(np.column_stack([flat, row[:, 2] * scale]).astype(np.float32))
+        return meshes, (1 / (1 + np.exp(-np.clip(logits.ravel(), -30, 30)))).tolist()
+
+    def _attributes(
+        self, mesh: Mesh, score: float, years: float, shares: Float64[np.ndarray, " classes"]
+    ) -> Attributes:
+        eyes = [Opening(openness, openness >= EYE_OPEN) for openness in (eye_openness(mesh, s) for s in _EYES)]
+        mouth = mouth_openness(mesh)
+        best = int(np.argmax(shares))
+        guess = GenderGuess(self._gender.labels[best], float(shares[best]), self._gender.error_at(years))
+        return Attributes(
+            pose=pose_of(mesh),
+            left_eye=eyes[0],
+            right_eye=eyes[1],
+            mouth=Opening(mouth, mouth >= MOUTH_OPEN),
+            age=AgeGuess(years, self._age.error_at(years)),
+            gender=guess,
+            mesh=mesh,
+            mesh_score=score,
+        )
+
+
+class _Network:
+    """One of the networks, with what its card says."""
+
+    def __init__(self, card: Card, threads: int | None) -> None:
+        convention = AttributeConvention.of(card)
+        self.side, self.labels, self._template = convention.side, convention.labels, convention.template
+        self.width = convention.classes
+        self._feed = Feed(card.convention)
+        self._errors = [_Band(*row) for row in card.metrics.get("error_by_estimated_age", ())]
+        self._session = make_session(zoo.path(card), options=session_options(threads=threads))
+        self._input = self._session.get_inputs()[0].name
+
+    def crops(
+        self, image: UInt8[np.ndarray, "height width 3"], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
+    ) -> UInt8[np.ndarray, "faces side side 3"]:
+        """Cut faces out by their landmarks."""
+        points = TEMPLATES[self._template].points_at(self.side)
+        return np.stack([align(image, marks, points=points, side=self.side) for marks in landmarks])
+
+    def run(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> list[Float64[np.ndarray, "faces values"]]:
+        """Return the network's answers to cut faces."""
+        parts = [
+            self._session.run(None, {self._input: self._feed(crops[start : start + _STEP])})
+            for start in range(0, len(crops), _STEP)
+        ]
+        return [np.concatenate(rows).astype(np.float64) for rows in zip(*parts, strict=True)]
+
+    def error_at(self, years: float) -> float | None:
+        """Return what was measured among faces that were guessed to be so old; None where nothing was."""
+        return next((band.error for band in self._errors if band.low <= years < band.high), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    low: float
+    high: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeanMesh:
+    """The mean mesh of faces that look into the camera, made by `benchmarks/make_face_mesh.py`.
+
+    Attributes:
+        points: Around their middle, root mean square distance 1; x to the viewer's right, y down, z away, (468, 3).
+        weights: How much each point counts for the pose: those that no expression moves count most; they sum to 1.
+        mirror: The number of each point's mirror image.
+    """
+
+    points: Float64[np.ndarray, "points=468 3"]
+    weights: Float64[np.ndarray, "points=468"]
+    mirror: Int[np.ndarray, "points=468"]
+
+
+@cache
+def mean_mesh() -> MeanMesh:
+    """Return the mean mesh that poses are told by."""
+    text = resources.files("mien").joinpath("weights", "face-mesh-mean.json").read_text(encoding="utf-8")
+    facts = json.loads(text)
+    weights = np.array(facts["weights"])
+    return MeanMesh(np.array(facts["points"]), weights / weights.sum(), np.array(facts["mirror"]))
+
+
+def pose_of(mesh: Float[np.ndarray, "points=468 3"]) -> Pose:
+    """Return how the head of a mesh is turned.
+
+    The rotation is taken apart so that turning the picture changes roll alone.
+    """
+    mean = mean_mesh()
+    seen = mesh - mean.weights @ mesh
+    known = mean.points - mean.weights @ mean.points
+    u, _, vt = np.linalg.svd((seen * mean.weights[:, None]).T @ known)
+    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    yaw = math.asin(float(np.clip(turn[2, 0], -1, 1)))
+    pitch = -math.atan2(turn[2, 1], turn[2, 2])
+    roll = math.atan2(turn[1, 0], turn[0, 0])
+    return Pose(*(math.degrees(angle) for angle in (yaw, pitch, roll)))
+
+
+def eye_openness(mesh: Float[np.ndarray, "points=468 3"], side: str) -> float:
+    """Return the distance of the lids in widths of the eye; ``side`` is `left` or `right`, as the viewer sees it."""
+    outer, inner, *lids = _EYES[side]
+    return _gap(mesh, outer, inner, lids)
+
+
+def mouth_openness(mesh: Float[np.ndarray, "points=468 3"]) -> float:
+    """Return the distance of the inner lips in widths of the mouth."""
+    left, right, pairs = _LIPS
+    return _gap(mesh, left, right, pairs)
+
+
+def _gap(mesh: np.ndarray, left: int, right: int, pairs: Sequence[tuple[int, int]]) -> float:
+    wide = max(float(np.linalg.norm(mesh[left] - mesh[right])), 1e-6)
+    return float(np.mean([np.linalg.norm(mesh[upper] - mesh[lower]) for upper, lower in pairs])) / wide
+
+
+def _xy(mesh: Mesh) -> Float64[np.ndarray, "points=468 2"]:
+    return np.asarray(mesh[:, :2], dtype=np.float64)
+
+
+def _corners(detection: Detection) -> Float64[np.ndarray, "corners=4 2"]:
+    """Return the corners of a face's box, turned with the face."""
+    left, top, right, bottom = detection.box.as_tuple()
+    middle, half = np.array([left + right, top + bottom]) / 2, np.array([right - left, bottom - top]) / 2
+    square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+    return np.asarray(middle + square @ _axes(_tilt(*detection.landmarks[:2])))
+
+
+def _square(points: Float64[np.ndarray, "n 2"], tilt: float) -> Float64[np.ndarray, "corners=4 2"]:
+    """Return the corners of a square around points, leaning by ``tilt`` radians, with room around them."""
+    axes = _axes(tilt)
+    along = points @ axes.T
+    low, high = along.min(axis=0), along.max(axis=0)
+    half = max(float((high - low).max()) * _ROOM / 2, 1.0)
+    corners = (low + high) / 2 + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+    return np.asarray(corners @ axes)
+
+
+def _tilt(left: np.ndarray, right: np.ndarray) -> float:
+    """Return the angle of the line from one eye to the other, radians clockwise."""
+    across = np.asarray(right, np.float64) - left
+    return math.atan2(across[1], across[0])
+
+
+def _axes(tilt: float) -> Float64[np.ndarray, "2 2"]:
+    """Return the directions along and across the eyes as rows."""
+    return np.array([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
