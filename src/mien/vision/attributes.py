@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -33,7 +33,19 @@ if TYPE_CHECKING:
     from mien.vision.detector import Detection
     from mien.zoo import Card
 
-__all__ = ["MODELS", "POINTS", "AttributeReader", "MeanMesh", "eye_openness", "mean_mesh", "mouth_openness", "pose_of"]
+__all__ = [
+    "EYE_OPEN",
+    "MODELS",
+    "MOUTH_OPEN",
+    "POINTS",
+    "AttributeReader",
+    "MeanMesh",
+    "MeshReader",
+    "eye_openness",
+    "mean_mesh",
+    "mouth_openness",
+    "pose_of",
+]
 
 MODELS = {"mesh": "facemesh", "age": "age-dlib", "gender": "gender-dlib"}
 """Name of the model that reads each attribute, by its role."""
@@ -42,6 +54,7 @@ POINTS = 468
 EYE_OPEN, MOUTH_OPEN = 0.15, 0.10
 """Openness from which an eye or a mouth is called open, see `benchmarks/attributes.py`."""
 
+Image = UInt8[np.ndarray, "height width 3"]
 Mesh = Float32[np.ndarray, "points=468 3"]
 
 _ROOM = 1.5  # side of the square that the network is shown, in long sides of the face's box: as MediaPipe cuts it
@@ -56,36 +69,49 @@ class AttributeReader:
     """Read the attributes of detected faces with three ONNX networks.
 
     Args:
-        mesh: Card of the network that finds the points; default the catalogue's.
-        age: Of the network that guesses ages.
-        gender: Of the network that guesses apparent gender.
         threads: ONNX Runtime threads; default the CPU quota.
+        models: Name of the model for each attribute; default `MODELS`.
     """
 
-    def __init__(
-        self, *, mesh: Card | None = None, age: Card | None = None, gender: Card | None = None, threads: int | None = None
-    ) -> None:
-        cards = [given or zoo.card(MODELS[role]) for role, given in (("mesh", mesh), ("age", age), ("gender", gender))]
-        # Have all three before any is opened: who lacks one learns of it at once.
-        self._mesh, self._age, self._gender = (_Network(card, threads) for card in cards)
+    def __init__(self, *, threads: int | None = None, models: Mapping[str, str] = MODELS) -> None:
+        cards = {role: zoo.card(name) for role, name in models.items()}
+        self.meshes = MeshReader(cards["mesh"], threads=threads)
+        self._age, self._gender = (_Network(cards[role], threads) for role in ("age", "gender"))
 
-    def read(
-        self, image: UInt8[np.ndarray, "height width 3"], detections: Sequence[Detection]
-    ) -> list[Attributes]:
+    def read(self, image: Image, detections: Sequence[Detection]) -> list[Attributes]:
         """Return the attributes of each detected face of a picture; the mesh is in px of that picture."""
         if not detections:
             return []
-        meshes, scores = self.meshes(image, detections)
-        landmarks = [detection.landmarks for detection in detections]
-        years = self._age.run(self._age.crops(image, landmarks))[0] @ np.arange(self._age.width, dtype=np.float64)
-        shares = self._gender.run(self._gender.crops(image, landmarks))[0]
-        return [
-            self._attributes(*facts) for facts in zip(meshes, scores, years.tolist(), shares, strict=True)
-        ]
+        meshes, scores = self.meshes.read(image, detections)
+        ages, genders = self.guesses(image, [detection.landmarks for detection in detections])
+        return [_attributes(*facts) for facts in zip(meshes, scores, ages, genders, strict=True)]
 
-    def meshes(
-        self, image: UInt8[np.ndarray, "height width 3"], detections: Sequence[Detection]
-    ) -> tuple[list[Mesh], list[float]]:
+    def guesses(
+        self, image: Image, landmarks: Sequence[Float32[np.ndarray, "5 2"]]
+    ) -> tuple[list[AgeGuess], list[GenderGuess]]:
+        """Return how old, and how female or male, faces look that have these landmarks."""
+        shares = self._age.answer(image, landmarks)
+        years = (shares @ np.arange(shares.shape[1])).tolist()
+        ages = [AgeGuess(value, self._age.error_at(value)) for value in years]
+        genders = []
+        for value, row in zip(years, self._gender.answer(image, landmarks), strict=True):
+            best = int(np.argmax(row))
+            genders.append(GenderGuess(self._gender.labels[best], float(row[best]), self._gender.error_at(value)))
+        return ages, genders
+
+
+class MeshReader:
+    """Find the 468 points of detected faces with one ONNX network.
+
+    Args:
+        card: Of the network; default the catalogue's.
+        threads: ONNX Runtime threads; default the CPU quota.
+    """
+
+    def __init__(self, card: Card | None = None, *, threads: int | None = None) -> None:
+        self._network = _Network(card or zoo.card(MODELS["mesh"]), threads)
+
+    def read(self, image: Image, detections: Sequence[Detection]) -> tuple[list[Mesh], list[float]]:
         """Return the 468 points of each face, px of the picture, and how sure the network is that it is one.
 
         A face is shown twice: cut out by the detector's box, and by the points that were found there. Detectors draw
@@ -96,14 +122,11 @@ class AttributeReader:
         second = [_square(_xy(mesh), _tilt(*_xy(mesh)[list(_EYE_CORNERS)])) for mesh in meshes]
         return self._look(image, second)
 
-    def _look(
-        self, image: UInt8[np.ndarray, "height width 3"], squares: Sequence[Float64[np.ndarray, "corners=4 2"]]
-    ) -> tuple[list[Mesh], list[float]]:
-        side = self._mesh.side
+    def _look(self, image: Image, squares: Sequence[Float64[np.ndarray, "corners=4 2"]]) -> tuple[list[Mesh], list[float]]:
+        side = self._network.side
         # The network counts from the edge of its input, pictures are counted from the middle of their first pixel.
         target = np.array([[0, 0], [side, 0], [side, side], [0, side]]) - 0.5
-        crops = np.stack([align(image, square, points=target, side=side) for square in squares])
-        points, logits = self._mesh.run(crops)
+        points, logits = self._network.run(np.stack([align(image, s, points=target, side=side) for s in squares]))
         meshes = []
         for row, square in zip(points.reshape(-1, POINTS, 3), squares, strict=True):
             matrix = similarity_transform(target, square)
@@ -112,23 +135,20 @@ class AttributeReader:
             meshes.append(np.column_stack([flat, row[:, 2] * scale]).astype(np.float32))
         return meshes, (1 / (1 + np.exp(-np.clip(logits.ravel(), -30, 30)))).tolist()
 
-    def _attributes(
-        self, mesh: Mesh, score: float, years: float, shares: Float64[np.ndarray, " classes"]
-    ) -> Attributes:
-        eyes = [Opening(openness, openness >= EYE_OPEN) for openness in (eye_openness(mesh, s) for s in _EYES)]
-        mouth = mouth_openness(mesh)
-        best = int(np.argmax(shares))
-        guess = GenderGuess(self._gender.labels[best], float(shares[best]), self._gender.error_at(years))
-        return Attributes(
-            pose=pose_of(mesh),
-            left_eye=eyes[0],
-            right_eye=eyes[1],
-            mouth=Opening(mouth, mouth >= MOUTH_OPEN),
-            age=AgeGuess(years, self._age.error_at(years)),
-            gender=guess,
-            mesh=mesh,
-            mesh_score=score,
-        )
+
+def _attributes(mesh: Mesh, score: float, age: AgeGuess, gender: GenderGuess) -> Attributes:
+    left, right = (eye_openness(mesh, side) for side in _EYES)
+    mouth = mouth_openness(mesh)
+    return Attributes(
+        pose=pose_of(mesh),
+        left_eye=Opening(left, left >= EYE_OPEN),
+        right_eye=Opening(right, right >= EYE_OPEN),
+        mouth=Opening(mouth, mouth >= MOUTH_OPEN),
+        age=age,
+        gender=gender,
+        mesh=mesh,
+        mesh_score=score,
+    )
 
 
 class _Network:
@@ -137,18 +157,17 @@ class _Network:
     def __init__(self, card: Card, threads: int | None) -> None:
         convention = AttributeConvention.of(card)
         self.side, self.labels, self._template = convention.side, convention.labels, convention.template
-        self.width = convention.classes
         self._feed = Feed(card.convention)
         self._errors = [_Band(*row) for row in card.metrics.get("error_by_estimated_age", ())]
         self._session = make_session(zoo.path(card), options=session_options(threads=threads))
         self._input = self._session.get_inputs()[0].name
 
-    def crops(
-        self, image: UInt8[np.ndarray, "height width 3"], landmarks: Sequence[Float32[np.ndarray, "5 2"]]
-    ) -> UInt8[np.ndarray, "faces side side 3"]:
-        """Cut faces out by their landmarks."""
-        points = TEMPLATES[self._template].points_at(self.side)
-        return np.stack([align(image, marks, points=points, side=self.side) for marks in landmarks])
+    def answer(
+        self, image: Image, landmarks: Sequence[Float32[np.ndarray, "5 2"]]
+    ) -> Float64[np.ndarray, "faces classes"]:
+        """Return probabilities for faces that are cut out by their landmarks."""
+        points = TEMPLATES[self._template or "dlib-150"].points_at(self.side)
+        return self.run(np.stack([align(image, marks, points=points, side=self.side) for marks in landmarks]))[0]
 
     def run(self, crops: UInt8[np.ndarray, "faces side side 3"]) -> list[Float64[np.ndarray, "faces values"]]:
         """Return the network's answers to cut faces."""
