@@ -1,6 +1,6 @@
-"""Make the mean mesh that head poses are told by: neutral faces of the Face Research Lab London Set look into the camera.
+"""Make the mean mesh that head poses are told by, from neutral faces of the Face Research Lab London Set.
 
-Shapes are brought together by generalised Procrustes analysis and made symmetric; a point counts by how little it moves
+They look into the camera. Shapes are brought together by generalised Procrustes analysis and made symmetric; a point counts by how little it moves
 between people and between a neutral and a smiling face. The result is the mean of about fifty people, nobody's face.
 
     MIEN_DATA=... python benchmarks/make_face_mesh.py
@@ -29,7 +29,7 @@ def brought_together(shapes: np.ndarray, mean: np.ndarray) -> np.ndarray:
     done = []
     for shape in shapes:
         seen = shape - shape.mean(axis=0)
-        u, s, vt = np.linalg.svd(seen.T @ mean)
+        u, _, vt = np.linalg.svd(seen.T @ mean)
         turn = u @ np.diag([1, 1, np.sign(np.linalg.det(u @ vt))]) @ vt
         done.append(seen @ turn * (np.trace(turn.T @ seen.T @ mean) / (seen**2).sum()))
     return np.stack(done)
@@ -67,7 +67,7 @@ def main() -> None:
     weights = 1 / (spread**2).sum(axis=2).mean(axis=0)
     weights = (weights + weights[mirror]) / 2
     facts = {
-        "source": f"{CREDIT}: {len(shapes['neutral'])} pictures; weights also from {len(shapes['smiling'])} smiling ones",
+        "source": f"{CREDIT}; weights also from the smiling ones",
         "points": mean.round(4).tolist(),
         "weights": (weights / weights.max()).round(4).tolist(),
         "mirror": mirror.tolist(),

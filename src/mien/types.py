@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
+    "ATTRIBUTES_NOTE",
     "EXPRESSIONS",
     "AgeGuess",
     "Attributes",
@@ -47,6 +48,12 @@ __all__ = [
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """The eight FER+ classes, in the order of every expression vector in mien."""
 
+
+ATTRIBUTES_NOTE = (
+    "Age and apparent gender are guesses from looks, with the mean error measured on UTKFace for faces guessed to be "
+    "about as old; errors differ between groups of people (see docs/models.md). Decide nothing about a person by them."
+)
+"""Said wherever attributes are shown."""
 
 Facts = Mapping[str, Any]
 """What a card, a manifest or a report says by key: read from a file, and checked by whoever takes a value out."""
@@ -367,7 +374,8 @@ class Face:
 
     def _repr_html_(self) -> str:
         crop = "" if self.crop is None else notebook.inline_picture(self.crop, "the aligned face")
-        return notebook.html_of([self.to_record()], picture=crop)
+        note = "" if self.attributes is None else ATTRIBUTES_NOTE
+        return notebook.html_of([self.to_record()], picture=crop, note=note)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -411,7 +419,8 @@ class Picture:
                 shown = notebook.boxed_picture(self.path, self.width, self.height, boxes)
             except ImageError as error:
                 note += f". {error}"
-        note = " ".join([f"{note}{'' if note.endswith('.') else '.'}", *self.notes])
+        said = [ATTRIBUTES_NOTE] if any(face.attributes is not None for face in self.faces) else []
+        note = " ".join([f"{note}{'' if note.endswith('.') else '.'}", *self.notes, *said])
         rows = [{key: value for key, value in row.items() if key != "path"} for row in self.to_records()]
         return notebook.html_of(rows, picture=shown, note=note)
 

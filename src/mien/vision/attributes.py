@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mien.zoo import Card
 
 __all__ = [
+    "CONTOURS",
     "EYE_OPEN",
     "MODELS",
     "MOUTH_OPEN",
@@ -43,6 +44,7 @@ __all__ = [
     "MeshReader",
     "eye_openness",
     "mean_mesh",
+    "mesh_edges",
     "mouth_openness",
     "pose_of",
 ]
@@ -63,6 +65,22 @@ _STEP = 8  # faces in one run: more are no faster, and take memory
 _EYES = {"left": (33, 133, (160, 144), (158, 153)), "right": (263, 362, (387, 373), (385, 380))}
 _LIPS = (78, 308, ((13, 14), (82, 87), (312, 317)))
 _EYE_CORNERS = (33, 263)
+
+# fmt: off
+CONTOURS: tuple[tuple[int, ...], ...] = (
+    (409, 270, 269, 267, 0, 37, 39, 40, 185, 61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409),
+    (415, 310, 311, 312, 13, 82, 81, 80, 191, 78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415),
+    (173, 157, 158, 159, 160, 161, 246, 33, 7, 163, 144, 145, 153, 154, 155, 133, 173),
+    (46, 53, 52, 65, 55),
+    (70, 63, 105, 66, 107),
+    (398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382, 362, 398),
+    (276, 283, 282, 295, 285),
+    (300, 293, 334, 296, 336),
+    (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
+     149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10),
+)
+"""Lines through the numbers of points: lips, eyes, brows and the oval of the face, as MediaPipe draws them."""
+# fmt: on
 
 
 class AttributeReader:
@@ -122,7 +140,9 @@ class MeshReader:
         second = [_square(_xy(mesh), _tilt(*_xy(mesh)[list(_EYE_CORNERS)])) for mesh in meshes]
         return self._look(image, second)
 
-    def _look(self, image: Image, squares: Sequence[Float64[np.ndarray, "corners=4 2"]]) -> tuple[list[Mesh], list[float]]:
+    def _look(
+        self, image: Image, squares: Sequence[Float64[np.ndarray, "corners=4 2"]]
+    ) -> tuple[list[Mesh], list[float]]:
         side = self._network.side
         # The network counts from the edge of its input, pictures are counted from the middle of their first pixel.
         target = np.array([[0, 0], [side, 0], [side, side], [0, side]]) - 0.5
@@ -211,6 +231,16 @@ def mean_mesh() -> MeanMesh:
     facts = json.loads(text)
     weights = np.array(facts["weights"])
     return MeanMesh(np.array(facts["points"]), weights / weights.sum(), np.array(facts["mirror"]))
+
+
+@cache
+def mesh_edges() -> tuple[tuple[int, int], ...]:
+    """Return the sides of triangles that cover the mesh, as pairs of points: a Delaunay triangulation of the mean."""
+    from scipy.spatial import Delaunay  # for drawing alone
+
+    corners = Delaunay(mean_mesh().points[:, :2]).simplices
+    sides = np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]]), axis=1)
+    return tuple((int(a), int(b)) for a, b in np.unique(sides, axis=0))
 
 
 def pose_of(mesh: Float[np.ndarray, "points=468 3"]) -> Pose:
