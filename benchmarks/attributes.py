@@ -87,7 +87,8 @@ def on_utkface(count: int) -> dict[str, Any]:
 
     bands = {f"{low} to {high - 1}" if high < 200 else f"{low} and over": (low, high) for low, high in AGES}
     report: dict[str, Any] = {
-        "pictures": len(paths), "not_found": int(known.sum() - kept.sum()), "all": part(age >= 0), "adults": part(adult),
+        "pictures": len(paths), "not_found": int(known.sum() - kept.sum()),
+        "all": part(age >= 0), "adults": part(adult),
         "by_age": {name: part((age >= low) & (age < high)) for name, (low, high) in bands.items()},
         "by_estimated_age": {name: part((guessed >= low) & (guessed < high)) for name, (low, high) in bands.items()},
         "adults_by_sex": {name: part(adult & (sex == name)) for name in ("female", "male")},

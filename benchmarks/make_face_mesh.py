@@ -1,7 +1,8 @@
 """Make the mean mesh that head poses are told by, from neutral faces of the Face Research Lab London Set.
 
-They look into the camera. Shapes are brought together by generalised Procrustes analysis and made symmetric; a point counts by how little it moves
-between people and between a neutral and a smiling face. The result is the mean of about fifty people, nobody's face.
+They look into the camera. Shapes are brought together by generalised Procrustes analysis and made symmetric; a point
+counts by how little it moves between people, and between a neutral and a smiling face. The result is the mean of about
+fifty people, nobody's face.
 
     MIEN_DATA=... python benchmarks/make_face_mesh.py
 """

@@ -23,7 +23,7 @@ from mien.types import Facts
 from mien.zoo import catalogue, fetch, store
 from mien.zoo.catalogue import NAME, Card, human_size
 from mien.zoo.conventions import Convention, convention
-from mien.zoo.foreign.onnxfile import model_bytes, parse_model
+from mien.zoo.foreign.onnxfile import dequantise_blocks, model_bytes, parse_model
 from mien.zoo.session import runtime_errors
 
 if TYPE_CHECKING:
@@ -153,8 +153,11 @@ def _parsed(data: bytes) -> onnx.ModelProto:
     foreign = sorted({entry.domain for entry in model.opset_import} - set(_DOMAINS))
     if foreign:
         raise ModelError(f"The model needs custom operators ({', '.join(foreign)}), which mien does not load.")
+    dequantise_blocks(model)
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
+    used = {name for node in model.graph.node for name in node.input}
+    # Old exporters list weights among the inputs, and quantisers leave those there that they replaced.
+    inputs = [value for value in model.graph.input if value.name not in weights and value.name in used]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     return model
