@@ -151,7 +151,7 @@ def main() -> None:
     owner, in_b = owners(celeba.files)
     _, place, counts = np.unique(owner[celeba.found], return_inverse=True, return_counts=True)
     several = celeba.found.copy()
-    several[celeba.found] = counts[place] > 1
+    several[celeba.found] = counts[place] > 2
     quality = qualities("celeba10k", celeba.files, several)
     halves: dict[str, dict[str, Any]] = {}
     for name, half in (("A", ~in_b), ("B", in_b)):
@@ -177,7 +177,8 @@ def main() -> None:
             )
     names = np.array([Path(file).parent.name for file in pins.files])
     pins_quality = qualities("pins_dev", pins.files, pins.found)
-    # Pins' people are searched for among half B's, who have as many references as they have pictures, up to five.
+    # Pins' people are searched for among those of half B with three pictures or more, whose pictures are all references
+    # up to that number.
     here = in_b & several
     who = np.concatenate([np.unique(names[pins.found], return_inverse=True)[1], owner[here] + 1000])
     vectors = np.concatenate([pins.vectors[pins.found], celeba.vectors[here]])

@@ -283,3 +283,48 @@ class TestExpressions:
     def test_another_number_of_classes_is_refused(self, add):
         with pytest.raises(ModelError, match=r"answers \(batch, 8\), .* this gives \(2, 7\)"):
             add(expression(classes=7), "hsemotion-224")
+
+
+def test_weights_in_blocks_become_float32_and_inputs_that_nothing_uses_are_no_inputs(add, tmp_path):
+    """As the OpenCV Zoo quantises: a Reshape after each, biases in one block, replaced weights left as inputs."""
+    rng = np.random.default_rng(0)
+    values, bias = rng.integers(-128, 128, (6, 48), dtype=np.int8), rng.integers(-128, 128, 48, dtype=np.int8)
+    scales = rng.uniform(1e-3, 2e-3, (2, 48)).astype(np.float32)
+    weights = {
+        "w.quantized": values, "w.scales": scales, "w.zero": np.zeros((2, 48), np.int8),
+        "b.quantized": bias, "b.scales": np.float32([0.01]), "b.zero": np.zeros(1, np.int8),
+        "w.shape": np.array([12, 24], np.int64), "b.shape": np.array([48], np.int64),
+        "flat": np.array([0, -1], np.int64),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w.quantized", "w.scales", "w.zero"], ["w.flat"], axis=0, block_size=3),
+        helper.make_node("Reshape", ["w.flat", "w.shape"], ["w.made"]),
+        helper.make_node("DequantizeLinear", ["b.quantized", "b.scales", "b.zero"], ["b.flat"], axis=0, block_size=48),
+        helper.make_node("Reshape", ["b.flat", "b.shape"], ["b.made"]),
+        helper.make_node("AveragePool", ["x"], ["pooled"], kernel_shape=[56, 56], strides=[56, 56]),
+        helper.make_node("Reshape", ["pooled", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w.made"], ["narrow"]),
+        helper.make_node("Concat", ["narrow", "narrow"], ["wide"], axis=1),
+        helper.make_node("Add", ["wide", "b.made"], ["embedding"]),
+    ]
+    inputs = [("x", ["n", 3, 112, 112]), ("w", [12, 24]), ("w.scales", [2, 48])]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=6)
+    path = tmp_path / "quantised.onnx"
+    path.write_bytes(model.SerializeToString())
+
+    add(path, "arcface-112")
+
+    x = rng.normal(size=(2, 3, 112, 112)).astype(np.float32)
+    session = onnxruntime.InferenceSession(zoo.path("mine"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"x": x})
+    pooled = x.reshape(2, 3, 2, 56, 2, 56).mean(axis=(3, 5)).reshape(2, 12)
+    narrow = pooled @ (values * np.repeat(scales, 3, axis=0)).reshape(12, 24)
+    np.testing.assert_allclose(got, np.concatenate([narrow, narrow], axis=1) + bias * 0.01, atol=1e-4)
+    assert [item.name for item in session.get_inputs()] == ["x"]

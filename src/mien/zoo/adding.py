@@ -155,9 +155,7 @@ def _parsed(data: bytes) -> onnx.ModelProto:
         raise ModelError(f"The model needs custom operators ({', '.join(foreign)}), which mien does not load.")
     dequantise_blocks(model)
     weights = {tensor.name for tensor in model.graph.initializer}
-    used = {name for node in model.graph.node for name in node.input}
-    # Old exporters list weights among the inputs, and quantisers leave those there that they replaced.
-    inputs = [value for value in model.graph.input if value.name not in weights and value.name in used]
+    inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     return model

@@ -111,7 +111,7 @@ def dequantise_blocks(model: onnx.ModelProto) -> None:
     """Write weights that are stored in blocks of small integers as float32, in place.
 
     The OpenCV Zoo quantises so, for the size of its files alone. ONNX Runtime does not run what its tool writes for
-    biases, and folds nothing of the rest.
+    biases, and folds nothing of the rest; what was replaced stays among the inputs, unused.
     """
     from onnx import helper, numpy_helper
 
@@ -140,6 +140,9 @@ def dequantise_blocks(model: onnx.ModelProto) -> None:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
     graph.initializer.extend(weights)
+    inputs = [value for value in graph.input if value.name in used]
+    del graph.input[:]
+    graph.input.extend(inputs)
 
 
 def _dequantised(parts: Sequence[np.ndarray], axis: int, block: int) -> np.ndarray:
