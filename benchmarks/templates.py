@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from common import data_folder, machine, write_result
 from operating_points import owners
-from people import embedded
+from people import embedded, pictures
 
 import mien.zoo
 from mien.analyzer import Analyzer, main_face
@@ -28,6 +28,7 @@ from mien.vision.conventions import EmbedderConvention
 
 EMBEDDER, SEED, DRAWS, REPLICATES = "sface", 0, 5, 1000
 FPIR = 0.01
+PINS = 20  # pictures of each person
 Weigh = Callable[[np.ndarray], np.ndarray]
 
 WEIGHTS: dict[str, Weigh] = {
@@ -47,13 +48,38 @@ def qualities(dataset: str, files: tuple[str, ...], wanted: np.ndarray) -> np.nd
                 return np.asarray(stored["quality"])
     quality, rows = np.full(len(files), np.nan), np.nonzero(wanted)[0]
     paths = [data_folder() / dataset / files[row] for row in rows]
-    pictures = Analyzer(embedder=EMBEDDER, expression=None).pictures(paths, embed=False)
-    for row, picture in zip(rows, pictures, strict=True):
+    read = Analyzer(embedder=EMBEDDER, expression=None).pictures(paths, embed=False)
+    for row, picture in zip(rows, read, strict=True):
         face = main_face(picture.faces, picture.width, picture.height)
         quality[row] = 0.0 if face is None or face.quality is None else face.quality.score
     if "MIEN_VECTORS" in os.environ:
         np.savez(kept, files=np.array(files), quality=quality)
     return quality
+
+
+def pins(cohort: Cohort | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return embeddings, qualities and people of twenty pictures each of `pins_dev`; kept between runs."""
+    kept = Path(os.environ.get("MIEN_VECTORS", ".")) / f"pins_dev-{EMBEDDER}-part.npz"
+    if "MIEN_VECTORS" in os.environ and kept.is_file():
+        with np.load(kept, allow_pickle=False) as stored:
+            return stored["vectors"], stored["quality"], stored["people"]
+    by_person: dict[str, list[Path]] = {}
+    for path in pictures("pins_dev"):
+        by_person.setdefault(path.parent.name, []).append(path)
+    paths = [path for mine in by_person.values() for path in mine[:PINS]]
+    vectors, quality, people = [], [], []
+    for picture in Analyzer(embedder=EMBEDDER, expression=None).pictures(paths):
+        face = main_face(picture.faces, picture.width, picture.height)
+        if face is None or face.embedding is None or face.quality is None:
+            continue
+        vector = face.embedding.vector[None]
+        vectors.append(vector[0] if cohort is None else Cohort.undo(vector)[0])
+        quality.append(face.quality.score)
+        people.append(Path(str(picture.path)).parent.name)
+    found = np.stack(vectors), np.array(quality), np.array(people)
+    if "MIEN_VECTORS" in os.environ:
+        np.savez(kept, vectors=found[0], quality=found[1], people=found[2])
+    return found
 
 
 class Rules:
@@ -146,13 +172,15 @@ def measure(
 
 def main() -> None:
     card = mien.zoo.card(EMBEDDER)
-    rules = Rules(cohort_of(EmbedderConvention.of(card)))
-    celeba, pins = embedded("celeba10k", EMBEDDER), embedded("pins_dev", EMBEDDER)
+    cohort = cohort_of(EmbedderConvention.of(card))
+    rules = Rules(cohort)
+    celeba = embedded("celeba10k", EMBEDDER)
     owner, in_b = owners(celeba.files)
     _, place, counts = np.unique(owner[celeba.found], return_inverse=True, return_counts=True)
     several = celeba.found.copy()
     several[celeba.found] = counts[place] > 2
-    quality = qualities("celeba10k", celeba.files, several)
+    # One reference is a template by itself, whatever its quality.
+    quality = np.nan_to_num(qualities("celeba10k", celeba.files, several), nan=1.0)
     halves: dict[str, dict[str, Any]] = {}
     for name, half in (("A", ~in_b), ("B", in_b)):
         halves[name] = {}
@@ -175,16 +203,15 @@ def main() -> None:
                 references,
                 {k: v["fnir"] for k, v in halves[name][str(references)].items() if isinstance(v, dict)},
             )
-    names = np.array([Path(file).parent.name for file in pins.files])
-    pins_quality = qualities("pins_dev", pins.files, pins.found)
+    pins_vectors, pins_quality, names = pins(cohort)
     # Pins' people are searched for among those of half B with three pictures or more, whose pictures are all references
     # up to that number.
     here = in_b & several
-    who = np.concatenate([np.unique(names[pins.found], return_inverse=True)[1], owner[here] + 1000])
-    vectors = np.concatenate([pins.vectors[pins.found], celeba.vectors[here]])
-    both = np.concatenate([pins_quality[pins.found], quality[here]])
-    _, many = np.unique(owner[in_b & celeba.found], return_counts=True)
-    alone = in_b & celeba.found & ~several
+    who = np.concatenate([np.unique(names, return_inverse=True)[1], owner[here] + 1000])
+    vectors = np.concatenate([pins_vectors, celeba.vectors[here]])
+    both = np.concatenate([pins_quality, quality[here]])
+    people, many = np.unique(owner[in_b & celeba.found], return_counts=True)
+    alone = in_b & celeba.found & np.isin(owner, people[many == 1])
     of_pins = {
         str(references): measure(rules, vectors, both, who, np.arange(1000), celeba.vectors[alone], references)
         for references in (1, 2, 3, 5)
