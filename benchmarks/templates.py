@@ -28,6 +28,8 @@ from mien.vision.conventions import EmbedderConvention
 
 EMBEDDER, SEED, DRAWS, REPLICATES = "sface", 0, 5, 1000
 FPIR = 0.01
+FIXED_FMR = 1e-4  # of single comparisons: what pooling does to a threshold that knows nothing of it
+THRESHOLD = next(p.threshold for p in mien.zoo.card(EMBEDDER).operating_points if p.target_fmr == FIXED_FMR)
 PINS = 20  # pictures of each person
 Weigh = Callable[[np.ndarray], np.ndarray]
 
@@ -138,6 +140,11 @@ def fnir(own: np.ndarray, best: np.ndarray, weight: np.ndarray, counted: np.ndar
     return float(((own <= threshold) * weight).sum() / weight.sum())
 
 
+def at_threshold(own: np.ndarray, best: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Return FPIR and FNIR at a threshold that was measured for single comparisons."""
+    return float((best >= threshold).mean()), float((own < threshold).mean())
+
+
 def measure(
     rules: Rules, vectors: np.ndarray, quality: np.ndarray, owner: np.ndarray, searched: np.ndarray,
     strangers: np.ndarray, references: int,
@@ -162,7 +169,9 @@ def measure(
             for of_people, of_strangers in resampled
         ])  # fmt: skip
         difference = replicates[name] - replicates["best single"]
+        fixed = np.mean([at_threshold(*found[name], THRESHOLD) for found, _ in drawn], axis=0)
         report[name] = {
+            f"at_fmr_{FIXED_FMR:g}": {"fpir": float(fixed[0]), "fnir": float(fixed[1])},
             "fnir": float(np.mean(ones)),
             "interval": list(percentile_interval(replicates[name])),
             "difference_interval": list(percentile_interval(difference)),
