@@ -18,7 +18,8 @@ from mien import zoo
 from mien.errors import ImageError, UsageError
 from mien.images import Source, decode, load_image, printable
 from mien.images import digest as digest_of
-from mien.types import Embedding, Expression, Face, Picture, Records
+from mien.types import Attributes, Embedding, Expression, Face, Picture, Records
+from mien.vision.attributes import AttributeReader
 from mien.vision.cohort import Cohort, with_cohort
 from mien.vision.detector import Detector
 from mien.vision.embedder import Embedder
@@ -26,7 +27,7 @@ from mien.vision.expression import ExpressionReader
 from mien.vision.finding import DetectorLike
 from mien.vision.quality import assess, measure
 from mien.vision.shares import Shares, check_shares
-from mien.vision.views import TURNS, WholePicture, look
+from mien.vision.views import TURNS, View, WholePicture, look
 from mien.zoo.session import thread_count
 
 __all__ = ["DETECTORS", "FACES", "Analyzer", "central_face", "choose_face", "main_face"]
@@ -72,8 +73,10 @@ class Models:
         cohort: Cohort | None,
         threads: int,
         shares: Shares | None = None,
+        attributes: bool = False,
     ) -> None:
         self.turn = turn
+        self._reads_attributes = attributes
         self._shares = shares
         self._cohort = cohort
         self._embedder_card = embedder
@@ -92,6 +95,11 @@ class Models:
         if self._expression_card is None:
             return None
         return ExpressionReader(self._expression_card, threads=self._threads, shares=self._shares)
+
+    @cached_property
+    def attributes(self) -> AttributeReader | None:
+        """What reads attributes; None where they were not asked for."""
+        return AttributeReader(threads=self._threads) if self._reads_attributes else None
 
 
 class Analyzer:
@@ -113,6 +121,8 @@ class Analyzer:
         cohort: What normalises the embeddings, in place of the embedder's own; see `for_gallery`.
         shares: How common expressions are among the faces: `learned` as in the training pictures of the model, `equal`,
             or a share for each expression that occurs; default the model's own, see `mien models card`.
+        attributes: Also read head pose, 468 points, eyes and mouth, age and apparent gender: `Face.attributes`. Their
+            three networks are pulled when they are first needed.
 
     An analyzer can be pickled and copied: the other one opens its networks anew.
 
@@ -134,6 +144,7 @@ class Analyzer:
         turn: int | None = None,
         cohort: Cohort | None = None,
         shares: Shares | None = None,
+        attributes: bool = False,
     ) -> None:
         if turn is not None and turn not in TURNS:
             raise UsageError(f"A picture is turned by 0, 90, 180 or 270 degrees, got {turn}.")
@@ -157,6 +168,7 @@ class Analyzer:
             "turn": turn,
             "cohort": cohort,
             "shares": shares,
+            "attributes": attributes,
         }
         self.detector = detector
         card = _expect_role(embedder or zoo.default("embedder"), "embedder")
@@ -171,6 +183,7 @@ class Analyzer:
             "turn": turn,
             "cohort": cohort,
             "shares": shares,
+            "attributes": attributes,
         }
 
     def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[_Arguments]]:
@@ -239,7 +252,7 @@ class Analyzer:
             return
         models = self._single
         # Open every network before the workers race for it.
-        _ = models.embedder.session if embed else models.embedder, models.expression
+        _ = models.embedder.session if embed else models.embedder, models.expression, models.attributes
         # One worker more than threads: while one waits for the interpreter, another has a network to run.
         pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="mien")
         running: deque[Future[list[Picture]]] = deque()
@@ -382,17 +395,37 @@ def _faces(models: Models, image: UInt8[np.ndarray, "height width 3"]) -> tuple[
     read: Sequence[Expression | None] = [None] * len(found)
     if models.expression is not None:
         read = models.expression.read(view.image, found)
+    seen: Sequence[Attributes | None] = [None] * len(found)
+    if models.attributes is not None:
+        seen = models.attributes.read(view.image, found)
     faces = []
-    for detection, expression in zip(found, read, strict=True):
+    for detection, expression, attributes in zip(found, read, seen, strict=True):
         crop = models.embedder.crop(view.image, detection.landmarks)
         quality = assess(measure(crop, detection.landmarks, detection.box, detection.score))
         box, landmarks = detection.box, detection.landmarks
         if not view.is_picture:
             box, landmarks = view.to_picture(box, landmarks)
+            attributes = None if attributes is None else _in_picture(attributes, view)
         faces.append(
-            Face(box, landmarks, detection.score, quality=quality, expression=expression, crop=crop, turn=view.turn)
+            Face(
+                box,
+                landmarks,
+                detection.score,
+                quality=quality,
+                expression=expression,
+                crop=crop,
+                turn=view.turn,
+                attributes=attributes,
+            )
         )
     return tuple(faces)
+
+
+def _in_picture(attributes: Attributes, view: View) -> Attributes:
+    """Carry a mesh from a view to the picture; pose stays that of the face as it was looked at."""
+    flat = view.points_to_picture(attributes.mesh[:, :2])
+    depth = attributes.mesh[:, 2:] / view.scale
+    return replace(attributes, mesh=np.concatenate([flat, depth], axis=1).astype(np.float32))
 
 
 class _Arguments(TypedDict):
@@ -407,6 +440,7 @@ class _Arguments(TypedDict):
     turn: int | None
     cohort: Cohort | None
     shares: Shares | None
+    attributes: bool
 
 
 def _open(arguments: _Arguments) -> Analyzer:

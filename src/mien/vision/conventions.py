@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ORDERS",
+    "AttributeConvention",
     "ClassifierConvention",
     "DetectorConvention",
     "EmbedderConvention",
@@ -277,6 +278,56 @@ class ExpressionConvention(_Convention):
     def grey(self) -> bool:
         """Whether it is fed grey faces."""
         return self.order == "GRAY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeConvention(_Convention):
+    """Of a network that reads an attribute: mesh, age or gender.
+
+    Attributes:
+        side: Of the faces that it is fed, px.
+        kind: Which attribute.
+        order: One of `ORDERS`.
+        layout: Of its input.
+        mean: Subtracted from pixels of 0 to 255.
+        scale: What they are multiplied with after that.
+        template: How faces are cut; None where they are cut with room around their points.
+        labels: Of its answers, in their order, where they have names.
+        classes: How many there are, where they have none.
+    """
+
+    side: int
+    kind: str
+    order: str = "RGB"
+    layout: str = "NCHW"
+    mean: Channels = 0.0
+    scale: Channels = 1.0
+    template: str | None = None
+    labels: tuple[str, ...] = ()
+    classes: int = 0
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Read and check a card.
+
+        Raises:
+            ModelError: A fact is missing or is none, or the template is unknown.
+        """
+        facts = _Facts(card, f"{card.role} model", "See docs/models.md for what it should hold.")
+        facts.expect("side", "kind")
+        template = facts.get("template", str, None)
+        if template is not None and template not in TEMPLATES:
+            facts.refuse("template", template, f"one of {', '.join(TEMPLATES)}")
+        read = cls(
+            side=facts.get("side", int, 0),
+            kind=facts.get("kind", str, ""),
+            **facts.pixels(),
+            template=template,
+            labels=facts.several("labels", str),
+            classes=facts.get("classes", int, 0),
+            more=facts.more(cls),
+        )
+        return facts.checked(read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

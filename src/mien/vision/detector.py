@@ -4,7 +4,7 @@ Every decoder takes raw network outputs at one scale and returns rows (left, top
 coordinates) in px of the network's input; `Detector` does the rest once for all: scale, padding, tiles, suppression.
 
 Sources: CenterFace, Xu et al., arXiv:1911.03599; SCRFD, Guo et al., arXiv:2105.04714; YuNet, Wu et al., 2023;
-BlazeFace, Bazarevsky et al., arXiv:1907.05047.
+BlazeFace, Bazarevsky et al., arXiv:1907.05047; RetinaFace, Deng et al., arXiv:1905.00641.
 """
 
 from __future__ import annotations
@@ -331,6 +331,27 @@ def blazeface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: f
     return found
 
 
+def retinaface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
+    """Decode boxes, scores and landmarks relative to priors, two a cell for strides 8, 16, 32 (variances 0.1, 0.2)."""
+    centres = np.concatenate([_grid(size, stride, anchors=2, shift=0.5) for stride in _PRIORS])
+    sides = np.concatenate(
+        [np.tile(pair, (size[0] // stride) * (size[1] // stride)) for stride, pair in _PRIORS.items()]
+    )
+    found = []
+    for box, score, mark in zip(*(np.asarray(o) for o in outputs), strict=True):
+        keep = np.nonzero(score[:, 1] > threshold)[0]
+        c, side = centres[keep], sides[keep, None]
+        middle, half = c + 0.1 * side * box[keep, :2], side * np.exp(0.2 * box[keep, 2:]) / 2
+        points = (c[:, None, :] + 0.1 * side[:, None] * mark[keep].reshape(-1, 5, 2)).reshape(-1, 10)
+        rows = np.concatenate([middle - half, middle + half, score[keep, 1:], points], axis=1)
+        found.append(suppress(rows.astype(np.float32)))
+    return found
+
+
+_PRIORS = {8: (16.0, 32.0), 16: (64.0, 128.0), 32: (256.0, 512.0)}
+"""Sides in px of RetinaFace's two priors in each cell, by stride."""
+
+
 @lru_cache(maxsize=32)
 def _grid(size: tuple[int, int], stride: int, *, anchors: int, shift: float) -> Float32[np.ndarray, "cells 2"]:
     """Return the anchor centres (x, y) in px, row by row, each repeated for its anchors."""
@@ -343,6 +364,7 @@ def _grid(size: tuple[int, int], stride: int, *, anchors: int, shift: float) -> 
 _DECODERS: dict[str, Callable[[Sequence[np.ndarray], tuple[int, int], float], list[Rows]]] = {
     "blazeface": blazeface,
     "centerface": centerface,
+    "retinaface": retinaface,
     "scrfd": scrfd,
     "yunet": yunet,
 }
