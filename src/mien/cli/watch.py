@@ -200,8 +200,13 @@ def _sinks(
 
     sinks: list[Sink] = []
     if jsonl is not None:
-        models = {"embedder": analyzer.card.id, "expression": analyzer.expression_id}
-        head = schemas.watch_head(source.name, live=source.live, point=point, **models)
+        head = schemas.watch_head(
+            source.name,
+            live=source.live,
+            embedder=analyzer.card.id,
+            expression=analyzer.expression_id,
+            point=point,
+        )
         if str(jsonl) == "-":
             machine_readable()
         sinks.append(
@@ -230,8 +235,13 @@ def _write_report(
             f"Names are from a gallery of {counted(len(gallery), 'subject')}, at cosine {point.threshold:.3f}; "
             "each track is named by its best faces together."
         )
-    write_text(folder / "report.html", watch_page(summary, source=source.name, basis=basis))
+    write_text(folder / "report.html", watch_page(summary, source=_title(source), basis=basis))
     click.echo(f"mien: wrote {folder / 'report.html'}", err=True)
+
+
+def _title(source: Source) -> str:
+    """Return the name of a file without its folders; of anything else the whole name."""
+    return source.name if source.live else Path(source.name).name
 
 
 def _echo_event(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Faces drawn on the pictures of a video: plain lines and labels that are drawn once, since each picture has its turn."""
+"""Faces drawn on the pictures of a video: plain lines, and labels that are drawn once for many pictures."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ class Batcher:
         requests = [request for step in steps for request in step.requests]
         crops = [(id(one), one.crop) for one in requests if one.crop is not None]
         reads = [(id(one), one.read) for one in requests if one.read is not None]
-        vectors = self._eyes.embed([crop for _, crop in crops]) if crops else []
-        likely = self._eyes.read([crop for _, crop in reads]) if reads else []
+        vectors = list(self._eyes.embed([crop for _, crop in crops])) if crops else []
+        likely = list(self._eyes.read([crop for _, crop in reads])) if reads else []
         embedded = {key: vector for (key, _), vector in zip(crops, vectors, strict=True)}
         read = {key: row for (key, _), row in zip(reads, likely, strict=True)}
         for step in steps:

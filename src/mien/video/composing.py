@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mien.drawing import draw_face
+from mien.drawing import draw_person
 from mien.types import Box
 from mien.video.frames import Frame
 
@@ -33,11 +33,13 @@ class Still:
         image: RGB uint8.
         box: The face in it, px.
         expression: What the face shows, where that is known.
+        mask: How much of each px is the person, 0 to 1; None pastes all of the picture, its edge feathered.
     """
 
     image: RGB
     box: Box
     expression: str | None = None
+    mask: Float32[np.ndarray, "height width"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +181,7 @@ class Composed:
             found.append(Truth(actor.identity, box, 1.0, still.expression))
             whole = np.array([[0, 0], [still.image.shape[1], still.image.shape[0]]]) * matrix[0, 0] + matrix[:, 2]
             inset = 0.1 * (whole[1] - whole[0])
-            covers.append((len(found) - 1, Box(*(whole + [inset, -inset]).ravel().tolist())))
+            covers.append((len(found) - 1, Box(*np.stack([whole[0] + inset, whole[1] - inset]).ravel().tolist())))
         if film.pillar is not None:
             left, right = film.pillar[0] * film.width, film.pillar[1] * film.width
             covers.append((len(found), Box(left, 0.0, right, float(film.height))))
@@ -217,8 +219,10 @@ def drawn_actor(
     """Return a drawn person on a path, whose face shows these expressions one after the other."""
     stills = []
     for number, expression in enumerate(expressions):
-        face = draw_face(subject, side=side, expression=expression, yaw=4.0 * (-1) ** number, seed=seed + number)
-        stills.append(Still(face.image, face.box, expression))
+        face, mask = draw_person(
+            subject, side=side, expression=expression, yaw=4.0 * (-1) ** number, seed=seed + number
+        )
+        stills.append(Still(face.image, face.box, expression, mask))
     return Actor(subject, stills, path, hold_s)
 
 
@@ -310,10 +314,11 @@ def _paste(canvas: RGB, still: Still, matrix: Float32[np.ndarray, "2 3"]) -> Non
     height, width = canvas.shape[:2]
     high, wide = still.image.shape[:2]
     scale = float(matrix[0, 0])
-    image = still.image
+    image, mask = still.image, _mask(high, wide) if still.mask is None else still.mask
     if scale < 0.6:
         size = (max(round(wide * scale), 1), max(round(high * scale), 1))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
         matrix = matrix.copy()
         matrix[0, 0], matrix[1, 1] = scale * wide / size[0], scale * high / size[1]
     left, top = max(int(matrix[0, 2]), 0), max(int(matrix[1, 2]), 0)
@@ -323,7 +328,6 @@ def _paste(canvas: RGB, still: Still, matrix: Float32[np.ndarray, "2 3"]) -> Non
         return
     shift = matrix - np.array([[0, 0, left], [0, 0, top]], np.float32)
     size = (right - left, bottom - top)
-    mask = _mask(image.shape[0], image.shape[1])
     drawn = cv2.warpAffine(image, shift, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(mask, shift, size, flags=cv2.INTER_LINEAR)[..., None]
     part = canvas[top:bottom, left:right]
@@ -334,4 +338,4 @@ def _mask(height: int, width: int) -> Float32[np.ndarray, "height width"]:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     u, v = np.abs(2 * (x + 0.5) / width - 1), np.abs(2 * (y + 0.5) / height - 1)
     edge = np.maximum(u, v)
-    return np.clip((1.0 - edge) / 0.16, 0, 1)
+    return np.asarray(np.clip((1.0 - edge) / 0.16, 0, 1), dtype=np.float32)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -195,13 +196,13 @@ class Film:
         return canvas
 
     def _fail(self, error: Exception) -> None:
+        import av
+
         self._failed = True
         container, self._container = self._container, None
         if container is not None:
-            try:
+            with suppress(av.error.FFmpegError, OSError):  # the disk is full: what can be closed is closed
                 container.close()
-            except Exception:  # noqa: BLE001 - the disk is full: what could be closed is closed
-                pass
         why = getattr(error, "strerror", None) or "the encoder failed"
         text = f"Cannot write '{printable(self._path)}': {why}; the film up to here is kept."
         raise VideoError(text) from error

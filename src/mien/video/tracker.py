@@ -206,7 +206,7 @@ class Tracker:
             return None
         templates = {i: appearance.template(active[i].key) for i in np.flatnonzero(in_doubt.any(axis=1)).tolist()}
         known = {i: template for i, template in templates.items() if template is not None}
-        vectors = appearance.describe([detections[j] for j in columns]) if known else None
+        vectors = appearance.describe([detections[j] for j in columns.tolist()]) if known else None
         if vectors is None:
             return None
         alike = np.full(close.shape, np.nan)

@@ -234,8 +234,10 @@ class Vision:
         if embeds:
             diary.embedded_s, diary.asked, diary.best = now, diary.asked + 1, max(diary.best, score)
         picture = None
-        if score > diary.pictured + _BEST_STEP or not diary.pictured:
-            diary.pictured = max(score, 1e-3)
+        # A face that is cut by the edge is shown only as long as there is none that is whole.
+        worth = 0.1 * score if _is_cut(track.detection.box, frame) else score
+        if worth > diary.pictured + _BEST_STEP or not diary.pictured:
+            diary.pictured = max(worth, 1e-3)
             picture = portrait(frame.image, track.detection.box)
         read = None
         if wants_read:
