@@ -304,7 +304,7 @@ def _wandering(rng: np.random.Generator, seconds: float, place: int, people: int
 
 def _ground(film: Film) -> RGB:
     rng = np.random.default_rng([film.seed, 11])
-    small = rng.uniform(70, 170, (6, 8, 3)).astype(np.float32)
+    small = (rng.uniform(80, 160, (6, 8, 1)) + rng.uniform(-14, 14, (6, 8, 3))).astype(np.float32)
     ground = cv2.resize(small, (film.width, film.height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(np.clip(ground, 0, 255), dtype=np.uint8)
 

@@ -296,7 +296,7 @@ class Stream:
                     if self._stopped.is_set():
                         return
                 why = "it ended"
-            except _Broken as error:
+            except _BrokenError as error:
                 why = str(error)
             failures += 1
             if failures == 1 and number:
@@ -323,20 +323,20 @@ class Stream:
                 self._address, format=self._form, options=self._options, timeout=limits, metadata_errors="ignore"
             )
         except (av.error.FFmpegError, OSError) as error:
-            raise _Broken(_reason(error)) from error
+            raise _BrokenError(_reason(error)) from error
         with container:
             if not container.streams.video:
-                raise _Broken("it holds no pictures")
+                raise _BrokenError("it holds no pictures")
             stream = container.streams.video[0]
             stream.codec_context.thread_type = "SLICE"
             stream.codec_context.flags |= _low_delay()
             try:
                 yield from _decoded(container, stream)
             except (av.error.FFmpegError, OSError) as error:
-                raise _Broken(_reason(error)) from error
+                raise _BrokenError(_reason(error)) from error
 
 
-class _Broken(Exception):
+class _BrokenError(Exception):
     """A live source gave no picture, for a reason in a few words."""
 
 
@@ -352,7 +352,7 @@ class _Clock:
         self._count = 0
 
     def time_of(self, picture: Any) -> float:
-        stamp = None if picture.pts is None else picture.time
+        stamp: float | None = None if picture.pts is None else picture.time
         if self._count and (stamp is None or self._forced):
             self.guessed = self.guessed or not self._forced
             time_s = self.last_s + 1 / self.rate
@@ -360,7 +360,7 @@ class _Clock:
             time_s = 0.0
         else:
             self._first = stamp if self._first is None else self._first
-            time_s = stamp - self._first
+            time_s = float(stamp - self._first)
             # Two files that were put together begin anew, or jump: go on as if nothing had happened.
             if self._count and not self.last_s < time_s < self.last_s + _LONGEST_STEP_S:
                 self._first = stamp - self.last_s - 1 / self.rate
@@ -377,9 +377,7 @@ def _camera(number: int, turn: int | None, timeout_s: float, give_up_s: float) -
         device = Path(f"/dev/video{number}")
         if not device.exists():
             there = sorted(int(path.name[5:]) for path in Path("/dev").glob("video[0-9]*") if path.name[5:].isdigit())
-            told = (
-                f"there {'is' if len(there) == 1 else 'are'} {', '.join(map(str, there))}" if there else "none at all"
-            )
+            told = f"there is {', '.join(map(str, there))}" if there else "there is none at all"
             raise VideoError(f"There is no camera {number} ({device} does not exist); {told}.")
         return Stream(str(device), name=name, turn=turn, timeout_s=timeout_s, give_up_s=give_up_s, form="v4l2")
     form, address = ("avfoundation", str(number)) if sys.platform == "darwin" else ("dshow", f"video={number}")
