@@ -31,6 +31,7 @@ Notify = Callable[[str, str], None]
 _STREAMS = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "rtmp", "tcp", "srt")
 _USUAL_FPS = 25.0  # of pictures without any time
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_NO_INDEX = "its index is missing, as in a recording that was cut off"
 _LONGEST_STEP_S = 3600.0  # between two time stamps that belong together
 
 
@@ -185,7 +186,7 @@ class Recording:
             stream.thread_type = "AUTO"
             rate = float(stream.average_rate or 0)
             clock.rate = self._fps or (rate if 0 < rate <= 1000 else _USUAL_FPS)
-            expected = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            expected = _promised_s(container, stream, rate)
             broken = ""
             pictures = _decoded(container, stream)
             while not self._stopped.is_set():
@@ -226,7 +227,8 @@ class Recording:
         try:
             return av.open(str(self._path), metadata_errors="ignore")
         except (av.error.FFmpegError, OSError) as error:
-            raise VideoError(f"'{self.name}' cannot be read as a video: {_reason(error)}.") from error
+            why = _NO_INDEX if _lacks_index(self._path) else _reason(error)
+            raise VideoError(f"'{self.name}' cannot be read as a video: {why}.") from error
 
     def _stream(self, container: InputContainer) -> Any:
         if not container.streams.video:
@@ -411,7 +413,7 @@ def _low_delay() -> Any:
 
 def _pause(failures: int) -> float:
     """Grow from half a second to half a minute, with chance in it: many watchers should not come back at once."""
-    longest = min(_FIRST_PAUSE_S * 2 ** (failures - 1), _LONGEST_PAUSE_S)
+    longest = min(_FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), _LONGEST_PAUSE_S)
     return longest * random.uniform(0.6, 1.0)
 
 
@@ -419,10 +421,6 @@ def _reason(error: Exception) -> str:
     """Return what FFmpeg found wrong, in words that name neither addresses nor passwords."""
     import av
 
-    log = getattr(error, "log", None)
-    said = str(log[2]).lower() if log else ""
-    if "moov atom not found" in said or (isinstance(error, av.error.InvalidDataError) and "moov" in said):
-        return "its index is missing, as in a recording that was cut off"
     names = (
         (av.error.ExitError, "no answer in time"),
         (av.error.TimeoutError, "no answer in time"),
@@ -436,6 +434,31 @@ def _reason(error: Exception) -> str:
         if isinstance(error, kind):
             return words
     return getattr(error, "strerror", None) or "FFmpeg cannot read it"
+
+
+def _promised_s(container: InputContainer, stream: Any, rate: float) -> float:
+    """Return how long a file says that it is; each container says it in another place."""
+    own = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    whole = container.duration / 1e6 if container.duration and len(container.streams) == 1 else 0.0
+    return max(own, whole, stream.frames / rate if rate > 0 else 0.0)
+
+
+def _lacks_index(path: Path) -> bool:
+    """Whether this is an MP4 whose index, which is written last, is not there."""
+    try:
+        with path.open("rb") as file:
+            place, kinds = 0, []
+            while len(head := file.read(16)) >= 8 and len(kinds) < 64:
+                size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+                kinds.append(kind)
+                size = int.from_bytes(head[8:16], "big") if size == 1 else size
+                if size < 8:
+                    break
+                place += size
+                file.seek(place)
+    except OSError:
+        return False
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
 
 
 def _without_login(address: str) -> str:
