@@ -145,7 +145,7 @@ def test_a_folder_without_pictures_is_one_line(tmp_path):
     with pytest.raises(VideoError, match="holds no pictures"):
         open_source(str(tmp_path))
     (tmp_path / "a.png").write_bytes(b"none")
-    with pytest.raises(VideoError, match="No picture of .* can be read"):
+    with pytest.raises(VideoError, match=r"No picture of .* can be read"):
         read(tmp_path)
 
 

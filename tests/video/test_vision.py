@@ -84,7 +84,7 @@ def test_a_face_not_fit_to_be_recognised_has_no_vote(monkeypatch, quality):
 
 def test_another_size_of_the_picture_is_said_and_searched_anew():
     frames = still(20, (60, 40, 40, 1, 0)) + [frame(i, (60, 40, 40, 1, 0), width=200, height=140) for i in (20, 21)]
-    steps, _, vision = see(frames)
+    steps, _, _ = see(frames)
     (notice,) = [event for event in steps[20].events if event.kind == "notice"]
     assert notice.what == "resized" and "200 x 140 px" in notice.text and steps[20].faces
 

@@ -80,14 +80,14 @@ class Batcher:
         for request in step.requests:
             person = self._person(request.key)
             if request.picture is not None:
-                person.evidence.best = (request.picture, request.quality)
+                person.evidence.best = (request.picture, request.quality.score)
             if id(request) in embedded:
-                person.evidence.take(embedded[id(request)], request.quality, frame.time_s)
+                person.evidence.take(embedded[id(request)], request.quality.score, frame.time_s)
                 if person.evidence.decide(self._naming):
                     changed.append(Named(frame.time_s, frame.number, person.number, person.evidence.identity))
             if id(request) in read:
                 before = person.mood.label
-                if person.mood.take(read[id(request)], request.quality, frame.time_s):
+                if person.mood.take(read[id(request)], request.quality.score, frame.time_s):
                     told = expression_of(person.mood, self._eyes.outcome)
                     assert told is not None
                     changed.append(Changed(frame.time_s, frame.number, person.number, told, before))

@@ -445,9 +445,10 @@ def _promised_s(container: InputContainer, stream: Any, rate: float) -> float:
 
 def _lacks_index(path: Path) -> bool:
     """Whether this is an MP4 whose index, which is written last, is not there."""
+    kinds: list[bytes] = []
     try:
         with path.open("rb") as file:
-            place, kinds = 0, []
+            place = 0
             while len(head := file.read(16)) >= 8 and len(kinds) < 64:
                 size, kind = int.from_bytes(head[:4], "big"), head[4:8]
                 kinds.append(kind)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mien.types import Box, Reason
+from mien.types import Box, Quality, Reason
 from mien.video.eyes import EyesLike, portrait
 from mien.video.frames import Frame
 from mien.video.options import Options
@@ -40,14 +40,16 @@ class Request:
 
     Attributes:
         key: Of the track.
-        quality: Of the face.
+        detection: The face.
+        quality: How fit it is.
         crop: To be embedded; None where it is not.
         read: To be read; None where it is not.
         picture: For people to look at; None where an earlier one is as good.
     """
 
     key: int
-    quality: float
+    detection: Detection
+    quality: Quality
     crop: UInt8[np.ndarray, "side side 3"] | None = None
     read: UInt8[np.ndarray, "side side 3"] | None = None
     picture: UInt8[np.ndarray, "side side 3"] | None = None
@@ -245,7 +247,7 @@ class Vision:
             read = self._eyes.expression_crop(frame.image, track.detection)
         if not embeds and read is None and picture is None:
             return None
-        return Request(track.key, score, crop if embeds else None, read, picture)
+        return Request(track.key, track.detection, quality, crop if embeds else None, read, picture)
 
     def _events(self, frame: Frame, left: Sequence[Track]) -> list[Event]:
         entered: list[Event] = [
