@@ -41,7 +41,7 @@ def vector(who):
 class FakeEyes:
     """Finds coloured squares; the blue is the identity, the green the mood. `slow_s` is slept with each search."""
 
-    same, surely_same, labels = 0.8, 0.8, LABELS
+    maybe, same, surely_same, labels = 0.6, 0.8, 0.8, LABELS
 
     def __init__(self, *, slow_s=0.0, can_look=True, quality=0.9):
         self.slow_s, self.can_look, self.quality = slow_s, can_look, quality

@@ -10,7 +10,7 @@ from video.fakes import detection, vector
 class Looks:
     """Knows who each detection is; templates are there once a track was seen three times."""
 
-    same = 0.8
+    maybe, same = 0.6, 0.8
 
     def __init__(self, people, tracker, known):
         self.people, self.tracker, self.known, self.asked = people, tracker, known, 0

@@ -270,7 +270,7 @@ def mixed(
     actors = []
     for place, (identity, stills) in enumerate(people):
         path = _wandering(rng, seconds, place, len(people), sizes)
-        actors.append(Actor(identity, stills, path, hold_s=float(rng.uniform(0.8, 1.6))))
+        actors.append(Actor(identity, stills, path, hold_s=float(rng.uniform(2.0, 3.5))))
     left = float(rng.uniform(0.3, 0.6))
     pillar = (left, left + 0.09)
     return Film(

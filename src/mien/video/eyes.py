@@ -23,7 +23,8 @@ __all__ = ["Eyes", "EyesLike", "portrait"]
 RGB = UInt8[np.ndarray, "height width 3"]
 Crop = UInt8[np.ndarray, "side side 3"]
 
-_SAME_FMR, _SURE_FMR = 1e-3, 1e-4
+# Of the few who left a moment ago one is likely to come back; of all people of a day hardly any given one is.
+_MAYBE_FMR, _SAME_FMR, _SURE_FMR = 1e-1, 1e-2, 1e-4
 
 
 class EyesLike(Protocol):
@@ -31,6 +32,8 @@ class EyesLike(Protocol):
 
     same: float | None
     """Cosine from which on two faces are taken for one person; None where that was not measured."""
+    maybe: float | None
+    """Cosine below which they are hardly one person; None where that was not measured."""
     surely_same: float | None
     """The same for people of a whole day, of whom there are many more to be mistaken for."""
     labels: tuple[str, ...]
@@ -82,6 +85,7 @@ class Eyes:
         self.labels = self._models.expression.labels if self._models.expression is not None else ()
         _ = self._models.embedder.session  # opened before two threads race for it
         self.same = _threshold(analyzer.card, _SAME_FMR)
+        self.maybe = _threshold(analyzer.card, _MAYBE_FMR)
         self.surely_same = _threshold(analyzer.card, _SURE_FMR)
 
     def find(self, image: RGB) -> list[Detection]:

@@ -26,6 +26,7 @@ __all__ = ["Appearance", "Track", "Tracker", "overlaps"]
 
 _LEAST, _WIDE_LEAST = 0.15, 0.10  # overlap of a match, and of one between enlarged boxes
 _ENLARGED = 0.5  # of its side a box is enlarged all round
+_GONE_S = 0.2  # out of sight for longer than a blink of the detector
 _TOUCH = 0.05  # overlap from which on two faces may be taken for each other
 _WEIGHT = 2.0  # of the cosine beside the overlap
 _CLEARLY = 0.05  # a face out of sight is recognised if it is more like nobody else by so much
@@ -37,6 +38,8 @@ class Appearance(Protocol):
 
     same: float | None
     """Cosine from which on two faces are taken for one person; None where that is not known."""
+    maybe: float | None
+    """Cosine below which they are hardly one person; None where that is not known."""
 
     def describe(self, detections: Sequence[Detection]) -> Float32[np.ndarray, "faces dimension"] | None:
         """Return unit embeddings of faces of the present picture; None where faces are not embedded."""
@@ -143,7 +146,7 @@ class Tracker:
     def search(self, detections: Sequence[Detection], time_s: float, appearance: Appearance) -> None:
         """Take all faces of a picture into account; `predict` was called with its time."""
         active = self._active()
-        pairs = self._by_place(active, detections, appearance)
+        pairs = self._by_place(active, detections, time_s, appearance)
         free = [i for i in range(len(detections)) if i not in pairs.values()]
         unseen = [track for track in self.tracks if track.key not in pairs]
         by_key = {track.key: track for track in self.tracks}
@@ -163,44 +166,43 @@ class Tracker:
         self._count_in()
 
     def _by_place(
-        self, active: Sequence[Track], detections: Sequence[Detection], appearance: Appearance
+        self, active: Sequence[Track], detections: Sequence[Detection], time_s: float, appearance: Appearance
     ) -> dict[int, int]:
         """Round one: return the place of the detection by the key of its track."""
         if not active or not detections:
             return {}
         boxes, found = _corners([track.box for track in active]), _corners([one.box for one in detections])
         shared = overlaps(boxes, found)
-        gain = shared.copy()
-        alike = self._alike(active, detections, shared > _TOUCH, appearance)
+        gain, allowed = shared.copy(), shared >= _LEAST
+        gone = np.array([track.missing and time_s - track.seen_s > _GONE_S for track in active])
+        alike = self._alike(active, detections, shared > _TOUCH, gone, appearance)
         if alike is not None:
             gain = np.where(np.isnan(alike), gain, gain + _WEIGHT * np.nan_to_num(alike))
-        pairs = _assigned(gain, shared >= _LEAST)
+            # Who was out of sight is recognised and not assumed: somebody else may stand there now.
+            allowed &= ~(gone[:, None] & (alike < (appearance.maybe or -1.0)))
+        pairs = _assigned(gain, allowed)
         # A fast face, or one of a camera with few pictures a second, does not overlap where it was.
-        rows = [i for i in range(len(active)) if i not in pairs]
+        rows = [i for i in range(len(active)) if i not in pairs and (self._by_overlap or not gone[i])]
         columns = [j for j in range(len(detections)) if j not in pairs.values()]
         if rows and columns:
             wide = overlaps(_enlarged(boxes[rows]), _enlarged(found[columns]))
             ratio = np.log(_sides(boxes[rows])[:, None] / _sides(found[columns])[None])
             near = _assigned(wide, (wide >= _WIDE_LEAST) & (np.abs(ratio) < np.log(1.7)))
-            pairs |= {rows[i]: columns[j] for i, j in near.items() if not self._differ(active[rows[i]], alike, i, j)}
+            pairs |= {rows[i]: columns[j] for i, j in near.items()}
         return {active[i].key: j for i, j in pairs.items()}
-
-    @staticmethod
-    def _differ(track: Track, alike: Float[np.ndarray, "tracks faces"] | None, row: int, column: int) -> bool:
-        """Whether nearness alone is too little: somebody who was out of sight is recognised, not assumed."""
-        return track.missing and alike is not None
 
     def _alike(
         self,
         active: Sequence[Track],
         detections: Sequence[Detection],
         close: np.ndarray,
+        gone: np.ndarray,
         appearance: Appearance,
     ) -> Float[np.ndarray, "tracks faces"] | None:
         """Return cosines of tracks and faces where overlap alone does not decide, NaN elsewhere; None: it decides."""
         if self._by_overlap:
             return None
-        in_doubt = close & ((close.sum(axis=0) > 1)[None] | (close.sum(axis=1) > 1)[:, None])
+        in_doubt = close & ((close.sum(axis=0) > 1)[None] | (close.sum(axis=1) > 1)[:, None] | gone[:, None])
         columns = np.flatnonzero(in_doubt.any(axis=0))
         if not len(columns):
             return None
@@ -213,7 +215,7 @@ class Tracker:
         for i, template in known.items():
             alike[i, columns] = vectors @ template
         # A track without a template competes with those that have one: it is as like anybody as strangers are.
-        alike[np.ix_([i for i in range(len(active)) if i not in known], columns.tolist())] = 0.0
+        alike[np.ix_([i for i in range(len(active)) if i not in known and not gone[i]], columns.tolist())] = 0.0
         return alike
 
     def _by_appearance(
@@ -262,8 +264,11 @@ class Tracker:
         track.hits += 1
 
     def _count_in(self) -> None:
+        # While somebody is out of sight a newcomer waits for some more looks: it may be they.
+        gone = not self._by_overlap and any(track.number and (track.away or track.missing) for track in self.tracks)
+        needed = self.options.confirm + (_LOOKS - 1) * gone
         for track in self.tracks:
-            if not track.number and track.hits >= self.options.confirm:
+            if not track.number and track.hits >= needed:
                 self._numbers += 1
                 track.number = self._numbers
                 self.entered.append(track)

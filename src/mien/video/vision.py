@@ -12,7 +12,7 @@ from mien.types import Box, Quality, Reason
 from mien.video.eyes import EyesLike, portrait
 from mien.video.frames import Frame
 from mien.video.options import Options
-from mien.video.records import Entered, Event, Left, Notice
+from mien.video.records import Entered, Event, Identity, Left, Notice
 from mien.video.tracker import Appearance, Track, Tracker
 from mien.vision.detector import Detection
 
@@ -21,6 +21,7 @@ __all__ = ["Followed", "Request", "Step", "Vision"]
 _DIFFERENCE, _PART = 24, 0.006  # of grey levels, and of the picture that has to differ by so much
 _AROUND = 0.6  # of its side, around a followed face, where changes are its own
 _DARK, _DARK_S = 8, 2.0  # mean grey of a picture in which nothing is to be seen, and for how long
+_SHOWN_S = 0.25  # for so long a face that was looked for and not found is still told of
 _BEST_STEP = 0.05  # of quality, by which a face is worth another portrait
 
 
@@ -173,7 +174,8 @@ class Vision:
         tracker = self._tracker
         notices = [*self._size_notices(frame)]
         tracker.predict(frame.time_s)
-        left = list(tracker.left)
+        # Told now: a track that comes back with this very picture begins another visit.
+        left = [self._left(track, frame) for track in tracker.left]
         seen: list[Track] = []
         if self._every_frame or self._pace.needs_search(frame, tracker):
             notices += self._dark_notices(frame)
@@ -215,7 +217,8 @@ class Vision:
         faces = []
         for track in self._tracker.present:
             box = _inside(track.box, frame)
-            if box is not None and not (track.missing and track.hidden):
+            lost = track.missing and (track.hidden or frame.time_s - track.seen_s > _SHOWN_S)
+            if box is not None and not lost:
                 faces.append(Followed(track.key, track.number, box, track.seen_s == frame.time_s))
         return tuple(faces)
 
@@ -249,16 +252,14 @@ class Vision:
             return None
         return Request(track.key, track.detection, quality, crop if embeds else None, read, picture)
 
-    def _events(self, frame: Frame, left: Sequence[Track]) -> list[Event]:
+    def _events(self, frame: Frame, left: Sequence[Event]) -> list[Event]:
         entered: list[Event] = [
             Entered(frame.time_s, frame.number, track.number, track.detection.box, track.since_s > track.first_s)
             for track in self._tracker.entered
         ]
-        return [*(self._left(track, frame) for track in left), *entered]
+        return [*left, *entered]
 
     def _left(self, track: Track, frame: Frame) -> Left:
-        from mien.video.records import Identity
-
         return Left(frame.time_s, frame.number, track.number, track.since_s, track.seen_s, Identity())
 
     def _size_notices(self, frame: Frame) -> list[Event]:
@@ -295,6 +296,10 @@ class _Looks(Appearance):
     @property
     def same(self) -> float | None:  # type: ignore[override]
         return self.eyes.same
+
+    @property
+    def maybe(self) -> float | None:  # type: ignore[override]
+        return self.eyes.maybe
 
     def describe(self, detections: Sequence[Detection]) -> Float32[np.ndarray, "faces dimension"] | None:
         new = [one for one in detections if id(one) not in self.known]
