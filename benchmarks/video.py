@@ -497,7 +497,8 @@ def _accuracy(rows: Sequence[tuple[list[str], list[str], float]]) -> list[float]
 
 
 def _changes(labels: Sequence[str]) -> int:
-    return sum(a != b for a, b in pairwise(labels))
+    # Before the first label is told there is none to change.
+    return sum(a != b for a, b in pairwise(label for label in labels if label))
 
 
 def _macro_f1(rows: Sequence[tuple[list[str], list[str], float]], rounds: int = 500) -> list[float]:

@@ -127,6 +127,24 @@ def test_a_subject_who_is_erased_while_watching_is_a_name_no_more():
     assert take(known, names, *[vector(1)] * 3) == ["unknown-1"]
 
 
+def test_a_name_goes_to_the_more_similar_of_two_who_are_there_at_once():
+    names = naming(FakeGallery(ada=1), threshold=0.7)
+    known, other = evidence(), evidence()
+    near = mixed(1, 5, 0.3)
+    for view in (near, near):
+        other.take(view, 0.9, 0.0)
+        known.take(vector(1), 0.9, 0.0)
+    assert known.decide(names) and known.identity.subject == "ada"
+    taken = {"ada": known.identity.score}
+    assert not other.decide(names, taken=taken) and other.identity.state == "pending"
+    # Somebody who had the name first loses it, once that is said twice.
+    early = evidence()
+    take(early, names, near, near)
+    assert early.identity.subject == "ada" and not early.decide(names, taken=taken)
+    assert early.decide(names, taken=taken) and early.identity.label == "unknown-1"
+    assert not known.decide(names, taken={"ada": early.identity.score or 0.0})
+
+
 def test_a_track_that_ends_is_decided_by_what_there_is():
     known, names = evidence(), naming(FakeGallery(ada=1))
     known.take(vector(1), 0.9, 0.0)
@@ -197,7 +215,9 @@ def test_what_is_told_is_the_label_that_lasts_with_the_probabilities_of_now():
     mood, eyes = Mood(Options(), LABELS), FakeEyes()
     assert expression_of(mood, eyes.outcome) is None
     mood.take(SAD, 0.9, 0.0)
-    for i in range(3):
-        mood.take(GLAD, 0.9, 0.5 + i / 30)
+    assert expression_of(mood, eyes.outcome) is None
+    mood.take(SAD, 0.9, 0.4)
+    for i in range(4):
+        mood.take(GLAD, 0.9, 0.6 + i / 30)
     told = expression_of(mood, eyes.outcome)
     assert told.label == "neutral" and told.probabilities["happiness"] > 0.5

@@ -25,7 +25,7 @@ def run(source, eyes=None, *, sinks=(), gallery=None, **options):
 def test_a_person_enters_is_named_shows_something_and_leaves():
     summary, sink = run(FakeSource([one(i) for i in range(90)]), gallery=FakeGallery(ada=1))
     kinds = [event.kind for event in sink.events]
-    assert kinds == ["enter", "expression", "identity", "expression", "exit"]
+    assert kinds == ["enter", "identity", "expression", "expression", "exit"]
     assert sink.of("identity")[0].identity.subject == "ada" and sink.of("identity")[0].time_s < 0.5
     assert [event.expression.label for event in sink.of("expression")] == ["neutral", "happiness"]
     assert 1.5 <= sink.of("expression")[1].time_s <= 2.4 and sink.of("expression")[1].before == "neutral"

@@ -17,6 +17,7 @@ from mien.video.vision import Step
 __all__ = ["Batcher"]
 
 _REMEMBERED = 2000  # tracks that a summary tells of: memory stays flat over a day at a station
+_OVERLAP_S = 0.5  # by so much two tracks are there at once, and not one after the other
 _FORGET_S = 60.0  # after a track has left for good, nobody asks for its template
 
 
@@ -83,7 +84,7 @@ class Batcher:
                 person.evidence.best = (request.picture, request.quality.score)
             if id(request) in embedded:
                 person.evidence.take(embedded[id(request)], request.quality.score, frame.time_s)
-                if person.evidence.decide(self._naming):
+                if person.evidence.decide(self._naming, taken=self._taken(person, frame.time_s)):
                     changed.append(Named(frame.time_s, frame.number, person.number, person.evidence.identity))
             if id(request) in read:
                 before = person.mood.label
@@ -120,7 +121,7 @@ class Batcher:
         person.visits.append((event.since_s, event.until_s))
         person.left_s = event.time_s
         events: list[Event] = []
-        if person.evidence.decide(self._naming, final=True):
+        if person.evidence.decide(self._naming, taken=self._taken(person, event.until_s), final=True):
             events.append(Named(event.time_s, event.frame, event.track, person.evidence.identity))
         return [*events, replace(event, identity=person.evidence.identity)]
 
@@ -129,6 +130,16 @@ class Batcher:
             evidence = Evidence(self._options, self._eyes.comparable)
             self._people[key] = _Person(evidence, Mood(self._options, self._eyes.labels))
         return self._people[key]
+
+    def _taken(self, person: _Person, time_s: float) -> dict[str, float]:
+        """Return the names of all others who are there, with their scores: nobody is in two places."""
+        taken: dict[str, float] = {}
+        for other in self._people.values():
+            known = other.evidence.identity
+            is_there = other.left_s is None or time_s < other.left_s - _OVERLAP_S
+            if other is not person and is_there and known.subject is not None and known.score is not None:
+                taken[known.subject] = max(known.score, taken.get(known.subject, -1.0))
+        return taken
 
     def _forget(self, time_s: float) -> None:
         gone = [key for key, p in self._people.items() if p.left_s is not None and time_s - p.left_s > _FORGET_S]

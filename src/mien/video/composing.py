@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 import cv2
 import numpy as np
@@ -18,7 +19,19 @@ from mien.drawing import draw_person
 from mien.types import Box
 from mien.video.frames import Frame
 
-__all__ = ["Actor", "Composed", "Film", "Still", "Truth", "crossing", "drawn_actor", "mixed", "standing"]
+__all__ = [
+    "Actor",
+    "Composed",
+    "Film",
+    "Still",
+    "Truth",
+    "crossing",
+    "draw_clip",
+    "drawn_actor",
+    "drawn_film",
+    "mixed",
+    "standing",
+]
 
 RGB = UInt8[np.ndarray, "height width 3"]
 Path = Callable[[float], tuple[float, float, float] | None]
@@ -224,6 +237,41 @@ def drawn_actor(
         )
         stills.append(Still(face.image, face.box, expression, mask))
     return Actor(subject, stills, path, hold_s)
+
+
+def drawn_film(*, seconds: float = 6.0, fps: float = 12.0, width: int = 480, height: int = 360) -> Film:
+    """Return a film of three drawn people: one stays and changes its face, one goes and comes back, one comes late.
+
+    They are the subjects 18, 78 and 64 of `mien.drawing`.
+    """
+
+    def passing(t: float) -> tuple[float, float, float] | None:
+        x = -0.15 + 2.3 * t / seconds
+        if x < 1.15:
+            return x, 0.66, 0.3
+        # Out at the right, and back the same way.
+        return (2.3 - x, 0.66, 0.3) if t > 0.75 * seconds else None
+
+    moods = ("neutral", "happiness", "surprise", "neutral")
+    stays = drawn_actor(18, standing(0.33, 0.36, 0.27), expressions=moods, hold_s=seconds / 4, side=240)
+    passes = drawn_actor(78, passing, expressions=("happiness",), side=240, seed=4)
+    late = drawn_actor(64, crossing(1.2, 0.4, seconds, y=0.42, side=0.26, from_s=seconds / 3), side=240, seed=8)
+    return Film([stays, late, passes], seconds=seconds, fps=fps, width=width, height=height, seed=5)
+
+
+def draw_clip(path: str | FilePath, film: Film | None = None) -> None:
+    """Write a composed film as an MP4, without a watch; by default `drawn_film`.
+
+    Raises:
+        VideoError: It cannot be written.
+    """
+    from mien.video.records import Watched
+    from mien.video.sinks import Film as Written
+
+    written = Written(FilePath(path), preset="veryfast")
+    for frame in Composed(film or drawn_film()).frames(lambda *_: None):
+        written.write(Watched(frame))
+    written.close(None)
 
 
 def standing(x: float, y: float = 0.5, side: float = 0.25, *, sway: float = 0.01, phase: float = 0.0) -> Path:

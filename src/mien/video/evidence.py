@@ -6,8 +6,9 @@ quality, and its decision has inertia, so that one blurred picture cannot make a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -28,6 +29,7 @@ _ENOUGH, _PLENTY = 5, 8  # faces of somebody who is called unknown: clearly belo
 _MOVED = 0.98  # cosine of a template with that of its last search, below which it is searched again
 _RATHER = 0.1  # probability by which a new expression has to lead before it replaces the one that is told
 _POINTS = 400  # of a track's series: twice as many are thinned to half
+_NOBODY: Mapping[str, float] = MappingProxyType({})
 _FLOOR = 1e-3  # of a probability, before its logarithm is averaged: one sure mistake must not outweigh a second
 
 
@@ -43,7 +45,7 @@ class Mood:
         labels: Classes.
 
     Attributes:
-        label: The expression that is told; None before the first reading.
+        label: The expression that is told; None until there were readings for ``hold_s``.
         smoothed: Averaged probabilities.
         seconds: How long each expression was told.
         series: Times and averaged probabilities, at most some hundred.
@@ -60,6 +62,7 @@ class Mood:
     _time_s: float = 0.0
     _rival: tuple[str, float] | None = None  # and since when it leads
     _every_s: float = 0.0
+    _first_s: float | None = None
 
     def take(self, probabilities: Float64[np.ndarray, " classes"], weight: float, time_s: float) -> bool:
         """Take one reading into account; return whether another expression is told from now on."""
@@ -83,9 +86,16 @@ class Mood:
     def _decide(self, time_s: float) -> bool:
         assert self.smoothed is not None
         best = self.labels[int(self.smoothed.argmax())]
-        if self.label is None or self.options.smoothing_s <= 0:
+        if self.options.smoothing_s <= 0:
             changed, self.label = best != self.label, best
             return changed
+        if self.label is None:
+            self._first_s = time_s if self._first_s is None else self._first_s
+            if time_s - self._first_s < self.options.hold_s:
+                return False
+            self.label = best
+            self.seconds[best] = time_s - self._first_s
+            return True
         lead = float(self.smoothed.max() - self.smoothed[self.labels.index(self.label)])
         if best == self.label or lead < _RATHER:
             self._rival = None
@@ -148,11 +158,12 @@ class Evidence:
         mean = as_unit(weights @ np.stack([vote.vector for vote in self._kept]))
         self.template = np.asarray(self._comparable(mean[None])[0], dtype=np.float32)
 
-    def decide(self, naming: Naming, *, final: bool = False) -> bool:
+    def decide(self, naming: Naming, *, taken: Mapping[str, float] = _NOBODY, final: bool = False) -> bool:
         """Search for the template if it has changed, and decide; return whether the decision is another one.
 
         Args:
             naming: The gallery and those who were met before.
+            taken: Names of others who are there now, with their scores: a name goes to the more similar one.
             final: The track has ended: decide by what there is.
         """
         enough = self.votes >= (1 if final else 2)
@@ -160,21 +171,22 @@ class Evidence:
             return False
         undecided = self.identity.state == "pending"
         is_new = self._searched is None or float(self.template @ self._searched) < _MOVED
-        if not (is_new or undecided or naming.changed(self.identity)):
+        is_contested = taken.get(self.identity.subject or "", -1.0) > (self.identity.score or 0.0)
+        if not (is_new or undecided or is_contested or naming.changed(self.identity)):
             self.identity = replace(self.identity, crops=len(self._kept))
             return False
         self._searched = self.template
-        decided = self._decided(naming, final)
+        decided = self._decided(naming, taken, final)
         if (decided.state, decided.label) == (self.identity.state, self.identity.label):
             self.identity = decided
             return False
         self.identity = decided
         return True
 
-    def _decided(self, naming: Naming, final: bool) -> Identity:
+    def _decided(self, naming: Naming, taken: Mapping[str, float], final: bool) -> Identity:
         assert self.template is not None
         before = self.identity
-        subject, score = naming.best(self.template)
+        subject, score = naming.best(self.template, taken)
         found = replace(before, score=score, crops=len(self._kept))
         threshold = naming.threshold
         if subject is not None and score is not None and score >= threshold:
@@ -227,12 +239,16 @@ class Naming:
         """Whether there is nobody to be identified as."""
         return self._gallery is None
 
-    def best(self, template: Vector) -> tuple[str | None, float | None]:
-        """Return the most similar subject and its score; None, None where there is none."""
+    def best(self, template: Vector, taken: Mapping[str, float] = _NOBODY) -> tuple[str | None, float | None]:
+        """Return the most similar subject whose name is not taken by somebody more similar, and its score.
+
+        None, None where there is none.
+        """
         if self._gallery is None:
             return None, None
-        found = self._gallery.search(Embedding(self._model, template.copy()), 1, per_subject=True)
-        return (found[0].subject, found[0].score) if found else (None, None)
+        found = self._gallery.search(Embedding(self._model, template.copy()), 1 + len(taken), per_subject=True)
+        free = [one for one in found if taken.get(one.subject, -1.0) <= one.score]
+        return (free[0].subject, free[0].score) if free else (None, None)
 
     def changed(self, identity: Identity) -> bool:
         """Whether a decision may be out of date, though the track's template is not: its subject is gone."""
