@@ -145,6 +145,23 @@ def test_a_name_goes_to_the_more_similar_of_two_who_are_there_at_once():
     assert not known.decide(names, taken={"ada": early.identity.score or 0.0})
 
 
+def test_who_comes_back_and_looks_the_same_keeps_what_is_known():
+    known, names = Evidence(Options(), lambda vectors: vectors, same=0.8), naming(FakeGallery(ada=1))
+    take(known, names, vector(1), vector(1))
+    known.come_back()
+    assert [known.take(mixed(1, 5, 0.2), 0.5, 9.0 + i) for i in range(3)] == [False] * 3
+    assert known.identity.subject == "ada" and known.votes == 5 and known.template @ vector(1) > 0.97
+
+
+def test_somebody_else_in_the_place_of_one_who_left_is_decided_anew():
+    known, names = Evidence(Options(), lambda vectors: vectors, same=0.8), naming(FakeGallery(ada=1, bob=2))
+    take(known, names, *[vector(1)] * 5)
+    known.come_back()
+    assert not known.take(vector(2), 0.5, 9.0) and known.identity.subject == "ada"
+    assert known.take(vector(2), 0.5, 9.2) and known.identity.state == "pending"
+    assert known.decide(names) and known.identity.subject == "bob"
+
+
 def test_a_track_that_ends_is_decided_by_what_there_is():
     known, names = evidence(), naming(FakeGallery(ada=1))
     known.take(vector(1), 0.9, 0.0)

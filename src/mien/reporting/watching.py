@@ -17,6 +17,7 @@ from mien.video.records import Summary, TrackSummary
 __all__ = ["EXPRESSION_COLOURS", "clock", "watch_page"]
 
 _PEOPLE, _BINS, _MOMENTS = 200, 240, 12
+_VISIBLE = 0.15  # share of a plot's height
 _WIDTH, _HEIGHT = 720, 96  # of the plot of expressions, in its own units
 
 EXPRESSION_COLOURS = dict(
@@ -81,7 +82,7 @@ def watch_page(summary: Summary, *, source: str, basis: str) -> str:
         tiles.append((f"{summary.dropped:,}", "dropped, newer ones were taken"))
     if summary.latency is not None:
         tiles.append((f"{summary.latency.p95:.0f} ms", "late at most, 95 % of pictures"))
-    present = sorted({label for person in shown for label in person.shares()}, key=EXPRESSIONS.index)
+    present = sorted({label for person in shown for label in _in_plot(person)}, key=EXPRESSIONS.index)
     return render(
         "watch.html",
         title=f"Who was there: {source}",
@@ -183,6 +184,16 @@ def _plot(person: _Person, end: float) -> Markup | None:
             )
     box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img"'
     return Markup(f'<svg {box} aria-label="Expressions over time">{"".join(parts)}</svg>')
+
+
+def _in_plot(person: _Person) -> list[str]:
+    """Return the expressions that a plot shows enough of to be looked up in the legend."""
+    found = []
+    for track in person.tracks:
+        for place, label in enumerate(track.labels):
+            if any(row[place] >= _VISIBLE for _, row in track.series):
+                found.append(label)
+    return found
 
 
 def _runs(there: np.ndarray) -> list[tuple[int, int]]:

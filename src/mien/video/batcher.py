@@ -30,6 +30,7 @@ class _Person:
     number: int = 0
     visits: list[tuple[float, float]] = field(default_factory=list)
     left_s: float | None = None
+    before: TrackSummary | None = None  # until it came back
 
 
 class Batcher:
@@ -46,6 +47,7 @@ class Batcher:
         self._people: dict[int, _Person] = {}
         self._by_number: dict[int, int] = {}
         self._finished: dict[int, TrackSummary] = {}
+        self._parts: list[TrackSummary] = []  # of tracks that turned out to be two people, one after the other
 
     def template(self, key: int) -> Float32[np.ndarray, " dimension"] | None:
         """Return the template of a track, for the thread that follows faces."""
@@ -69,13 +71,16 @@ class Batcher:
         for person in self._people.values():
             if person.number:
                 self._finished[person.number] = self._summary(person)
-        return tuple(self._finished[number] for number in sorted(self._finished))
+        return tuple(sorted([*self._parts, *self._finished.values()], key=lambda track: (track.track, track.visits)))
 
     def _tell(self, step: Step, embedded: dict[int, np.ndarray], read: dict[int, np.ndarray]) -> Watched:
         frame = step.frame
         for face in step.faces:
             self._person(face.key).number = face.number
             self._by_number[face.number] = face.key
+        for event in step.events:
+            if isinstance(event, Entered) and event.again and event.track in self._by_number:
+                self._come_back(self._person(self._by_number[event.track]))
         events: list[Event] = []
         changed: list[Event] = []
         for request in step.requests:
@@ -83,7 +88,8 @@ class Batcher:
             if request.picture is not None:
                 person.evidence.best = (request.picture, request.quality.score)
             if id(request) in embedded:
-                person.evidence.take(embedded[id(request)], request.quality.score, frame.time_s)
+                if person.evidence.take(embedded[id(request)], request.quality.score, frame.time_s):
+                    self._split(person)
                 if person.evidence.decide(self._naming, taken=self._taken(person, frame.time_s)):
                     changed.append(Named(frame.time_s, frame.number, person.number, person.evidence.identity))
             if id(request) in read:
@@ -96,8 +102,6 @@ class Batcher:
             if isinstance(event, Left):
                 events += self._leave(event)
             else:
-                if isinstance(event, Entered) and event.track in self._by_number:
-                    self._person(self._by_number[event.track]).left_s = None
                 events.append(event)
         self._forget(frame.time_s)
         faces = tuple(
@@ -127,9 +131,20 @@ class Batcher:
 
     def _person(self, key: int) -> _Person:
         if key not in self._people:
-            evidence = Evidence(self._options, self._eyes.comparable)
+            evidence = Evidence(self._options, self._eyes.comparable, same=self._eyes.surely_same)
             self._people[key] = _Person(evidence, Mood(self._options, self._eyes.labels))
         return self._people[key]
+
+    def _come_back(self, person: _Person) -> None:
+        person.left_s = None
+        person.before = self._summary(person)
+        person.evidence.come_back()
+
+    def _split(self, person: _Person) -> None:
+        """Close what is known of the one who left: somebody else has come back in their place."""
+        if person.before is not None:
+            self._parts = [*self._parts, person.before][-_REMEMBERED:]
+        person.visits, person.mood = [], Mood(self._options, self._eyes.labels)
 
     def _taken(self, person: _Person, time_s: float) -> dict[str, float]:
         """Return the names of all others who are there, with their scores: nobody is in two places."""

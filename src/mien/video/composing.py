@@ -242,7 +242,7 @@ def drawn_actor(
 def drawn_film(*, seconds: float = 6.0, fps: float = 12.0, width: int = 480, height: int = 360) -> Film:
     """Return a film of three drawn people: one stays and changes its face, one goes and comes back, one comes late.
 
-    They are the subjects 18, 78 and 64 of `mien.drawing`.
+    They are the subjects 78, 64 and 28 of `mien.drawing`.
     """
 
     def passing(t: float) -> tuple[float, float, float] | None:
@@ -253,9 +253,10 @@ def drawn_film(*, seconds: float = 6.0, fps: float = 12.0, width: int = 480, hei
         return (2.3 - x, 0.66, 0.3) if t > 0.75 * seconds else None
 
     moods = ("neutral", "happiness", "surprise", "neutral")
-    stays = drawn_actor(18, standing(0.33, 0.36, 0.27), expressions=moods, hold_s=seconds / 4, side=240)
-    passes = drawn_actor(78, passing, expressions=("happiness",), side=240, seed=4)
-    late = drawn_actor(64, crossing(1.2, 0.4, seconds, y=0.42, side=0.26, from_s=seconds / 3), side=240, seed=8)
+    stays = drawn_actor(78, standing(0.33, 0.36, 0.27), expressions=moods, hold_s=seconds / 4, side=240)
+    passes = drawn_actor(64, passing, expressions=("happiness",), side=240, seed=4)
+    arrives = crossing(1.2, 0.4, seconds, y=0.42, side=0.26, from_s=seconds / 3)
+    late = drawn_actor(28, arrives, expressions=("surprise",), side=240, seed=8)
     return Film([stays, late, passes], seconds=seconds, fps=fps, width=width, height=height, seed=5)
 
 

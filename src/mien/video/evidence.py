@@ -131,6 +131,7 @@ class Evidence:
     Args:
         options: How many faces make a template.
         comparable: Makes a mean of plain embeddings comparable, see `EyesLike.comparable`.
+        same: Cosine from which on somebody who came back is the one who left; None where that is not known.
 
     Attributes:
         identity: The decision so far.
@@ -138,22 +139,45 @@ class Evidence:
         best: Picture of the best face, and its quality.
     """
 
-    def __init__(self, options: Options, comparable: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self, options: Options, comparable: Callable[[np.ndarray], np.ndarray], *, same: float | None = None
+    ) -> None:
         self.identity = Identity()
         self.votes = 0
         self.best: tuple[UInt8[np.ndarray, "side side 3"] | None, float] = (None, 0.0)
         self.template: Vector | None = None
-        self._options, self._comparable = options, comparable
+        self._options, self._comparable, self._same = options, comparable, same
+        self._earlier: tuple[list[_Vote], Vector] | None = None
         self._kept: list[_Vote] = []
         self._searched: Vector | None = None
         self._against: tuple[str | None, int] = (None, 0)
 
-    def take(self, vector: Vector, quality: float, time_s: float) -> None:
-        """Take one more face into account."""
+    def come_back(self) -> None:
+        """Begin anew beside what is known: the track was followed by looks, and it may be somebody else."""
+        if self._earlier is None and self.template is not None:
+            self._earlier, self._kept = (self._kept, self.template), []
+
+    def take(self, vector: Vector, quality: float, time_s: float) -> bool:
+        """Take one more face into account; return whether it became clear that somebody else came back.
+
+        What was known then is forgotten, but for the faces since.
+        """
         self.votes += 1
         self._kept.append(_Vote(quality, vector, time_s))
-        if len(self._kept) > self._options.crops:
-            self._kept.remove(min(self._kept, key=lambda vote: (vote.quality, vote.time_s)))
+        self._average()
+        is_other = False
+        if self._earlier is not None and len(self._kept) >= 2 and self.template is not None:
+            (votes, before), self._earlier = self._earlier, None
+            if self._same is None or float(before @ self.template) >= self._same:
+                self._kept += votes
+                self._average()
+            else:
+                is_other, self.votes, self.identity = True, len(self._kept), Identity()
+                self._searched, self._against, self.best = None, (None, 0), (None, 0.0)
+        return is_other
+
+    def _average(self) -> None:
+        self._kept = sorted(self._kept, key=lambda vote: (-vote.quality, -vote.time_s))[: self._options.crops]
         weights = np.array([vote.quality for vote in self._kept], np.float32)
         mean = as_unit(weights @ np.stack([vote.vector for vote in self._kept]))
         self.template = np.asarray(self._comparable(mean[None])[0], dtype=np.float32)
