@@ -52,11 +52,11 @@ def test_who_came_back_as_themselves_is_one_person_with_two_visits():
     assert only.identity.subject == "ada" and len(only.visits) == 2 and only.seconds > 2
 
 
-def test_one_name_is_given_once_among_those_who_are_there():
+def test_two_who_are_equally_like_a_subject_both_have_the_name():
     made = batcher(ada=1)
     both = [step(number, 1, key=key, track=key) for number in range(6) for key in (1, 2)]
     told = list(made.process(both))
-    assert [one.faces[0].identity.label for one in told[-2:]] == ["ada", "ada"]  # equal scores: neither is better
+    assert [one.faces[0].identity.label for one in told[-2:]] == ["ada", "ada"]
 
 
 def test_memory_does_not_grow_with_those_who_left_long_ago():
