@@ -272,7 +272,7 @@ class _Stamps:
         pass
 
 
-def latency(folder: Path, *, pictures: int = 300) -> dict[str, Any]:
+def latency(folder: Path, *, pictures: int = 240) -> dict[str, Any]:
     """Milliseconds from the making of a picture by a camera to the end of everything that is done with it."""
     import pickle
 
@@ -364,7 +364,7 @@ def _rows(boxes: Sequence[Box]) -> np.ndarray:
 # Names
 
 
-def names(*, mated: int = 150, others: int = 300, views: int = 6) -> dict[str, Any]:
+def names(*, mated: int = 120, others: int = 240, views: int = 5) -> dict[str, Any]:
     """Track-level misses at FPIR 1 % of pooled faces, beside the best face alone and the first one."""
     from mien.types import as_unit
 
@@ -441,7 +441,7 @@ def spoiled(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 CK = {"happy": "happiness", **{name: name for name in ("anger", "contempt", "disgust", "fear", "sadness", "surprise")}}
 
 
-def expressions(*, readings: int = 10) -> dict[str, Any]:
+def expressions(*, readings: int = 8) -> dict[str, Any]:
     """Flips a minute and macro-F1 of degraded faces that show one expression for three seconds, then another."""
     import csv
 
@@ -549,7 +549,7 @@ def resident() -> float:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def memory(*, pictures: int = 1800) -> dict[str, Any]:
+def memory(*, pictures: int = 1500) -> dict[str, Any]:
     """Resident memory while a clip in which people come and go is watched over and over."""
     film = mixed(people(2, skip=400), seed=3, seconds=12, fps=10, width=320, height=240, sizes=(0.3, 0.4))
     source = Composed(film)
@@ -583,7 +583,7 @@ class Nobody:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--films", type=int, default=6)
+    parser.add_argument("--films", type=int, default=5)
     arguments = parser.parse_args()
     path = RESULTS / "video.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
