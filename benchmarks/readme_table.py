@@ -628,7 +628,7 @@ def _video_speed(result: dict[str, Any]) -> Iterator[Texts]:
             "en": (
                 f"`watch`, 640x480, {faces}: pictures a second of CPU time",
                 f"{ours}; with `--save` {saved} (on a loaded machine, by the clock: {by_clock})",
-                f"the same networks picture by picture take {same} as long, `face_recognition`'s webcam recipe {full}, its "
+                f"the same networks picture by picture: {same} as long, `face_recognition`'s webcam recipe {full}, its "
                 f"faster one at a quarter of the size {slower['peer_quarter']:.1f}x, finding {share} of the faces",
             ),
             "zh": (
@@ -687,7 +687,7 @@ def _video_expressions(result: dict[str, Any]) -> Texts:
     f1 = [f"{arm['macro_f1'][0]:.3f} [{arm['macro_f1'][1]:.3f}, {arm['macro_f1'][2]:.3f}]" for arm in (smooth, raw)]
     return {
         "en": (
-            f"expressions of {result['subjects']} people of CK+, degraded, averaged over time: false changes a minute; macro-F1",
+            f"expressions of {result['subjects']} people of CK+, degraded, averaged: false changes a minute; macro-F1",
             f"{flips[0]}; {f1[0]}",
             f"each reading alone: {flips[1]}; {f1[1]}",
         ),
