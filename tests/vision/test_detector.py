@@ -7,6 +7,7 @@ import pytest
 
 from mien import zoo
 from mien.errors import ModelError
+from mien.types import Box
 from mien.vision.detector import Detector, _tiles, suppress
 from vision.planted import RedSquares, draw, landmarks_of, make
 
