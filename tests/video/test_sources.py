@@ -7,7 +7,7 @@ from mien.errors import UsageError, VideoError
 from mien.video import sources
 from mien.video.frames import THUMB, Frame
 from mien.video.sources import open_source
-from video.clips import Camera, turn_clip, walking, write_clip
+from video.clips import Camera, RtspCamera, turn_clip, walking, write_clip
 from video.fakes import picture
 
 
@@ -177,6 +177,19 @@ def test_a_stream_that_breaks_off_is_opened_again(hurried):
     assert [what for what, _ in said] == ["stalled", "reconnected", "stalled", "gave up"]
     times = [one.time_s for one in frames]
     assert times == sorted(times) and times[0] == 0.0
+
+
+def test_a_stream_over_rtsp_is_read_and_its_login_is_not_shown(hurried):
+    with RtspCamera(walking(40)) as camera:
+        source = open_source(camera.address, timeout_s=2, give_up_s=0.01)
+        frames = []
+        for one in source.frames(lambda *_: None):
+            frames.append(one.image)
+            if len(frames) == 20:
+                source.stop()
+    assert len(frames) == 20 and frames[0].shape == (120, 160, 3) and source.name.startswith("rtsp://127.0.0.1:")
+    left = [int(np.flatnonzero(image[60, :, 0] > 150)[0]) for image in frames]
+    assert left == sorted(left) and left[-1] > left[0] + 10
 
 
 def test_a_stream_that_stalls_is_given_up_after_a_time_and_opened_again(hurried):
