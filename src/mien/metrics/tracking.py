@@ -8,7 +8,7 @@ metric for evaluating multi-object tracking", IJCV 2021, arXiv:2009.07736, equat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from mien.types import Box
 
 __all__ = ["TrackingScores", "score_tracking"]
 
-Boxes = Mapping[int, Box]
+Boxes = Mapping[Hashable, Box]
 """The faces of one picture by identity, or by the number of their track."""
 
 _ALPHAS = np.arange(0.05, 0.99, 0.05)
@@ -67,8 +67,8 @@ def score_tracking(truth: Sequence[Boxes], found: Sequence[Boxes], *, overlap: f
     """
     if not truth or len(truth) != len(found):
         raise EvaluationError(f"Expected as many pictures as have a truth, got {len(found)} for {len(truth)}.")
-    people = {identity: i for i, identity in enumerate(sorted({key for boxes in truth for key in boxes}))}
-    tracks = {number: i for i, number in enumerate(sorted({key for boxes in found for key in boxes}))}
+    people = {identity: i for i, identity in enumerate(dict.fromkeys(key for boxes in truth for key in boxes))}
+    tracks = {number: i for i, number in enumerate(dict.fromkeys(key for boxes in found for key in boxes))}
     if not people:
         raise EvaluationError("There are no faces to be followed in the truth.")
     frames = [

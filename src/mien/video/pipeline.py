@@ -27,7 +27,7 @@ from mien.video.vision import Step, Vision
 
 __all__ = ["Sink", "SourceLike", "watch"]
 
-_BETWEEN_FILE, _BETWEEN_LIVE = 8, 2  # steps that may wait between two threads
+_BETWEEN_FILE, _BETWEEN_LIVE = 8, 1  # steps that may wait between two threads
 _BATCH = 8  # faces that the batcher waits for no longer
 _LOOK_S = 0.1  # between two glances of the main thread at the others, so that Ctrl-C is seen
 _LEAVE_S = 2.0  # that a reader, which may wait for a camera, has to end
