@@ -39,6 +39,7 @@ RUN = [
         "docs/training.md",
         "docs/generation.md",
         "docs/tutorials-corrected.md",
+        "docs/video.md",
     )
 ]
 CAST = {"amber": 18, "basil": 78, "cedar": 28, "dune": 64, "elm": 53}
@@ -256,7 +257,7 @@ def test_commands_and_options_exist(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["README", "docs/measured", "docs/training", "docs/generation", "docs/tutorials-corrected"]
+    "page", ["README", "docs/measured", "docs/training", "docs/generation", "docs/tutorials-corrected", "docs/video"]
 )
 def test_both_languages_have_the_same_sections_code_and_links(page):
     english, chinese = (

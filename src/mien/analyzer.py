@@ -208,6 +208,17 @@ class Analyzer:
         return self._models if self.threads == 1 else Models(**self._options, threads=1)  # type: ignore[arg-type]
 
     @property
+    def expression_id(self) -> str | None:
+        """Id of the expression model; None where no expressions are read."""
+        card = self._options["expression"]
+        return card.id if isinstance(card, zoo.Card) else None
+
+    @property
+    def networks(self) -> Models:
+        """The networks, of one thread each, for those who bring threads of their own."""
+        return self._single
+
+    @property
     def embedder(self) -> Embedder:
         """The embedder in use."""
         return self._models.embedder

@@ -21,6 +21,7 @@ COMMANDS = {
     "enroll": ("mien.cli.enroll:enroll", "Add subjects to a gallery from pictures, folders or a CSV."),
     "identify": ("mien.cli.identify:identify", "Name the faces of pictures from a gallery. (1:N)"),
     "search": ("mien.cli.identify:search", "Find the k most similar samples of a gallery."),
+    "watch": ("mien.cli.watch:watch", "Follow the faces of a video, stream or camera: who, when, what they show."),
     "classify": ("mien.cli.classify:classify", "Name the faces of pictures by a classifier trained on known subjects."),
     "group": ("mien.cli.group:group", "Sort a folder of photographs by person: who, how often, with whom."),
     "gallery": ("mien.cli.gallery:gallery", "List, show, rename, merge, erase, check, audit, export, import, migrate."),

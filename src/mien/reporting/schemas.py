@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mien.grouping import Grouping
     from mien.reporting.groups import Album, Name
     from mien.types import Attributes, Box, Candidate, Comparison, Face, Opening, OperatingPoint, Picture
+    from mien.video.records import Event, Identity, Summary, Watched
     from mien.vision.subjects import Subjects
     from mien.zoo import Card
 
@@ -37,6 +38,7 @@ GALLERY_SUBJECT = "mien/gallery-subject/1"
 GROUPS = "mien/groups/1"
 IDENTIFICATION = "mien/identification/1"
 SEARCH = "mien/search/1"
+WATCH = "mien/watch/1"
 
 
 def plain(value: object) -> object:
@@ -325,6 +327,98 @@ def groups(
     }
     head = {"schema": GROUPS, "embedder": embedder, "operating_point": point_as_json(point), "counts": counts}
     return {**head, "people": people, "pictures": pictures}
+
+
+def watch_head(
+    source: str, *, live: bool, embedder: str, expression: str | None, point: OperatingPoint | None
+) -> dict[str, object]:
+    """Return the first line of `mien/watch/1`; ``point`` decides about identities, None where there is no gallery."""
+    return {
+        "schema": WATCH,
+        "event": "start",
+        "source": source,
+        "live": live,
+        "embedder": embedder,
+        "expression_model": expression,
+        "operating_point": None if point is None else point_as_json(point),
+    }
+
+
+def watch_event(event: Event) -> dict[str, object]:
+    """Return a line of `mien/watch/1` about something that happened."""
+    from mien.video import records  # with NumPy and OpenCV, as above
+
+    facts: dict[str, object] = {"event": event.kind, "time_s": round(event.time_s, 3), "frame": event.frame}
+    if isinstance(event, records.Entered):
+        return facts | {"track": event.track, "box": _box(event.box), "again": event.again}
+    if isinstance(event, records.Named):
+        return facts | {"track": event.track, **identity(event.identity)}
+    if isinstance(event, records.Changed):
+        told = event.expression
+        shares = {label: round(value, 4) for label, value in told.probabilities.items()}
+        return facts | {
+            "track": event.track,
+            "expression": told.label,
+            "before": event.before,
+            "uncertain": told.uncertain,
+            "probabilities": shares,
+        }
+    if isinstance(event, records.Left):
+        when = {"since_s": round(event.since_s, 3), "until_s": round(event.until_s, 3)}
+        return facts | {"track": event.track, **when, **identity(event.identity)}
+    assert isinstance(event, records.Notice)
+    return facts | {"what": event.what, "text": event.text}
+
+
+def identity(known: Identity) -> dict[str, object]:
+    """Return who a track is taken to be."""
+    return {
+        "state": known.state,
+        "subject": known.subject,
+        "unknown": known.number,
+        "score": None if known.score is None else round(known.score, 6),
+        "crops": known.crops,
+    }
+
+
+def watch_picture(watched: Watched) -> dict[str, object]:
+    """Return a line of `mien/watch/1` about one picture and the faces in it."""
+    faces = [
+        {
+            "track": face.track,
+            "box": _box(face.box),
+            "found": face.found,
+            "who": face.identity.label or None,
+            "expression": face.expression and face.expression.label,
+        }
+        for face in watched.faces
+    ]
+    frame = watched.frame
+    return {"event": "picture", "time_s": round(frame.time_s, 3), "frame": frame.number, "faces": faces}
+
+
+def watch_tail(summary: Summary) -> dict[str, object]:
+    """Return the last line of `mien/watch/1`."""
+    tracks = [
+        {
+            "track": track.track,
+            **identity(track.identity),
+            "visits": [[round(since, 3), round(until, 3)] for since, until in track.visits],
+            "expressions": {label: round(seconds, 2) for label, seconds in track.expressions.items()},
+        }
+        for track in summary.tracks
+    ]
+    return {
+        "event": "end",
+        "time_s": round(summary.seconds, 3),
+        "ended": summary.ended,
+        "frames": summary.frames,
+        "dropped": summary.dropped,
+        "searches": summary.searches,
+        "took_s": round(summary.took_s, 3),
+        "latency_ms": summary.latency and {k: round(getattr(summary.latency, k), 1) for k in ("p50", "p95", "p99")},
+        "tracks": tracks,
+    }
 
 
 def gallery_subject(subject: Subject, samples: Sequence[Sample]) -> dict[str, object]:
