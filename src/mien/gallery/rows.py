@@ -17,18 +17,22 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float16, Int64
 
 from mien.errors import GalleryError, ModelError
 from mien.gallery.crypto import Cipher, Plain, Sealed
-from mien.gallery.index import Templates, is_unit
+from mien.gallery.index import Remote, Templates, is_unit
 from mien.gallery.names import clean_name, first_spelling, folded_name, shown
 from mien.gallery.records import ActiveModel, Needle, Owners, Sample, StoredPoint, Subject
 from mien.gallery.sqlite import VERSION, connect, errors_in_words, transaction
 from mien.types import Box, OperatingPoint, Reason
 from mien.vision.cohort import Cohort
+
+if TYPE_CHECKING:
+    from mien.gallery.postgres.address import Address
 
 __all__ = ["Rows", "now"]
 
@@ -53,6 +57,14 @@ class Rows:
         cipher: Seals and opens what is stored; set by `unlock`.
         writes: Grows with every write through this connection, whose own commits SQLite does not announce.
     """
+
+    _joined_names = "group_concat(model.name, char(10))"
+    clock = "CAST(strftime('%s', 'now') AS INTEGER)"
+    claim_suffix = ""
+
+    path: Path | Address
+    file: Path | None
+    connection: Any
 
     def __init__(self, path: Path, *, create: bool, read_only: bool, timeout_s: float) -> None:
         self.path, self.read_only, self.timeout_s = path, read_only, timeout_s
@@ -241,7 +253,7 @@ class Rows:
 
     def add_model(self, name: str, dimension: int) -> ActiveModel:
         """Return the model of that name, made if need be."""
-        self.connection.execute("INSERT OR IGNORE INTO model (name, dimension) VALUES (?, ?)", (name, dimension))
+        self.connection.execute("INSERT INTO model (name, dimension) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, dimension))
         row = self.connection.execute("SELECT id, name, dimension FROM model WHERE name = ?", (name,)).fetchone()
         model = ActiveModel(*row)
         model.check_dimension(dimension)
@@ -336,7 +348,9 @@ class Rows:
     def move_samples(self, into: int, other: int) -> int:
         """Give all samples of one subject to another, a picture that both have excepted; return how many moved."""
         return self.connection.execute(
-            "UPDATE OR IGNORE sample SET subject_id = ? WHERE subject_id = ?", (into, other)
+            "UPDATE sample SET subject_id = ? WHERE subject_id = ? AND source_key NOT IN "
+            "(SELECT source_key FROM sample WHERE subject_id = ?)",
+            (into, other, into),
         ).rowcount
 
     def drop_subject(self, subject_id: int) -> None:
@@ -346,12 +360,24 @@ class Rows:
         )
         self.connection.execute("DELETE FROM subject WHERE id = ?", (subject_id,))
 
+    def drop_waiting(self, subject_id: int) -> None:
+        """Delete what waits to be enrolled as this subject: it holds the name."""
+        if self.has_work():
+            self.connection.execute(
+                "DELETE FROM work WHERE subject_key = (SELECT name_key FROM subject WHERE id = ?)", (subject_id,)
+            )
+
+    def has_work(self) -> bool:
+        """Return whether there is a table of pictures to enrol; see `mien.gallery.work`."""
+        return bool(self._one("SELECT count(*) FROM sqlite_master WHERE name = 'work'"))
+
     def _bury(self, templates: str, argument: int) -> None:
         """Count an erasure and note which templates it takes: SQL that selects their ids by one parameter."""
         erasures = self.erasures() + 1
         self.set_meta("erasures", erasures)
         self.connection.execute(
-            f"INSERT OR IGNORE INTO tombstone (template_id, erasure) SELECT id, {erasures} FROM ({templates})",
+            f"INSERT INTO tombstone (template_id, erasure) SELECT id, {erasures} FROM ({templates}) AS gone "
+            "WHERE true ON CONFLICT DO NOTHING",
             (argument,),
         )
 
@@ -371,7 +397,7 @@ class Rows:
         rows = self.connection.execute(
             "SELECT id, source, box_left, box_top, box_right, box_bottom, quality, reasons, created, "
             "coalesce((SELECT length(image) FROM crop WHERE sample_id = sample.id), 0), "
-            "(SELECT group_concat(model.name, char(10)) FROM template JOIN model ON model.id = model_id "
+            f"(SELECT {self._joined_names} FROM template JOIN model ON model.id = model_id "
             "WHERE sample_id = sample.id) FROM sample WHERE subject_id = ? ORDER BY id",
             (subject_id,),
         ).fetchall()
@@ -483,6 +509,28 @@ class Rows:
             ),
         )
 
+    def add_templates(
+        self, samples: Sequence[int], model: ActiveModel, vectors: Sequence[Float16[np.ndarray, " dimension"]]
+    ) -> None:
+        """Store many vectors."""
+        blobs = [vector.astype("<f2").tobytes() for vector in vectors]
+        self.connection.executemany(
+            "INSERT INTO template (sample_id, model_id, vector, checksum) VALUES (?, ?, ?, ?)",
+            [
+                (
+                    sample,
+                    model.row_id,
+                    self.cipher.seal(data, "template", sample, model.row_id),
+                    self._checksum(data, sample, model.row_id),
+                )
+                for sample, data in zip(samples, blobs, strict=True)
+            ],
+        )
+
+    def remote(self, model: ActiveModel) -> Remote | None:
+        """Return what scores templates where they are stored; None where the index has to hold the vectors."""
+        return None
+
     def templates(self, model: ActiveModel, after: int = 0) -> Templates:
         """Yield ids and vectors of a model's templates in the order of enrolment, a block at a time."""
         cursor = self.connection.execute(
@@ -561,7 +609,7 @@ class Rows:
 
     # Samples that lack a template of a model
 
-    def lacking(self, model: str, limit: int = -1) -> list[int]:
+    def lacking(self, model: str, limit: int = 1 << 62) -> list[int]:
         """Return ids of samples without a template of a model, in the order of enrolment."""
         rows = self.connection.execute(
             "SELECT sample.id FROM sample LEFT JOIN template ON template.sample_id = sample.id "
@@ -592,7 +640,9 @@ class Rows:
         """Store an operating point; one for the same target is replaced."""
         point = stored.point
         self.connection.execute(
-            "INSERT OR REPLACE INTO threshold VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO threshold VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (model_id, target_fmr) DO UPDATE SET "
+            "point = excluded.point, subjects = excluded.subjects, templates = excluded.templates, "
+            "created = excluded.created",
             (
                 model.row_id,
                 point.target_fmr,
@@ -618,14 +668,20 @@ class Rows:
         """Return how many subjects have 1, 2, ... samples."""
         return dict(
             self.connection.execute(
-                "SELECT n, count(*) FROM (SELECT count(*) AS n FROM sample GROUP BY subject_id) GROUP BY n ORDER BY n"
+                "SELECT n, count(*) FROM (SELECT count(*) AS n FROM sample GROUP BY subject_id) AS counts "
+                "GROUP BY n ORDER BY n"
             ).fetchall()
         )
 
     def files(self) -> list[Path]:
         """Return the database, its log and its shared memory, as far as they exist."""
+        assert self.file is not None, "this gallery is a file"
         names = (self.file.name + suffix for suffix in ("", "-wal", "-shm", "-journal"))
         return [path for path in map(self.file.with_name, names) if path.exists()]
+
+    def size_bytes(self) -> int:
+        """Return what the gallery takes on disk."""
+        return sum(path.stat().st_size for path in self.files())
 
     def compact(self) -> None:
         """Rewrite the database without gaps, and empty its log."""
@@ -662,7 +718,7 @@ class Rows:
             templates.
         """
         wrong: dict[str, list[int]] = defaultdict(list)
-        ask, cipher = self.connection.execute, self.cipher
+        ask, cipher = self._each, self.cipher
         for subject_id, stored, key in ask("SELECT id, name, name_key FROM subject"):
             try:
                 name = self._name(subject_id, stored)
@@ -765,6 +821,23 @@ class Rows:
         table, column = place.split(".")
         return bool(self._one(f"SELECT count(*) FROM {table} WHERE instr({column}, ?)", fragment))
 
+    def held(self, place: str, values: Iterable[bytes]) -> int:
+        """Count the values that a row holds in a place such as ``template.vector``."""
+        return sum(self.holds(place, value) for value in values)
+
+    def rows_of(self, subject_id: int, samples: Sequence[int]) -> int:
+        """Count the rows that refer to a subject or to one of these samples."""
+        count = self._one("SELECT count(*) FROM subject WHERE id = ?", subject_id)
+        count += self._one("SELECT count(*) FROM sample WHERE subject_id = ?", subject_id)
+        for table in ("crop", "template"):
+            for sample in samples:
+                count += self._one(f"SELECT count(*) FROM {table} WHERE sample_id = ?", sample)
+        return count
+
+    def tables(self) -> tuple[str, ...]:
+        """Return the tables that hold something of a subject."""
+        return ("subject", "sample", "crop", "template")
+
     def texts(self) -> list[str]:
         """Return text that rightly stands in the file in the clear: of the tables, models, and, unencrypted, names."""
         rows = self.connection.execute("SELECT sql FROM sqlite_master UNION SELECT name FROM model")
@@ -798,6 +871,17 @@ class Rows:
         """Return the id of the next row: needed before the row, whose blobs are bound to it."""
         row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         return 1 if row is None else int(row[0]) + 1
+
+    def reserve(self, table: str, count: int) -> int:
+        """Return the first of so many ids in a row that nobody else gets. Inside a write."""
+        first = self._next_id(table)
+        self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self.connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, first + count - 1))
+        return first
+
+    def _each(self, query: str) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query that may be too many for memory."""
+        yield from self.connection.execute(query)
 
     def _one(self, sql: str, *values: object) -> int:
         return int(self.connection.execute(sql, values).fetchone()[0])
