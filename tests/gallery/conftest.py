@@ -1,9 +1,9 @@
 import itertools
 import os
 
-import postgres_server
 import pytest
 
+import postgres_server
 from mien.gallery import Gallery, sqlite
 
 from .made_up import People

@@ -95,7 +95,9 @@ def _proof_by_rows(
     """Look through the tables of a database server, whose files nobody but itself may read."""
     left = rows.rows_of(subject.id, samples)
     if left:
-        raise GalleryError(f"Subject {subject.id} is deleted, but {left} rows of it remain in {rows.path}. Erase again.")
+        raise GalleryError(
+            f"Subject {subject.id} is deleted, but {left} rows of it remain in {rows.path}. See: mien gallery check"
+        )
     places: dict[str, set[bytes]] = {}
     for needle in needles:
         if needle.place:

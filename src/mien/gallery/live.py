@@ -111,9 +111,7 @@ class LiveIndex:
         if file is None:
             return []
         name = self._beside(file).name
-        return [
-            path for path in file.parent.iterdir() if path.name == name or path.name.startswith(f"{name}.")
-        ]
+        return [path for path in file.parent.iterdir() if path.name == name or path.name.startswith(f"{name}.")]
 
     def _remembered(self) -> list[str]:
         try:

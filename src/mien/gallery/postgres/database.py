@@ -23,6 +23,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from mien.errors import GalleryError
 from mien.gallery.names import shown
 from mien.gallery.postgres.address import Address
+from mien.gallery.records import UnreachableError
 
 __all__ = ["Database", "HalfVector", "Result", "migrations"]
 
@@ -152,7 +153,7 @@ class Database:
             cursor.execute(_translated(query), values)
             yield from cursor
 
-    def alone(self, *statements: sql.Composable) -> None:
+    def alone(self, *statements: sql.SQL) -> None:
         """Run statements that no transaction may hold, such as VACUUM."""
 
         def run(connection: Connection) -> None:
@@ -210,7 +211,7 @@ class Database:
                 connection.execute("COMMIT")
             except psycopg.OperationalError as error:
                 if connection.broken and begin == "BEGIN":
-                    raise GalleryError(
+                    raise UnreachableError(
                         f"The connection to {self.address} was lost while a write was being kept: whether it was is "
                         "not known. Do it again; what is there already stays once."
                     ) from error
@@ -355,20 +356,22 @@ class Database:
         try:
             yield
         except PoolTimeout as error:
-            raise GalleryError(self._why_down()) from error
+            raise self._why_down() from error
         except PoolClosed as error:
             raise GalleryError(f"{self.address} was closed.") from error
         except psycopg.Error as error:
-            raise GalleryError(self._in_words(error)) from error
+            raise self._in_words(error) from error
 
-    def _why_down(self) -> str:
+    def _why_down(self) -> GalleryError:
         try:
             psycopg.connect(self.address.conninfo, **self._settings).close()
         except psycopg.Error as error:
             return self._in_words(error)
-        return f"{self.address} had no free connection for {_CONNECT_S} s. Try again, or allow more on the server."
+        return UnreachableError(
+            f"{self.address} had no free connection for {_CONNECT_S} s. Try again, or allow more on the server."
+        )
 
-    def _in_words(self, error: psycopg.Error) -> str:
+    def _in_words(self, error: psycopg.Error) -> GalleryError:
         place = str(self.address)
         for kind, words in {
             errors.LockNotAvailable: f"{place} is locked: another process held it for {self.timeout_s:g} s. Try again "
@@ -385,13 +388,15 @@ class Database:
             "gallery check",
         }.items():
             if isinstance(error, kind):
-                return words
+                return GalleryError(words)
         told = _first_line(error)
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-            return f"The database {place} does not answer: {told}. What was acknowledged is kept; see that the server runs."
+            return UnreachableError(
+                f"The database {place} does not answer: {told}. What was acknowledged is kept; see that it runs."
+            )
         if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
-            return f"{place} is no address that can be used: {told}."
-        return f"The database {place} refused: {told}."
+            return GalleryError(f"{place} is no address that can be used: {told}.")
+        return GalleryError(f"The database {place} refused: {told}.")
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -51,6 +50,7 @@ class PostgresRows(Rows):
         self.connection = self.database = Database(address, read_only=read_only, timeout_s=timeout_s)
         self._version = VERSION  # of the columns that both have; the server's own steps are counted in `migration`
         self._scored = False
+        self._model: ActiveModel | None = None
         try:
             with self.errors_in_words():
                 self.database.set_up(create=create)
@@ -88,17 +88,26 @@ class PostgresRows(Rows):
             raise GalleryError(f"{self.path} was opened read-only.")
         try:
             with self.database.write("SELECT scored FROM state FOR UPDATE") as (scored,):
-                self._scored = scored
+                self._scored, self._model = scored, None
                 yield
                 self.database.execute("UPDATE state SET revision = revision + 1")
-                self.database.execute("SELECT pg_notify(?, ?)", (_CHANNEL, self.path.schema))
+                self.database.execute("SELECT pg_notify(?, ?)", (_CHANNEL, self.database.address.schema))
         finally:
             self.writes += 1
+
+    @contextlib.contextmanager
+    def side_write(self) -> Iterator[None]:
+        """Write something that no search or index depends on: without the gallery's lock."""
+        if self.read_only:
+            raise GalleryError(f"{self.path} was opened read-only.")
+        with self.database.write("SELECT 1"):
+            yield
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read one state of the gallery, whatever others commit meanwhile."""
         with self.database.snapshot():
+            self._model = None
             yield
 
     def upkeep(self, action: Callable[[], None]) -> None:
@@ -126,6 +135,7 @@ class PostgresRows(Rows):
 
     def set_meta(self, key: str, value: bytes | int | str) -> None:
         """Set a fact about the gallery."""
+        self._model = None
         stored = value if isinstance(value, bytes) else str(value).encode()
         self.connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET kind = excluded.kind, "
@@ -134,12 +144,15 @@ class PostgresRows(Rows):
         )
 
     def active_model(self) -> ActiveModel | None:
-        """Return the model in use; None while the gallery is empty."""
+        """Return the model in use; None while the gallery is empty. Inside a write it is asked for once."""
+        if self._model is not None and self.database.in_transaction:
+            return self._model
         row = self.connection.execute(
             "SELECT id, name, dimension FROM model WHERE id = "
             "(SELECT convert_from(value, 'UTF8')::bigint FROM meta WHERE key = 'model')"
         ).fetchone()
-        return None if row is None else ActiveModel(*row)
+        self._model = None if row is None else ActiveModel(*row)
+        return self._model
 
     # Templates
 
@@ -167,7 +180,8 @@ class PostgresRows(Rows):
         """Yield ids and vectors of a model's templates in the order of enrolment, a block at a time."""
         while True:
             block = self.connection.execute(
-                "SELECT id, sample_id, vector, checksum FROM template WHERE id > ? AND model_id = ? ORDER BY id LIMIT ?",
+                "SELECT id, sample_id, vector, checksum FROM template WHERE id > ? AND model_id = ? "
+                "ORDER BY id LIMIT ?",
                 (after, model.row_id, _BLOCK),
                 binary=True,
             ).fetchall()
@@ -210,14 +224,14 @@ class PostgresRows(Rows):
         return self._one(
             "SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0) FROM pg_class "
             "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = ? AND relkind = 'r'",
-            self.path.schema,
+            self.database.address.schema,
         )
 
     def compact(self) -> None:
         """Rewrite the tables without the rows that went, and what the server scores from the templates."""
         self.score_here()
         names = ", ".join(_TABLES + (("embedding",) if self._scored else ()))
-        self.database.alone(sql.SQL("VACUUM (FULL, ANALYZE) " + names))  # type: ignore[arg-type]
+        self.database.alone(sql.SQL("VACUUM (FULL, ANALYZE) " + names))
 
     def empty_log(self) -> bool:
         """Make the room of deleted rows free for new ones, which overwrite them."""
@@ -252,16 +266,18 @@ class PostgresRows(Rows):
     def _next_id(self, table: str) -> int:
         return self._one("SELECT nextval(pg_get_serial_sequence(?, 'id'))", table)
 
-    def reserve(self, table: str, count: int) -> int:
-        """Return the first of so many ids in a row that nobody else gets."""
-        first = self._next_id(table)
-        if count > 1:  # nobody else draws: the write lock is held
-            self.connection.execute("SELECT setval(pg_get_serial_sequence(?, 'id'), ?)", (table, first + count - 1))
-        return first
+    def raise_ids(self, table: str, last: int) -> None:
+        """See that no id up to this one is given to a new row. Inside a write, so that nobody else draws one."""
+        self.connection.execute(
+            f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), "
+            f"greatest(?::bigint, (SELECT coalesce(max(id), 0) FROM {table}), "
+            f"coalesce(pg_sequence_last_value(pg_get_serial_sequence('{table}', 'id')), 0), 1))",
+            (last,),
+        )
 
-    def worker_name(self) -> str:
-        """Return a name for one worker among those of all machines."""
-        return secrets.token_hex(8)
+    def last_id(self, table: str) -> int:
+        """Return the highest id that a row ever had."""
+        return self._one(f"SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{table}', 'id')), 0)")
 
     def _each(self, query: str) -> Iterator[Sequence[object]]:
         return self.database.stream(query)
