@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -77,10 +78,29 @@ class Server:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def kill(self):
+        """Kill the postmaster and all its children at once, as a power cut would, and wait until they are gone."""
+        pids = [self.pid, *map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(_runs(pid) for pid in pids))
+        # Where nobody reaps orphans the dead postmaster keeps its id, and the next one takes it for alive.
+        for left in (self.data / "postmaster.pid", *self.folder.glob(".s.PGSQL.*")):
+            left.unlink()
+
     @property
     def pid(self):
         """Process id of the postmaster."""
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+
+
+def _runs(pid):
+    """Return whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
