@@ -26,6 +26,7 @@ from mien.errors import GalleryError
 from mien.files import search_images
 from mien.gallery.crypto import write_key
 from mien.gallery.names import shown
+from mien.gallery.postgres.address import Address
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -146,6 +147,12 @@ def erase(subjects: tuple[str, ...], gallery: str, key: Path | None, yes: bool, 
                 click.echo(
                     f"mien: an index of this gallery was once kept in {shown(folder)}, which cannot be reached now. If "
                     "it is still there, delete that folder.",
+                    err=True,
+                )
+            if isinstance(opened.path, Address):
+                click.echo(
+                    "mien: the server keeps old pages, its log and backups until it overwrites them. To rewrite the "
+                    "tables now: mien gallery rebuild",
                     err=True,
                 )
             if erased.shared:

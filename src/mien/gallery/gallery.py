@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
@@ -103,6 +104,7 @@ class Gallery:
             raise GalleryError(f"A gallery is a file: expected its path, got {type(path).__name__}.")
         self.lock = threading.RLock()
         self.closed = False
+        self._stop = threading.Event()
         key = None if key_file is None else read_key(key_file)
         self.rows = open_rows(path, create=create, read_only=read_only, timeout_s=timeout_s)
         self.path = self.rows.path
@@ -132,6 +134,7 @@ class Gallery:
                     self.live.close()
                     self.rows.close()
                 self.closed = True
+                self._stop.set()
 
     @property
     def read_only(self) -> bool:
@@ -316,6 +319,21 @@ class Gallery:
     def index(self) -> FlatIndex | CodedIndex | None:
         """Return the index in use, up to date; None while the gallery is empty."""
         return self.live.fresh()
+
+    def follow(self) -> None:
+        """Take in what others write as soon as the database announces it, so that the next search need not.
+
+        A thread does so until the gallery is closed. Searches are up to date without it, too: they take in what they
+        lack themselves, which after thousands of enrolments elsewhere is a pause. A file announces nothing.
+        """
+
+        def take_in() -> None:
+            for _ in self.rows.announcements(self._stop):
+                with contextlib.suppress(GalleryError), self.lock:
+                    if not self.closed:
+                        self.index()
+
+        threading.Thread(target=take_in, name="mien follow", daemon=True).start()
 
     # Subjects and samples
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
 import uuid
 import zlib
 from collections import Counter, defaultdict
@@ -200,6 +201,10 @@ class Rows:
     def state(self) -> tuple[int, int]:
         """Return what differs once anything was committed, by this connection or another one."""
         return self._one("PRAGMA data_version"), self.writes
+
+    def announcements(self, stop: threading.Event) -> Iterator[None]:
+        """Yield whenever somebody has written to this gallery, until told to stop; a file announces nothing."""
+        yield from ()
 
     # Facts, models, the audit log
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import postgres_server
 from mien.gallery import Gallery
 from mien.gallery import index as indexes
 from mien.gallery.index import CodedIndex, FlatIndex
@@ -136,6 +137,15 @@ def test_scoring_asks_for_vectors_where_the_server_has_no_type_for_them(large):
     assert ids.tolist() == [2, 5] and vectors.dtype == np.float16
     found, scores = scorer.best(np.array([2, 5, 9999]), vectors[1].astype(np.float32), 3)
     assert found.tolist() == [5, 2, -1] and scores[0] == pytest.approx(1, abs=2e-3)
+
+
+def test_a_replica_that_follows_takes_in_what_is_announced_before_anybody_searches(address, people):
+    with Gallery(address) as writer, Gallery(address) as replica:
+        enrol(writer, people, "ada")
+        replica.follow()
+        postgres_server.wait_for(lambda: replica.live._index is not None and len(replica.live._index) == 1)
+        enrol(writer, people, "bob")
+        postgres_server.wait_for(lambda: len(replica.live._index) == 2)
 
 
 def test_what_it_takes_on_the_server_is_counted(large):

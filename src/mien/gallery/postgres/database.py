@@ -34,6 +34,7 @@ _CONNECTIONS = 4  # of one gallery at most; its verbs take turns, so one is the 
 _CONNECT_S = 5  # to wait for a server that does not answer
 _IDLE_IN_WRITE_S = 120  # after which the server takes the lock from a writer that says nothing any more
 _STREAMED_ROWS = 500
+_LISTEN_S = 0.5  # between looks whether to stop listening
 
 
 class HalfVector:
@@ -152,6 +153,19 @@ class Database:
             cursor.itersize = _STREAMED_ROWS
             cursor.execute(_translated(query), values)
             yield from cursor
+
+    def announcements(self, channel: str, stop: threading.Event) -> Iterator[str]:
+        """Yield what is announced on a channel, on a connection of its own, until told to stop; "" after a break."""
+        while not stop.is_set():
+            try:
+                with psycopg.connect(self.address.conninfo, **self._settings) as connection:
+                    connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                    yield ""  # what was announced before was missed
+                    while not stop.is_set():
+                        for heard in connection.notifies(timeout=_LISTEN_S, stop_after=1):
+                            yield heard.payload
+            except psycopg.Error:
+                stop.wait(1)
 
     def alone(self, *statements: sql.SQL) -> None:
         """Run statements that no transaction may hold, such as VACUUM."""
@@ -392,7 +406,7 @@ class Database:
         told = _first_line(error)
         if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
             return UnreachableError(
-                f"The database {place} does not answer: {told}. What was acknowledged is kept; see that it runs."
+                f"The database {place} does not answer: {told}. See that it runs; what was acknowledged is kept."
             )
         if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
             return GalleryError(f"{place} is no address that can be used: {told}.")

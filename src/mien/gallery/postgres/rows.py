@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -122,6 +123,12 @@ class PostgresRows(Rows):
         assert row is not None, "the tables were made with it"
         self._scored = row[1]
         return row[0], self.writes
+
+    def announcements(self, stop: threading.Event) -> Iterator[None]:
+        """Yield whenever somebody has written to this gallery, until told to stop."""
+        for schema in self.database.announcements(_CHANNEL, stop):
+            if schema in ("", self.database.address.schema):
+                yield
 
     # Facts and models
 
