@@ -126,6 +126,8 @@ def test_a_rebuild_gives_the_server_something_to_score(address, people, monkeypa
             enrol(gallery, people, "ada", count=3)
             assert not gallery.rows._scored
     with Gallery(address) as gallery, Gallery(address) as other:
+        if not gallery.rows.database.install_extension():
+            pytest.skip("the server has no pgvector")
         gallery.rebuild()
         enrol(other, people, "bob")
         assert gallery.rows.connection.execute("SELECT count(*) FROM embedding").fetchone() == (4,)
