@@ -173,10 +173,10 @@ def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
         gallery = click.option(
             "--gallery",
             required=required,
-            metavar="FILE",
+            metavar="FILE|URL",
             # Where a gallery is optional, only the command line may bring it in.
             envvar="MIEN_GALLERY" if required else None,
-            help="The gallery's file; same as MIEN_GALLERY." if required else "The gallery's file.",
+            help="A file, or postgresql://...; same as MIEN_GALLERY." if required else "A file, or postgresql://...",
         )
         return gallery(key(command))
 

@@ -145,7 +145,7 @@ class Detector:
         rows = np.zeros((len(boxes), 15), np.float32)
         for row, box in zip(rows, boxes, strict=True):
             row[:4] = box.as_tuple()
-        rows, sure = (self.second or self)._refined(image, rows)
+        rows, sure = (self.second or self).refine_boxes(image, rows)
         height, width = image.shape[:2]
         inside = (rows[:, :2] < (width, height)).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
         return [_detection(row, width, height) if seen else None for row, seen in zip(rows, sure & inside, strict=True)]
