@@ -199,6 +199,11 @@ class Analyzer:
         """The embedder in use."""
         return self._models.embedder
 
+    @property
+    def expression_reader(self) -> ExpressionReader | None:
+        """The expression reader in use; None where no expressions are read."""
+        return self._models.expression
+
     def analyze(self, image: Source, *, embed: bool = True, crops: bool = False) -> Records[Face]:
         """Return the faces of a picture, largest first.
 

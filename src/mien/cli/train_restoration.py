@@ -43,7 +43,9 @@ def restoration(
     if dry_run:
         dry = story.dry_run(config)
         click.echo(f"{counted(dry.train, 'picture')} to learn from, {dry.valid:,} to check with")
-        click.echo(f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a face")
+        click.echo(
+            f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a face"
+        )
         for line in duration(dry.images_per_second, config.images):
             click.echo(line)
         return

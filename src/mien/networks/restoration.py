@@ -7,6 +7,7 @@ and nothing in it depends on the side, so that one network serves several.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -71,8 +72,8 @@ class Restorer(nn.Module):
         widths, blocks = config.widths, config.blocks
         self.first = nn.Conv2d(4, widths[0], 12, stride=4, padding=4)  # 3 x 3 squares of 4 x 4 px
         self.down_blocks = nn.ModuleList(_stage(width, count) for width, count in zip(widths, blocks, strict=True))
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.up_blocks = nn.ModuleList(
             _stage(width, count) for width, count in zip(widths[:-1], blocks[:-1], strict=True)
         )

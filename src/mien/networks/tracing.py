@@ -46,6 +46,6 @@ def onnx_bytes(
             opset_version=_OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={name: free for name in (*inputs, *outputs)},
+            dynamic_axes=dict.fromkeys((*inputs, *outputs), free),
         )
     return file.getvalue()

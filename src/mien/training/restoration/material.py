@@ -58,7 +58,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return it on a device."""
         last = torch.channels_last
-        moved = (x.to(device).contiguous(memory_format=last) for x in (self.spoilt, self.told, self.covered, self.clean))
+        moved = (
+            x.to(device).contiguous(memory_format=last) for x in (self.spoilt, self.told, self.covered, self.clean)
+        )
         return Batch(*moved, self.matrices)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -160,9 +159,7 @@ def dry_run(config: RestorationConfig, *, steps: int = 3) -> DryRun:
     networks.guard.mean_loss()  # waits for the device
     speed = steps * config.batch_size / (time.monotonic() - start)
     model = networks.model.cpu()
-    return DryRun(
-        count_parameters(model), _macs(model), speed, len(material.train), len(material.valid)
-    )
+    return DryRun(count_parameters(model), _macs(model), speed, len(material.train), len(material.valid))
 
 
 def load_restorer(source: Path) -> tuple[Restorer, dict[str, Any]]:
@@ -212,9 +209,7 @@ def _publish(
     scores = validate(model, checked, config, next(model.parameters()).device)
     published = Published(model.to("cpu").eval())
     inputs = {"image": checked.spoilt[:3], "covered": checked.told[:3]}
-    network = onnx_bytes(
-        published, *inputs.values(), inputs=list(inputs), outputs=["restored", "found"], any_side=True
-    )
+    network = onnx_bytes(published, *inputs.values(), inputs=list(inputs), outputs=["restored", "found"], any_side=True)
     difference = check_parity(published, network, inputs, tolerance=_PARITY, unit="grey levels")
     publish_network(
         config.out / "model.onnx",
@@ -253,7 +248,9 @@ def _draw(model: Restorer, checked: Batch, run: Run, device: torch.device) -> No
     columns = [as_rgb(x.numpy()) for x in (few.spoilt, restore(model, few, device=device)[0], few.clean)]
     rows = [face for start in range(0, count, _COLUMNS) for part in columns for face in part[start : start + _COLUMNS]]
     title = "Spoilt faces held out, below them as they are restored, below these as they were"
-    run.picture("restored", contact_sheet(rows, columns=min(_COLUMNS, count), side=checked.spoilt.shape[-1], title=title))
+    run.picture(
+        "restored", contact_sheet(rows, columns=min(_COLUMNS, count), side=checked.spoilt.shape[-1], title=title)
+    )
 
 
 def _description(config: RestorationConfig) -> str:
