@@ -218,6 +218,34 @@ class Restorer:
         assert self.card is not None, "a network has a card"
         return make_session(zoo.path(self.card), options=session_options(threads=self._threads))
 
+    def prepared(self, image: Image, landmarks: Landmarks) -> tuple[Image, Float32[np.ndarray, "5 2"], RestoredFace]:
+        """Return what a recogniser should cut a face from: the picture itself where the face is left alone.
+
+        Otherwise that is the face and its surroundings, upright, restored, and not smaller than the network sees it.
+
+        Args:
+            image: RGB uint8.
+            landmarks: Of the face, px, shape (5, 2).
+
+        Returns:
+            A picture, the landmarks in it, and what became of the face.
+        """
+        marks = np.asarray(landmarks, np.float32)
+        face = self.restore(self.crop(image, marks))
+        if face.left_alone:
+            return image, marks, face
+        matrix = similarity_transform(marks, self.points)
+        # A larger face keeps its own resolution; three times the network's is more than recognisers see.
+        factor = float(np.clip(1 / max(np.hypot(matrix[0, 0], matrix[1, 0]), 1e-6), 1, 3))
+        room = self.side // 3
+        points, side = (self.points + room) * factor, round((self.side + 2 * room) * factor)
+        around = cut_face(image, marks, points=points, side=side)
+        layers = Layers(around)
+        layers.add(
+            face.after.astype(np.float32) - face.before, feather(self.side), similarity_transform(points, self.points)
+        )
+        return layers.blended(), points.astype(np.float32), face
+
     # Photographs ------------------------------------------------------------------------------------------------------
 
     def restore_picture(
