@@ -50,7 +50,7 @@ class RestorationNetConfig:
     @property
     def multiple(self) -> int:
         """What the side of a face must be a multiple of, px."""
-        return 4 * 2 ** (len(self.widths) - 1)
+        return int(4 * 2 ** (len(self.widths) - 1))
 
 
 class Restorer(nn.Module):

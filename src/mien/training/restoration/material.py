@@ -57,11 +57,11 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return it on a device."""
-        last = torch.channels_last
-        moved = (
-            x.to(device).contiguous(memory_format=last) for x in (self.spoilt, self.told, self.covered, self.clean)
+        spoilt, told, covered, clean = (
+            x.to(device).contiguous(memory_format=torch.channels_last)
+            for x in (self.spoilt, self.told, self.covered, self.clean)
         )
-        return Batch(*moved, self.matrices)
+        return Batch(spoilt, told, covered, clean, self.matrices)
 
 
 @dataclass(eq=False)
