@@ -38,6 +38,8 @@ RUN = [
         "docs/evaluation.md",
         "docs/training.md",
         "docs/generation.md",
+        "docs/restoration.md",
+        "docs/privacy.md",
         "docs/tutorials-corrected.md",
         "docs/video.md",
     )

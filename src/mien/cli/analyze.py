@@ -55,6 +55,13 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 @click.option(
     "--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; none for none.  [default: ours]"
 )
+@click.option(
+    "--restore",
+    metavar="MODEL",
+    default="off",
+    show_default=True,
+    help="Restore spoilt faces before they are read: auto is the catalogue's restorer, or name one.",
+)
 @shares_option
 @analyzer_options
 def analyze(
@@ -67,6 +74,7 @@ def analyze(
     draw: str | None,
     threshold: float | None,
     expression: str | None,
+    restore: str,
     shares: str | None,
     detector: str,
     embedder: str | None,
@@ -88,7 +96,14 @@ def analyze(
     if model is None and shares is not None:
         raise UsageError("--shares are of expressions, and none are read. Leave one of the two options out.")
     analyzer = make_analyzer(
-        detector, embedder, min_face, threshold=threshold, expression=model, shares=shares, attributes=attributes
+        detector,
+        embedder,
+        min_face,
+        threshold=threshold,
+        expression=model,
+        shares=shares,
+        attributes=attributes,
+        restorer=_restorer(restore),
     )
     keeper = _Keeper(save and make_folder(save), crops and make_folder(crops), mesh=draw == "mesh")
     options = {"embed": embeddings, "crops": crops is not None}
@@ -119,6 +134,17 @@ def analyze(
     if attributes and tally.faces and form is None:
         click.echo(f"mien: {ATTRIBUTES_NOTE}", err=True)
     return 1 if tally.failed else 0
+
+
+def _restorer(option: str) -> str | None:
+    """Return the restorer that an option names; None for off."""
+    if option != "auto":
+        return None if option == "off" else option
+    from mien import zoo
+
+    if (name := zoo.defaults().get("restorer")) is None:
+        raise UsageError("No restorer is shipped. Name a run of `mien train restoration`, or leave --restore out.")
+    return name
 
 
 def _one(analyzer: Analyzer, data: bytes, *, embed: bool, crops: bool) -> Iterator[Picture]:

@@ -113,6 +113,7 @@ def make_analyzer(
     expression: str | None = None,
     shares: str | None = None,
     attributes: bool = False,
+    restorer: str | None = None,
 ) -> Analyzer:
     """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
     from mien.vision.shares import read_shares
@@ -128,6 +129,7 @@ def make_analyzer(
         turn=turn,
         shares=None if shares is None else read_shares(shares),
         attributes=attributes,
+        restorer=restorer,
     )
 
 

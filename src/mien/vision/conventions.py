@@ -26,6 +26,7 @@ __all__ = [
     "EmbedderConvention",
     "ExpressionConvention",
     "GeneratorConvention",
+    "RestorerConvention",
 ]
 
 ORDERS = ("RGB", "BGR", "GRAY")
@@ -400,6 +401,54 @@ class GeneratorConvention(_Convention):
     def grey(self) -> bool:
         """Whether its faces are grey."""
         return self.order == "GRAY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorerConvention(_Convention):
+    """Of a network that restores faces.
+
+    Attributes:
+        template: How the faces are cut, a name of `mien.alignment.TEMPLATES`.
+        side: Of the faces, px.
+        multiple: It takes faces of any side that is a multiple of so many px.
+        order: `RGB`.
+        gate: Grey levels of change below which a face counts as clean; 0: every face is restored.
+        weight: Share of its change that serves recognition best.
+        losses: Networks that stood in its loss, and may therefore not judge it.
+    """
+
+    template: str
+    side: int
+    multiple: int = 16
+    order: str = "RGB"
+    gate: float = 0.0
+    weight: float = 1.0
+    losses: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Read and check a card.
+
+        Raises:
+            ModelError: A fact is missing or is none, or the template is unknown.
+        """
+        facts = _Facts(card, "restorer", "Export it again.")
+        facts.expect("template", "side")
+        template = facts.get("template", str, "")
+        if template not in TEMPLATES:
+            raise ModelError(
+                f"Restorer '{card.name}' takes faces of template '{template}'; known are {', '.join(TEMPLATES)}."
+            )
+        read = cls(
+            template=template,
+            side=facts.get("side", int, 0),
+            multiple=facts.get("multiple", int, 16),
+            gate=facts.get("gate", float, 0.0),
+            weight=facts.get("weight", float, 1.0),
+            losses=facts.several("losses", str),
+            more=facts.more(cls),
+        )
+        return facts.checked(read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
