@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from mien.errors import MienError
-from mien.service import faces, general, people
+from mien.service import admin, faces, general, making, people, work
 from mien.service.core import Core
 from mien.service.gate import Gate
 from mien.service.problems import MEDIA_TYPE, Problem, of_error, problem_response
@@ -67,7 +67,7 @@ def make_app(core: Core, *, on_end: Callable[[], None] | None = None) -> Gate:
         redirect_slashes=False,
     )
     app.state.core = core
-    for module in (general, faces, people):
+    for module in (general, faces, people, making, work, admin):
         app.include_router(module.router)
     _serve_page(app)
     _answer_errors(app)

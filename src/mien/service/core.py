@@ -20,6 +20,7 @@ from mien.service.answers import Answers
 from mien.service.audit import Audit
 from mien.service.collections import DEFAULT, Collections
 from mien.service.engine import Engine
+from mien.service.jobs import Jobs
 from mien.service.keys import Keys
 from mien.service.metrics import Metrics
 from mien.service.problems import Problem
@@ -50,6 +51,7 @@ class Core:
         cipher: Seals what names a subject outside the galleries, where those are encrypted.
         engine: Works on requests.
         collections: The galleries.
+        jobs: What takes longer than an answer may.
         keys: Who may come in.
         ready: Set once the networks are open.
         closing: Set once the service is told to end.
@@ -79,6 +81,8 @@ class Core:
         self._generators: dict[str, Generator] = {}
         self.ready, self.closing = threading.Event(), threading.Event()
         self.trouble: str | None = None
+        self.jobs = Jobs(self)
+        self.jobs.start()
 
     def _analyzer(self, expressive: bool, shares: str | None = None) -> Analyzer:
         settings = self.settings
@@ -123,6 +127,10 @@ class Core:
                 self._sharing[shares] = self._analyzer(True, shares)
             return self._sharing[shares]
 
+    def generator_names(self) -> list[str]:
+        """Return the names of the catalogue's generators."""
+        return [card.name for card in zoo.cards("generator")]
+
     def generator(self, name: str | None) -> Generator:
         """Return a generator of the catalogue, opened once.
 
@@ -131,7 +139,7 @@ class Core:
         """
         from mien.vision.generator import Generator
 
-        known = [card.name for card in zoo.cards("generator")]
+        known = self.generator_names()
         name = name or zoo.defaults().get("generator", "")
         if name not in known:
             raise UsageError(f"There is no generator '{shown(name[:40])}'. There are: {', '.join(known) or 'none'}.")
@@ -148,6 +156,7 @@ class Core:
         """Finish what was accepted, and let go of everything."""
         self.closing.set()
         self.engine.close()
+        self.jobs.close()
         self.audit.close()
         self.collections.close()
         self.store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
@@ -41,6 +42,8 @@ class Problem(HTTPException):
 
 def of_error(error: MienError) -> Problem:
     """Return the problem of a user's mistake, with its sentence; options of the command line become parameters."""
+    if isinstance(error.__cause__, sqlite3.Error):  # locked, full, damaged: not the caller's mistake
+        return Problem(503, str(error), {"Retry-After": "5"})
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 400)
     return Problem(status, _OPTION.sub(lambda match: match[1].replace("-", "_"), str(error)))
 

@@ -182,6 +182,7 @@ def _sweep(core: Core) -> None:
         try:
             if count := core.collections.erase_expired():
                 core.audit.note(f"retention erased {count}", key=None, collection=None, status=200, subject_id=None)
+            core.jobs.remove_old()
         except MienError as error:
             sys.stderr.write(f"mien: {error}\n")
         if core.closing.wait(_SWEEP_S):
