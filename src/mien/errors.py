@@ -35,3 +35,7 @@ class DataError(MienError):
 
 class TrainingError(MienError):
     """A training that cannot start, go on or be saved."""
+
+
+class ServiceError(MienError):
+    """A service that refuses, is too busy, or cannot be reached."""
