@@ -63,6 +63,11 @@ export async function identify(picture, { top = 3, signal, rule = state.rule } =
   if (page.error) throw new Problem(page.error, 422);
   return { ...said, picture: page };
 }
+/** The expressions of a picture's faces, in the order in which they are named. */
+export async function expressions(picture, { signal } = {}) {
+  const page = (await got('POST', 'v1/expression', { body: form1(picture), signal })).pictures[0];
+  return (page.faces ?? []).map((face) => ({ label: face.expression, probabilities: face.probabilities, uncertain: face.uncertain, box: face.box }));
+}
 export async function analyze(picture, { signal } = {}) {
   return (await got('POST', 'v1/analyze', { body: form1(picture), signal })).pictures[0];
 }

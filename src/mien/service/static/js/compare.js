@@ -2,7 +2,7 @@
 import { html, Icon, Head, Failure, Scale, Field, Slot, useState, useEffect, useDrops, isPicture } from './ui.js';
 import { meaning, Quality as QualityBar } from './faces.js';
 import { Same } from './try.js';
-import { t, percent, number } from './state.js';
+import { t, percent, chance, number } from './state.js';
 import * as api from './api.js';
 
 const RATES = [0.01, 0.001, 0.0001, 0.00001];
@@ -29,7 +29,7 @@ export default function Compare() {
     <div class="row"><${Field} label=${t('compare.rate')}><select class="select" value=${String(fmr)} onChange=${(event) => setFmr(Number(event.target.value))}>${RATES.map((rate) => html`<option value=${String(rate)}>${t('one_in', { many: number(1 / rate) })}</option>`)}</select><//></div>
     <div aria-live="polite" aria-busy=${busy ? 'true' : 'false'}><${Failure} error=${error} />
       ${answer && html`<section class=${`panel verdict ${answer.match ? 'yes' : 'no'}`}><h2><${Icon} name=${answer.match ? 'check' : 'cross'} />${t(answer.match ? 'compare.yes' : 'compare.no')}</h2>
-        <${Scale} value=${answer.score} threshold=${point.threshold} /><p class="soft">${meaning(point, { match: answer.match })}${answer.probability !== null ? ` ${t('probability.even', { p: percent(answer.probability, 1) })}` : ''}</p>
+        <${Scale} value=${answer.score} threshold=${point.threshold} /><p class="soft">${meaning(point, { match: answer.match })}${answer.probability !== null ? ` ${t('probability.even', { p: chance(answer.probability) })}` : ''}</p>
         ${answer.worst_group && html`<p class="small soft">${t('compare.worst', { group: answer.worst_group.group, fmr: percent(answer.worst_group.fmr, 2) })}</p>`}
         <div class="two">${side(t('compare.a'), answer.a)}${side(t('compare.b'), answer.b)}</div></section>`}
       ${!answer && !error && busy && html`<div class="panel stack" aria-hidden="true"><div class="skeleton line"></div><div class="skeleton line short"></div></div>`}</div>

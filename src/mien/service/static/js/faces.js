@@ -1,13 +1,13 @@
 // A picture with its faces: boxes that can be focused, and a card for each.
 import { html, Icon, Btn, Scale, Bar, Fold, Failure, useState, useTask, useId, reason, expression } from './ui.js';
-import { t, quoted, percent, number, score, toast, changed, state } from './state.js';
+import { t, quoted, percent, chance, number, score, toast, changed } from './state.js';
 import * as api from './api.js';
 
 /** "Face 2: ada, score 0.83" for those who listen. */
 const spoken = (face, i) => face.subject ? t('face.known', { i: i + 1, name: quoted(face.subject), score: score(face.candidates?.[0]?.score) }) : t('face.unknown', { i: i + 1 });
 
 /** Boxes over whatever is shown below; coordinates are px of the upright picture. */
-export function Faces({ children, width, height, faces, on, onPick, busy, mirror, ids }) {
+export function Faces({ children, width, height, faces, on, hot, onPick, onHot, busy, mirror, ids, people }) {
   const across = (box) => mirror ? width - box[2] : box[0];
   return html`<div class=${`view fit ${mirror ? 'mirror' : ''}`} style=${{ '--ar': width / height }}>
     ${children}
@@ -15,8 +15,8 @@ export function Faces({ children, width, height, faces, on, onPick, busy, mirror
       ${faces.map((face, i) => {
         const [left, top, right, bottom] = face.box;
         const edge = { x: across(face.box), y: top, width: right - left, height: bottom - top, rx: Math.min(14, (right - left) / 8) };
-        return html`<g key=${ids?.[i] ?? i} class=${`box ${face.subject ? 'known' : 'unknown'} ${i === on ? 'on' : ''}`} role="button" tabindex="0" aria-label=${spoken(face, i)} aria-pressed=${i === on ? 'true' : 'false'}
-          onClick=${() => onPick?.(i)} onKeyDown=${(event) => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); onPick?.(i); } }}>
+        return html`<g key=${ids?.[i] ?? i} class=${`box ${face.subject ? 'known' : 'unknown'} ${i === on || i === hot ? 'on' : ''}`} role="button" tabindex="0" aria-label=${spoken(face, i)} aria-pressed=${i === on ? 'true' : 'false'}
+          onClick=${() => onPick?.(i)} onMouseEnter=${() => onHot?.(i)} onMouseLeave=${() => onHot?.(null)} onKeyDown=${(event) => { if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); onPick?.(i); } }}>
           <rect class="under" ...${edge} /><rect class="edge" ...${edge} /></g>`;
       })}</svg>
     ${faces.map((face, i) => {
@@ -24,7 +24,7 @@ export function Faces({ children, width, height, faces, on, onPick, busy, mirror
       const right = x > 0.7;
       const low = face.box[1] < height * 0.09;
       return html`<span key=${ids?.[i] ?? i} class=${`tag ${face.subject ? 'known' : ''} ${low ? 'below' : ''} ${right ? 'right' : ''}`} aria-hidden="true"
-        style=${{ '--x': right ? (across(face.box) + face.box[2] - face.box[0]) / width : x, '--y': (low ? face.box[3] : face.box[1]) / height }}><bdi>${face.subject ?? (state.session?.people === 0 ? t('face.number', { i: i + 1 }) : t('unknown'))}</bdi></span>`;
+        style=${{ '--x': right ? (across(face.box) + face.box[2] - face.box[0]) / width : x, '--y': (low ? face.box[3] : face.box[1]) / height }}><bdi>${face.subject ?? (people === 0 ? t('face.number', { i: i + 1 }) : t('unknown'))}</bdi></span>`;
     })}`}
     ${busy && html`<div class="busy" aria-hidden="true"></div>`}
   </div>`;
@@ -95,19 +95,21 @@ export function Enrol({ picture, number: face, given = '', label, names, onDone 
   </form>`;
 }
 
-export function FaceCard({ src, picture, face, i, on, onPick, answer, file, names, people, onDone }) {
+/** What is known of a face, in one line. */
+const Sum = ({ face }) => html`<p class="sum">${face.quality && html`<span>${t('quality')} <b class="num">${percent(face.quality.score, 0)}</b></span>`}${face.expression && html`<span><b>${expression(face.expression.label)}</b> <span class="num">${percent(face.expression.probabilities[face.expression.label], 0)}</span></span>`}</p>`;
+
+export function FaceCard({ src, picture, face, i, on, onPick, onHot, answer, file, names, people, onDone }) {
   const best = face.candidates?.[0];
   const { threshold, operating_point: point } = answer;
   const seen = face.subject ? face.candidates.find((one) => one.subject === face.subject) ?? best : best;
-  return html`<article class=${`face ${on ? 'on' : ''}`} id=${`face-${i}`} aria-label=${spoken(face, i)} onMouseEnter=${() => onPick(i)}>
+  return html`<article class=${`face ${on ? 'on' : 'shut'}`} id=${`face-${i}`} aria-label=${spoken(face, i)} onMouseEnter=${() => onHot(i)} onMouseLeave=${() => onHot(null)} onClick=${() => !on && onPick(i)} onFocusIn=${() => !on && onPick(i)}>
     <div class="face-head"><${Crop} src=${src} picture=${picture} box=${face.box} />
       <div><h3>${face.subject ? html`<bdi class="name">${face.subject}</bdi><span class="chip good"><${Icon} name="check" />${t('match')}</span>` : html`<span>${people === 0 ? t('face.number', { i: i + 1 }) : t('unknown')}</span>${best && html`<span class="chip">${t('no_match')}</span>`}`}</h3>
-        ${face.subject && seen?.probability != null && html`<p class="small soft">${t('probability', { p: percent(seen.probability, seen.probability > 0.99 ? 1 : 0) })}</p>`}</div></div>
-    ${seen && html`<div class="stack-s"><${Scale} value=${seen.score} threshold=${threshold} />${face.subject && html`<p class="small soft">${meaning(point, { match: true })}</p>`}</div>`}
-    ${!face.subject && html`<div class="stack-s"><span class="label">${t('why')}</span><ul class="why">${whyUnknown(face, threshold, people).map((line) => html`<li>${line}</li>`)}</ul></div>`}
-    ${face.subject ? html`<${Fold} title=${t('enrol.more')}><${Enrol} picture=${file} number=${i + 1} given=${face.subject} label=${t('enrol.name')} names=${names} onDone=${onDone} /><//>`
-      : html`<${Enrol} picture=${file} number=${i + 1} label=${t('enrol.who')} names=${names} onDone=${onDone} />`}
-    <hr />
-    <div class="facts"><${Quality} of=${face.quality} />${face.expression && html`<${Expressions} of=${face.expression} />`}</div>
+        ${face.subject && seen?.probability != null && html`<p class="small soft">${t('probability', { p: chance(seen.probability) })}</p>`}</div></div>
+    ${seen && html`<div class="stack-s"><${Scale} value=${seen.score} threshold=${threshold} />${face.subject && on && html`<p class="small soft">${meaning(point, { match: true })}</p>`}</div>`}
+    ${!face.subject && on && html`<div class="stack-s"><span class="label">${t('why')}</span><ul class="why">${whyUnknown(face, threshold, people).map((line) => html`<li>${line}</li>`)}</ul></div>`}
+    ${!face.subject ? html`<${Enrol} picture=${file} number=${i + 1} label=${t('enrol.who')} names=${names} onDone=${onDone} />`
+      : on && html`<${Fold} title=${t('enrol.more')}><${Enrol} picture=${file} number=${i + 1} given=${face.subject} label=${t('enrol.name')} names=${names} onDone=${onDone} /><//>`}
+    ${on ? html`<hr /><div class="facts"><${Quality} of=${face.quality} />${face.expression && html`<${Expressions} of=${face.expression} />`}</div>` : html`<div class="row apart"><${Sum} face=${face} /><${Btn} kind="quiet slim" label=${t('face.open', { i: i + 1 })} onClick=${() => onPick(i)}>${t('face.details')}<//></div>`}
   </article>`;
 }

@@ -1,9 +1,10 @@
 // Generate: faces of people who do not exist; what a latent does; the way between two faces; another expression.
-import { html, Icon, Btn, Head, Notice, Failure, Field, Seg, Slot, Empty, useState, useEffect, useRef, useLoaded, useTask, expression, save } from './ui.js';
+import { html, Btn, Head, Failure, Field, Seg, Slot, Empty, useState, useEffect, useRef, useLoaded, useTask, expression, save } from './ui.js';
 import { t, useStore, number, percent } from './state.js';
 import * as api from './api.js';
 
 const SHOWN = 8; // sliders at first
+const MOST = 64; // faces of one request
 const toBlob = async (uri) => { const [head, data] = uri.split(','); const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)); return new Blob([bytes], { type: head.slice(5).split(';')[0] }); };
 
 function Seed({ value, onInput, label }) {
@@ -12,9 +13,9 @@ function Seed({ value, onInput, label }) {
 function Expression({ model, value, onPick }) {
   return model.labels?.length > 0 && html`<${Field} label=${t('expression')}><select class="select" value=${value} onChange=${(event) => onPick(event.target.value)}><option value="">${t('gen.any')}</option>${model.labels.map((id) => html`<option value=${id}>${expression(id)}</option>`)}</select><//>`;
 }
-function Grid({ pictures, busy, count, onPick, picked }) {
+function Grid({ pictures, busy, count, onPick, picked, way }) {
   const faces = pictures ?? [...Array(count)];
-  return html`<div class="faces-grid" aria-busy=${busy ? 'true' : 'false'}>${faces.map((one, i) => one ? html`<button type="button" key=${i} aria-pressed=${picked === i ? 'true' : 'false'} aria-label=${t('gen.face', { n: i + 1 })} title=${one.label ? expression(one.label) : undefined} onClick=${() => onPick?.(i)}><img src=${one.image} alt="" /></button>` : html`<div class="skeleton square" key=${i} aria-hidden="true"></div>`)}</div>`;
+  return html`<div class=${`faces-grid ${way ? 'way' : ''}`} aria-busy=${busy ? 'true' : 'false'}>${faces.map((one, i) => one ? html`<button type="button" key=${i} aria-pressed=${picked === i ? 'true' : 'false'} aria-label=${t('gen.face', { n: i + 1 })} title=${one.label ? expression(one.label) : undefined} onClick=${() => onPick?.(i)}><img src=${one.image} alt="" /></button>` : html`<div class="skeleton square" key=${i} aria-hidden="true"></div>`)}</div>`;
 }
 
 function Draw({ model }) {
@@ -45,8 +46,11 @@ async function pixels(uri) {
 }
 const apart = (a, b) => { let sum = 0; for (let i = 0; i < a.length; i++) sum += Math.abs(a[i] - b[i]); return sum; };
 
+/** A draw of the latents' normal distribution, a little nearer to the middle: more typical faces. */
+const drawnLatents = (size) => Array.from({ length: size }, () => 0.8 * Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));
+
 function Explore({ model }) {
-  const [from, setFrom] = useState(() => Array(model.latents).fill(0));
+  const [from, setFrom] = useState(() => drawnLatents(model.latents));
   const [latents, setLatents] = useState(from);
   const [label, setLabel] = useState('');
   const [face, setFace] = useState(null);
@@ -62,26 +66,25 @@ function Explore({ model }) {
     wanted.current = position;
     if (flying.current) return;
     flying.current = true;
-    try { while (wanted.current) { const now = wanted.current; wanted.current = null; setFace((await api.generate({ ...ask, n: 1, latents: [now] })).pictures[0].image); } setProblem(null); } catch (failure) { setProblem(failure); } finally { flying.current = false; }
+    try { while (wanted.current) { const now = wanted.current; wanted.current = null; setFace((await api.generate({ ...ask, latents: [now] })).pictures[0].image); } setProblem(null); } catch (failure) { setProblem(failure); } finally { flying.current = false; }
   };
   useEffect(() => { draw(latents); }, [latents, label, model.name]);
   useEffect(() => {
     run(async () => {
       // Which of the latents change the face most? Asked once for each start, with all of them moved in turn.
-      const size = Math.min(model.latents, 64);
-      const moved = (step) => Array.from({ length: size }, (_, i) => from.map((v, j) => (j === i ? v + step : v)));
-      const [less, more] = [await api.generate({ ...ask, latents: moved(-2.5), n: size }), await api.generate({ ...ask, latents: moved(2.5), n: size })];
-      const ranked = await Promise.all(less.pictures.map(async (one, i) => ({ i, less: one.image, more: more.pictures[i].image, by: apart(await pixels(one.image), await pixels(more.pictures[i].image)) })));
+      const moved = (step) => from.map((_, i) => from.map((v, j) => (j === i ? v + step : v)));
+      const drawn = async (all) => { const found = []; for (let at = 0; at < all.length; at += MOST) found.push(...(await api.generate({ ...ask, latents: all.slice(at, at + MOST) })).pictures); return found; };
+      const [less, more] = [await drawn(moved(-2.5)), await drawn(moved(2.5))];
+      const ranked = await Promise.all(less.map(async (one, i) => ({ i, less: one.image, more: more[i].image, by: apart(await pixels(one.image), await pixels(more[i].image)) })));
       setAxes(ranked.sort((a, b) => b.by - a.by));
     });
   }, [from, label, model.name]);
   const start = (next) => { setFrom(next); setLatents(next); };
-  const random = () => { const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()); start(Array.from({ length: model.latents }, normal)); };
   const [file, setFile] = useState(null);
   const encode = (picture) => { setFile(picture); run(async () => start((await api.encode(picture, model.name)).latents)); };
   return html`<div class="work explore"><div class="stage"><div class="view portrait">${face ? html`<img src=${face} alt=${t('gen.this')} />` : html`<div class="skeleton square"></div>`}</div>
-      <div class="row"><${Btn} icon="dice" onClick=${random}>${t('gen.other')}<//><${Btn} icon="undo" onClick=${() => setLatents(from)}>${t('gen.back')}<//><${Btn} kind="quiet" icon="down" disabled=${!face} onClick=${async () => save(await toBlob(face), 'face.png')}>${t('save')}<//></div>
-      <${Expression} model=${model} value=${label} onPick=${setLabel} />${model.edits !== undefined && model.encodes !== false && html`<${Slot} name="encode" title=${t('gen.from')} hint=${t('gen.from.hint')} file=${file} onFile=${encode} />`}</div>
+      <div class="row"><${Btn} icon="dice" onClick=${() => start(drawnLatents(model.latents))}>${t('gen.other')}<//><${Btn} icon="undo" onClick=${() => setLatents(from)}>${t('gen.back')}<//><${Btn} kind="quiet" icon="down" disabled=${!face} onClick=${async () => save(await toBlob(face), 'face.png')}>${t('save')}<//></div>
+      <${Expression} model=${model} value=${label} onPick=${setLabel} />${model.encodes !== false && html`<${Slot} name="encode" title=${t('gen.from')} hint=${t('gen.from.hint')} file=${file} onFile=${encode} />`}</div>
     <div class="panel stack"><h2>${t('gen.sliders')}</h2><p class="small soft">${t('gen.sliders.lead')}</p><${Failure} error=${error ?? problem} />
       ${axes ? axes.slice(0, shown).map(({ i, less, more }, place) => html`<div class="axis" key=${i}><img src=${less} alt="" /><label class="grow"><span class="sr">${t('gen.slider', { n: place + 1 })}</span><input type="range" min="-3.5" max="3.5" step="0.1" value=${latents[i]} onInput=${(event) => { const next = [...latents]; next[i] = Number(event.target.value); setLatents(next); }} /></label><img src=${more} alt="" /></div>`) : busy && [...Array(SHOWN)].map(() => html`<div class="skeleton axis-line" aria-hidden="true"></div>`)}
       ${axes && shown < axes.length && html`<div><${Btn} kind="slim" onClick=${() => setShown(shown + SHOWN)}>${t('more')}<//></div>`}</div></div>`;
@@ -107,7 +110,7 @@ function Between({ model }) {
   return html`<div class="stack-l">${model.pictures_between && html`<div><${Seg} label=${t('gen.between')} value=${by} options=${[['seeds', t('gen.seeds')], ['pictures', t('gen.pictures')]]} onPick=${setBy} /></div>`}
     ${pictures ? html`<div class="two"><${Slot} name="a" title=${t('compare.a')} file=${fileA} onFile=${setFileA} /><${Slot} name="b" title=${t('compare.b')} file=${fileB} onFile=${setFileB} /></div>` : html`<div class="panel controls"><${Seed} label=${t('gen.seed.a')} value=${a} onInput=${setA} /><${Seed} label=${t('gen.seed.b')} value=${b} onInput=${setB} /><${Field} label=${t('gen.steps')}><select class="select" value=${String(steps)} onChange=${(event) => setSteps(Number(event.target.value))}>${[5, 9, 17, 33].map((n) => html`<option value=${String(n)}>${n}</option>`)}</select><//></div>`}
     <${Failure} error=${error} />
-    ${faces && html`<div class="morph panel"><div class="view portrait"><img src=${faces[here].image} alt=${t('gen.step', { n: here + 1 })} /></div><${Field} label=${t('gen.way')}><input type="range" min="0" max=${faces.length - 1} value=${here} onInput=${(event) => setAt(Number(event.target.value))} /><//></div><${Grid} pictures=${faces} count=${steps} picked=${here} onPick=${setAt} />`}</div>`;
+    ${faces && html`<div class="morph panel"><div class="view portrait"><img src=${faces[here].image} alt=${t('gen.step', { n: here + 1 })} /></div><${Field} label=${t('gen.way')}><input type="range" min="0" max=${faces.length - 1} value=${here} onInput=${(event) => setAt(Number(event.target.value))} /><//></div><${Grid} way pictures=${faces} count=${steps} picked=${here} onPick=${setAt} />`}</div>`;
 }
 
 function Edit({ model }) {
@@ -124,9 +127,9 @@ export default function Generate() {
   const [tab, setTab] = useState('draw');
   const [name, setName] = useState(null);
   const all = said?.generators ?? [];
-  const can = { draw: () => true, explore: (one) => one.latents > 0 && one.draws_latents !== false, between: () => true, edit: (one) => one.edits };
+  const can = { draw: (one) => !one.needs_identity, explore: (one) => one.latents > 0 && !one.needs_identity, between: (one) => !one.needs_identity, edit: (one) => one.edits };
   const fit = all.filter(can[tab]);
-  const model = fit.find((one) => one.name === name) ?? fit[0];
+  const model = fit.find((one) => one.name === name) ?? fit.find((one) => (tab === 'explore' ? one.encodes && one.labels.length === 0 : one.default)) ?? fit[0];
   const tabs = Object.keys(can).filter((id) => all.some(can[id])).map((id) => [id, t(`gen.tab.${id}`)]);
   const View = { draw: Draw, explore: Explore, between: Between, edit: Edit }[tab];
   return html`<div class="page"><${Head} title=${t('gen.title')}>${t('gen.lead')}<//><${Failure} error=${error} again=${again} />

@@ -22,14 +22,14 @@ function Cluster({ job, person, at, names }) {
     const said = await api.namePerson(job, person.id, name.trim());
     changed();
     toast(t('enrol.done', { name: quoted(said.subject.name) }));
-    setDone(said.subject);
+    setDone({ ...said.subject, taken: said.pictures.filter((one) => one.status === 'added' || one.status === 'already').length });
   });
   const mood = Object.entries(person.expressions ?? {}).filter(([id]) => id !== 'uncertain').sort((a, b) => b[1] - a[1])[0];
   return html`<article class="cluster" aria-label=${t('group.person', { n: person.id })}>
-    <div class="row apart"><h3>${done ? html`<bdi class="name">${done.name}</bdi>` : t('group.person', { n: person.id })}</h3><div class="row"><span class="chip">${t('group.pictures', { n: Array.isArray(person.pictures) ? person.pictures.length : person.pictures })}</span>${mood && html`<span class="chip">${t(`expression.${mood[0]}`)} ${percent(mood[1], 0)}</span>`}</div></div>
+    <div class="row apart"><h3>${done ? html`<bdi class="name">${done.name}</bdi>` : t('group.person', { n: person.id })}</h3><div class="row"><span class="chip">${t('group.pictures', { n: Array.isArray(person.pictures) ? person.pictures.length : person.pictures })}</span>${mood && mood[1] > 0.5 && html`<span class="chip">${t(`expression.${mood[0]}`)} ${percent(mood[1], 0)}</span>`}</div></div>
     <div class="strip" tabindex="0" role="group" aria-label=${t('group.faces')}>${person.faces.slice(0, 24).map(([picture, face]) => html`<span class="crop" key=${`${picture}.${face}`}><${Shot} path=${`v1/jobs/${job}/faces/${at(picture, face)}`} alt="" /></span>`)}</div>
     <${Failure} error=${error} />
-    ${done ? html`<${Notice} kind="good" action=${html`<a class="btn slim" href=${`#/people/${done.id}`}>${t('review.look')}</a>`}>${t('group.enrolled', { n: person.faces.length })}<//>` : html`<form class="row" onSubmit=${(event) => { event.preventDefault(); if (name.trim()) enrol(); }}>
+    ${done ? html`<${Notice} kind="good" action=${html`<a class="btn slim" href=${`#/people/${done.id}`}>${t('review.look')}</a>`}>${t('group.enrolled', { n: done.taken })}<//>` : html`<form class="row" onSubmit=${(event) => { event.preventDefault(); if (name.trim()) enrol(); }}>
       <label class="grow"><span class="sr">${t('enrol.who')}</span><input class="input" list=${list} value=${name} maxlength="200" placeholder=${t('enrol.who')} autocomplete="off" onInput=${(event) => setName(event.target.value)} /></label><datalist id=${list}>${(names ?? []).map((one) => html`<option value=${one} />`)}</datalist>
       <button class="btn primary" disabled=${busy || !name.trim()}>${busy ? html`<span class="spin"></span>` : html`<${Icon} name="plus" />`}${t('enrol')}</button></form>`}</article>`;
 }

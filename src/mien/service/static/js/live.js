@@ -1,5 +1,5 @@
 // The camera: one request in flight, so the frame rate is what the machine allows; nothing is kept.
-import { html, Icon, Btn, Failure, Bar, useEffect, useRef, useState, expression } from './ui.js';
+import { html, Btn, Failure, Bar, useEffect, useRef, useState, expression } from './ui.js';
 import { Faces } from './faces.js';
 import { t, number, score, percent } from './state.js';
 import * as api from './api.js';
@@ -27,7 +27,7 @@ function follow(before, faces, next) {
   });
 }
 
-export default function Live({ onTake, onStop }) {
+export default function Live({ people, onTake, onStop }) {
   const video = useRef();
   const [error, setError] = useState(null);
   const [seen, setSeen] = useState(null);
@@ -74,8 +74,8 @@ export default function Live({ onTake, onStop }) {
   const picture = seen?.said.picture;
   const faces = picture?.faces ?? [];
   return html`<div class="work"><div class="stage">
-      <${Faces} width=${picture?.width ?? 4} height=${picture?.height ?? 3} faces=${faces} ids=${seen?.ids} on=${on} onPick=${setOn} mirror><video ref=${video} autoplay playsinline muted aria-label=${t('live.picture')}></video><//>
-      <div class="row apart"><span class="live small soft num" data-live=${seen ? 'on' : 'off'}>${seen?.rate ? t('live.pace', { rate: number(seen.rate, 1), ms: Math.round(seen.ms) }) : t('live.starting')}</span>
+      <${Faces} width=${picture?.width ?? 4} height=${picture?.height ?? 3} faces=${faces} ids=${seen?.ids} on=${on} onPick=${setOn} people=${people} mirror><video ref=${video} autoplay playsinline muted aria-label=${t('live.picture')}></video><//>
+      <div class="row apart"><span class="live small soft num" data-live=${seen ? 'on' : 'off'}>${seen ? t('live.pace', { rate: number(seen.rate ?? 1000 / seen.ms, 1), ms: Math.round(seen.ms) }) : t('live.starting')}</span>
         <div class="row"><${Btn} kind="primary" icon="camera" disabled=${!seen} onClick=${async () => onTake(await snap(video.current, 1920, 0.95))}>${t('live.take')}<//><${Btn} icon="cross" onClick=${onStop}>${t('live.stop')}<//></div></div>
       <p class="small soft">${t('live.kept')}</p>
     </div>

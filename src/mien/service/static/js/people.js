@@ -54,7 +54,7 @@ const token = (finding) => `${finding.kind}:${finding.subjects.join()}:${finding
 function Question({ finding, subjects, onLeave }) {
   const [run, busy, error] = useTask();
   const [a, b] = finding.subjects.map((id, i) => subjects.get(id) ?? { id, name: finding.names?.[i] ?? String(id), samples: 1, cover: null });
-  const figure = (who) => html`<figure class="grow"><a href=${`#/people/${who.id}`} aria-label=${who.name}><${Avatar} subject=${who} size=${76} /></a><figcaption><bdi class="name">${who.name}</bdi></figcaption></figure>`;
+  const figure = (who) => html`<figure class="grow"><a class="plain" href=${`#/people/${who.id}`} aria-label=${who.name}><${Avatar} subject=${who} size=${76} /></a><figcaption><bdi class="name">${who.name}</bdi></figcaption></figure>`;
   const leave = html`<${Btn} kind="slim quiet" onClick=${onLeave}>${t(`review.${finding.kind}.leave`)}<//>`;
   if (finding.kind === 'two_names') {
     const [kept, other] = a.samples >= b.samples ? [a, b] : [b, a];

@@ -84,7 +84,7 @@ export default function Person({ id }) {
   if (error?.status === 404) return html`<div class="page"><h1 class="sr" tabindex="-1">${t('people')}</h1><${Empty} icon="people" title=${t('person.gone')} actions=${html`<a class="btn" href="#/people">${t('person.back')}</a>`}>${error.message}<//></div>`;
   if (!who) return html`<div class="page"><${Head} title=${t('people')} /><${Failure} error=${error} />${!error && html`<div class="hero" aria-hidden="true"><span class="avatar skeleton"></span><div class="skeleton line"></div></div>`}</div>`;
   return html`<div class="page">
-    <a class="btn quiet slim back" href="#/people">${t('person.back')}</a>
+    <a class="btn quiet slim back" href="#/people"><${Icon} name="chevron" />${t('person.back')}</a>
     <header class="hero"><${Avatar} subject=${who} size=${104} /><div class="grow stack-s"><${Title} key=${who.id} who=${who} />
         <p class="soft">${t('samples.n', { n: who.samples })} · ${t('person.since', { date: date(who.created) })}</p>
         <div class="row"><span class="chip">${who.consent ? t('consent.is', { text: who.consent }) : t('consent.none')}</span><span class="chip">${who.retain_until ? t('retain.until', { date: date(who.retain_until) }) : t('retain.none')}</span><${Btn} kind="quiet slim" icon="pencil" onClick=${() => setOpen('facts')}>${t('facts.edit')}<//></div></div>
@@ -98,7 +98,7 @@ export default function Person({ id }) {
         <div class="words"><div class="row apart small"><span class="soft">${date(one.created)}</span>${one.quality !== null && html`<span class="num" title=${t('quality.means')}>${percent(one.quality, 0)}</span>`}</div>
           ${one.quality !== null && html`<${Bar} value=${one.quality} kind=${one.quality >= 0.6 ? '' : one.quality >= 0.3 ? 'warn' : 'bad'} label=${t('quality')} />`}
           ${one.reasons.length > 0 && html`<div class="row">${one.reasons.map((why) => html`<span class="chip warn">${reason(why)}</span>`)}</div>`}
-          <div class="row"><${Btn} kind="slim" icon="split" onClick=${() => setOpen([one.id])}>${t('sample.not')}<//>${samples.length > 1 && html`<${Btn} kind="quiet slim square" icon="trash" label=${t('sample.erase', { n: one.id })} onClick=${() => eraseOne(one.id)} />`}</div></div></li>`)}</ul></section>
+          <div class="row last"><${Btn} kind="slim" onClick=${() => setOpen([one.id])}>${t('sample.not')}<//>${samples.length > 1 && html`<${Btn} kind="quiet slim square" icon="trash" label=${t('sample.erase', { n: one.id })} onClick=${() => eraseOne(one.id)} />`}</div></div></li>`)}</ul></section>
     ${chosen.length > 0 && html`<div class="dock" role="region" aria-label=${t('samples.picked', { n: chosen.length })}><span>${t('samples.picked', { n: chosen.length })}</span><div class="row"><${Btn} kind="slim primary" icon="split" onClick=${() => setOpen(chosen)}>${t('samples.move')}<//><${Btn} kind="slim quiet" onClick=${() => choose([])}>${t('cancel')}<//></div></div>`}
     ${open === 'erase' && html`<${Erase} who=${who} onClose=${closed} />`}${open === 'facts' && html`<${Facts} who=${who} onClose=${() => setOpen(null)} />`}${Array.isArray(open) && html`<${Move} samples=${open} from=${who} onClose=${closed} />`}
   </div>`;

@@ -71,7 +71,7 @@ function Models() {
   const { key } = useStore();
   const [said, error] = useLoaded(() => api.models(), [key]);
   const rows = [...(said?.models ?? [])].sort((a, b) => Number(b.present) - Number(a.present) || a.role.localeCompare(b.role));
-  return html`<div class="stack"><${Failure} error=${error} /><div class="scroll" tabindex="0" role="region" aria-label=${t('models')}><table class="table"><thead><tr><th>${t('models.name')}</th><th>${t('models.role')}</th><th>${t('models.licence')}</th><th>${t('models.here')}</th></tr></thead><tbody>${rows.map((one) => html`<tr key=${one.id}><td>${one.name}${one.default && html` <span class="chip good">${t('models.default')}</span>`}</td><td>${one.role}</td><td>${one.licence}</td><td>${one.present ? t('models.yes') : one.download_bytes ? bytes(one.download_bytes) : t('models.no')}</td></tr>`)}</tbody></table></div></div>`;
+  return html`<div class="stack"><${Failure} error=${error} /><div class="scroll" tabindex="0" role="region" aria-label=${t('models')}><table class="table models"><thead><tr><th>${t('models.name')}</th><th>${t('models.role')}</th><th>${t('models.licence')}</th><th>${t('models.here')}</th></tr></thead><tbody>${rows.map((one) => html`<tr key=${one.id}><td>${one.name}${one.default && html` <span class="chip good">${t('models.default')}</span>`}</td><td>${one.role}</td><td>${one.licence}</td><td>${one.present ? t('models.yes') : one.download_bytes ? bytes(one.download_bytes) : t('models.no')}</td></tr>`)}</tbody></table></div></div>`;
 }
 
 export function Look() {
@@ -83,6 +83,6 @@ export default function Settings() {
   const { session } = useStore();
   const panel = (id, title, body) => html`<section class="panel stack" aria-labelledby=${id}><h2 id=${id}>${title}</h2>${body}</section>`;
   return html`<div class="page"><${Head} title=${t('settings')} /><div class="two wide">
-    <div class="stack-l">${panel('decisions', t('point.title'), html`<${OperatingPoint} />`)}${panel('models', t('models'), html`<${Models} />`)}</div>
-    <div class="stack-l">${panel('look', t('look'), html`<${Look} />`)}${panel('collections', t('collections'), html`<${Collections} />`)}${panel('access', t('key.title'), html`<${Key} />`)}${panel('about', t('about'), html`<p class="soft">${t('about.lead')}</p><dl class="dl"><dt>${t('version')}</dt><dd>${session?.version ?? '–'}</dd><dt>${t('embedder')}</dt><dd>${session?.embedder ?? '–'}</dd><dt>${t('interface')}</dt><dd><a href="openapi.json">openapi.json</a></dd></dl>`)}</div></div></div>`;
+    <div class="stack-l">${panel('decisions', t('point.title'), html`<${OperatingPoint} />`)}${panel('access', t('key.title'), html`<${Key} />`)}</div>
+    <div class="stack-l">${panel('look', t('look'), html`<${Look} />`)}${panel('collections', t('collections'), html`<${Collections} />`)}${panel('about', t('about'), html`<p class="soft">${t('about.lead')}</p><dl class="dl"><dt>${t('version')}</dt><dd>${session?.version ?? '–'}</dd><dt>${t('embedder')}</dt><dd>${session?.embedder ?? '–'}</dd><dt>${t('interface')}</dt><dd><a href="openapi.json">openapi.json</a></dd></dl>`)}</div></div>${panel('models', t('models'), html`<${Models} />`)}</div>`;
 }

@@ -73,6 +73,8 @@ export const quoted = (name) => `\u2068${name}\u2069`;
 
 export const number = (value, digits) => new Intl.NumberFormat(state.lang, digits === undefined ? {} : { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 export const percent = (value, most = 1) => value === null || value === undefined ? '–' : new Intl.NumberFormat(state.lang, { style: 'percent', maximumFractionDigits: value > 0 && value < 0.001 ? 3 : most }).format(value);
+/** A probability in words that do not claim more than is known. */
+export const chance = (p) => p > 0.999 ? t('over', { p: percent(0.999) }) : percent(p, p > 0.99 ? 1 : 0);
 export const score = (value) => value === null || value === undefined ? '–' : number(value, 2);
 export const date = (text, time = false) => text ? new Intl.DateTimeFormat(state.lang, time ? { dateStyle: 'medium', timeStyle: 'short' } : { dateStyle: 'medium' }).format(new Date(text)) : '–';
 export function bytes(n) {

@@ -1,7 +1,7 @@
 // Try: a picture in, names out.
 import { html, Icon, Btn, Head, Notice, Failure, Picker, Code, Fold, Seg, useState, useEffect, useRef, useUrl, useDrops, useLoaded, isPicture } from './ui.js';
 import { Faces, FaceCard } from './faces.js';
-import { t, useStore, toast, number, state } from './state.js';
+import { t, useStore, toast, state } from './state.js';
 import * as api from './api.js';
 
 export const EXAMPLES = ['one', 'two', 'three', 'crowd'];
@@ -52,6 +52,7 @@ export default function Try() {
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   const [on, setOn] = useState(0);
+  const [hot, setHot] = useState(null);
   const [Live, setLive] = useState(null);
   const [dead, setDead] = useState(false);
   const [round, again] = useState(0);
@@ -74,20 +75,32 @@ export default function Try() {
     api.identify(file, { signal: stop.signal }).then((said) => { setGot({ said, file }); setBusy(false); }, (problem) => { if (problem.name !== 'AbortError') { setError(problem); setGot(null); setBusy(false); } });
     return () => stop.abort();
   }, [file, rule, collection, key, round]);
+  // Names come first; expressions follow where the service did not send them along.
+  useEffect(() => {
+    const faces = got?.said.picture.faces ?? [];
+    if (!faces.length || faces.some((face) => face.expression) || !state.session?.expression) return undefined;
+    const stop = new AbortController();
+    api.expressions(got.file, { signal: stop.signal }).then((read) => {
+      const near = (box) => read.find((one) => one.box.every((edge, i) => Math.abs(edge - box[i]) < 2));
+      const picture = { ...got.said.picture, faces: faces.map((face) => ({ ...face, expression: near(face.box) ?? null })) };
+      if (picture.faces.some((face) => face.expression)) setGot({ ...got, said: { ...got.said, picture } });
+    }, () => {});
+    return () => stop.abort();
+  }, [got]);
   useEffect(() => { if (got) heading.current?.focus({ preventScroll: true }); }, [got?.file]);
 
   const answer = got?.file === file ? got?.said : null;
   const faces = answer?.picture.faces ?? [];
   const camera = async () => { const { default: View } = await import('./live.js'); setLive(() => View); };
   const done = () => again((n) => n + 1);
-  const actions = (file || Live) && html`<${Picker} icon="image" accept=${ACCEPT} label=${t('try.choose')} onFiles=${take}>${t('try.another')}<//>${!Live && navigator.mediaDevices?.getUserMedia && html`<${Btn} icon="camera" onClick=${camera}>${t('try.camera')}<//>`}<${Btn} kind="quiet" icon="cross" onClick=${() => { setFile(null); setLive(null); setGot(null); setError(null); }}>${t('try.clear')}<//>`;
+  const actions = (file || Live) && html`<${Picker} icon="image" accept=${ACCEPT} label=${t('try.choose')} onFiles=${take}>${t('try.another')}<//>${!Live && navigator.mediaDevices?.getUserMedia && html`<${Btn} icon="camera" onClick=${camera}>${t('try.camera')}<//>`}<${Btn} kind="quiet square" icon="cross" label=${t('try.clear')} onClick=${() => { setFile(null); setLive(null); setGot(null); setError(null); }} />`;
 
   return html`<div class="page">
     <${Head} title=${t('try.title')} actions=${actions}>${!file && !Live ? t('try.lead') : null}<//>
     ${Live ? html`<${Live} names=${names} people=${people} onTake=${(blob) => { setLive(null); take([{ file: blob }]); }} onStop=${() => setLive(null)} />`
       : !file ? html`<${Start} onFiles=${take} onCamera=${camera} />`
       : html`<div class="work"><div class="stage">
-          ${dead && !answer ? html`<${Notice} kind="warn">${t('try.cannot_show')}<//>` : url && html`<${Faces} width=${answer?.picture.width ?? 4} height=${answer?.picture.height ?? 3} faces=${faces} on=${on} busy=${busy}
+          ${dead && !answer ? html`<${Notice} kind="warn">${t('try.cannot_show')}<//>` : url && html`<${Faces} width=${answer?.picture.width ?? 4} height=${answer?.picture.height ?? 3} faces=${faces} on=${on} hot=${hot} onHot=${setHot} people=${people} busy=${busy}
             onPick=${(i) => { setOn(i); document.getElementById(`face-${i}`)?.scrollIntoView({ block: 'nearest', behavior: 'smooth' }); }}><img src=${url} alt=${t('try.picture')} onError=${() => setDead(true)} /><//>`}
           ${answer && html`<${Same} file=${file} />`}
         </div>
@@ -96,9 +109,9 @@ export default function Try() {
           ${answer && html`<h2 ref=${heading} tabindex="-1">${t('face.count', { n: faces.length })}</h2>`}
           ${answer && faces.length === 0 && html`<${Notice}>${t('try.no_face')}<//>`}
           ${people === 0 && faces.length > 0 && html`<${Notice} icon="people">${t('try.first_person')}<//>`}
-          ${(answer?.notes ?? []).map((note) => html`<${Notice}>${note}<//>`)}
           ${!answer && !error && html`<span class="sr">${t('working')}</span>${[0, 1].map(() => html`<div class="face" aria-hidden="true"><div class="face-head"><div class="crop skeleton"></div><div class="stack-s"><div class="skeleton line"></div><div class="skeleton line short"></div></div></div><div class="skeleton line"></div><div class="skeleton line"></div></div>`)}`}
-          ${answer && faces.map((face, i) => html`<${FaceCard} key=${i} src=${url} picture=${answer.picture} face=${face} i=${i} on=${i === on} onPick=${setOn} answer=${answer} file=${file} names=${names} people=${people} onDone=${done} />`)}
+          ${answer && faces.map((face, i) => html`<${FaceCard} key=${i} src=${url} picture=${answer.picture} face=${face} i=${i} on=${i === on} onPick=${setOn} onHot=${setHot} answer=${answer} file=${file} names=${names} people=${people} onDone=${done} />`)}
+          ${people > 0 && (answer?.notes ?? []).map((note) => html`<p class="small soft">${note[0].toUpperCase() + note.slice(1)}</p>`)}
         </div></div>`}
   </div>`;
 }
