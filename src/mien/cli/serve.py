@@ -128,7 +128,7 @@ def create(
 def list_(as_json: bool, data: Path | None) -> None:
     """List keys: what they may do, until when, when last used."""
     with needs_extra(), _keys(data) as known:
-        found = known.list()
+        found = known.every()
     if as_json:
         echo_json({"schema": "mien/keys/1", "keys": [_facts(key) for key in found]})
         return
@@ -158,7 +158,7 @@ def rotate(key_id: str, grace: str, as_json: bool, data: Path | None) -> None:
     """Make a key with the rights of another one, which goes, and print it, once."""
     after = _duration(grace)
     with needs_extra(), _keys(data) as known:
-        old = next((key for key in known.list() if key.id == _id(key_id)), None)
+        old = next((key for key in known.every() if key.id == _id(key_id)), None)
         if old is None or old.refusal() is not None:
             raise UsageError(f"There is no key '{shown(key_id[:40])}' that works. `mien keys list` shows all.")
         key, text = known.create(old.grants, label=old.label)

@@ -98,7 +98,7 @@ class Doorman:
         Behind a proxy on this machine everybody seems to come from loopback, so that a service with keys asks for one
         there too; and revoking the last key opens nothing.
         """
-        return not is_loopback(self._settings.host) or bool(self._keys.list())
+        return not is_loopback(self._settings.host) or bool(self._keys.every())
 
     def check_place(self, method: str, headers: Mapping[str, str]) -> None:
         """Refuse what a foreign page made a browser send.

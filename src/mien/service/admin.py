@@ -100,7 +100,7 @@ async def erase_collection(core: Operator, name: str) -> Response:
 @router.get("/v1/keys", responses=answers_with({"schema": KEYS, "keys": [_KEY]}))
 async def keys(core: Operator) -> Response:
     """List keys, without their secrets."""
-    found = await core.read(core.keys.list)
+    found = await core.read(core.keys.every)
     return answer({"schema": KEYS, "keys": [schemas.record(key) for key in found]})
 
 

@@ -21,7 +21,7 @@ from mien.errors import MienError
 from mien.service import admin, faces, general, making, people, work
 from mien.service.core import Core
 from mien.service.gate import Gate
-from mien.service.problems import MEDIA_TYPE, Problem, of_error, problem_response
+from mien.service.problems import Problem, of_error, problem_response
 
 __all__ = ["make_app"]
 
@@ -30,6 +30,7 @@ _ABOUT = """Face and expression recognition that says how sure it is.
 Pictures come as uploads, never as paths or URLs. Every answer is a document of the command line's schemas
 (docs/json.md); every error is a problem document (RFC 9457) with one sentence.
 """
+_ROUTERS = (general.router, faces.router, people.router, making.router, work.router, admin.router)
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -67,8 +68,8 @@ def make_app(core: Core, *, on_end: Callable[[], None] | None = None) -> Gate:
         redirect_slashes=False,
     )
     app.state.core = core
-    for module in (general, faces, people, making, work, admin):
-        app.include_router(module.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     _serve_page(app)
     _answer_errors(app)
     _describe(app)
@@ -129,6 +130,10 @@ def _answer_errors(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError), "it is registered for these"
         return told(request, Problem(400, _sentence(error)))
 
+    async def ours(request: Request, _: Exception) -> Response:
+        return told(request, Problem(500, "The service made a mistake. Its log says more."))
+
+    app.add_exception_handler(Exception, ours)
     app.add_exception_handler(HTTPException, problem)
     app.add_exception_handler(MienError, mistake)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -151,11 +156,11 @@ def _sentence(error: RequestValidationError) -> str:
 def _methods(app: FastAPI, scope: Scope) -> list[str]:
     """Return the methods that an address takes."""
     found: set[str] = set()
-    for route in app.routes:
-        match, _ = route.matches(scope)
-        if match is not Match.NONE:
-            found |= getattr(route, "methods", None) or {"GET", "HEAD"}
-    return sorted(found)
+    for route in (*app.routes, *(route for router in _ROUTERS for route in router.routes)):
+        methods = getattr(route, "methods", None)
+        if methods and route.matches(scope)[0] is not Match.NONE:
+            found |= methods
+    return sorted(found or {"GET", "HEAD"})
 
 
 def _describe(app: FastAPI) -> None:
@@ -176,9 +181,6 @@ def _describe(app: FastAPI) -> None:
                     unprocessable = told["responses"].get("422", {}).get("content", {})
                     if "HTTPValidationError" in str(unprocessable):
                         del told["responses"]["422"]
-                    for code, response in told["responses"].items():
-                        if code == "200" and MEDIA_TYPE in response.get("content", {}):
-                            del response["content"][MEDIA_TYPE]
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -61,7 +61,7 @@ class Core:
     def __init__(self, settings: Settings, make_analyzer: Callable[[bool], Analyzer] | None = None) -> None:
         self.settings = settings
         make_folder(settings.data)
-        self._folder_lock = FileLock(settings.data / "service.lock")
+        self._folder_lock = FileLock(settings.data / "service.lock", thread_local=False)
         try:
             self._folder_lock.acquire(timeout=0)
         except Timeout:

@@ -98,9 +98,8 @@ class _Visit:
         except Problem as problem:
             await self._refuse(problem)
         except Exception:  # noqa: BLE001 - the edge: one line to the client, the rest to the log
-            if not self.status:
-                sys.stderr.write(f"mien: request {self.id} failed.\n{traceback.format_exc(limit=-8)}")
-                await self._refuse(Problem(500, "The service made a mistake. Its log says more."))
+            sys.stderr.write(f"mien: request {self.id} failed.\n{traceback.format_exc(limit=-8)}")
+            await self._refuse(Problem(500, "The service made a mistake. Its log says more."))
         finally:
             self._note()
 

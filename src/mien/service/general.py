@@ -50,7 +50,11 @@ async def readyz(core: CoreOf) -> Response:
     return answer({"ready": True, "models": "ready", "storage": "ready"})
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}, "description": "Figures for Prometheus."}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Figures for Prometheus."}},
+)
 async def metrics(core: CoreOf, caller: CallerOf) -> Response:
     """Return figures for Prometheus; with a key it must be one for all collections."""
     if EVERY not in caller.grants:

@@ -135,7 +135,7 @@ class Jobs:
 
     # Asking -----------------------------------------------------------------------------------------------------------
 
-    def list(self, collection: str) -> list[Job]:
+    def of(self, collection: str) -> list[Job]:
         """Return the jobs of a collection, newest first."""
         return [Job(*row) for row in self._store.ask(f"{_SELECT} WHERE collection = ? {_NEWEST}", (collection,))]
 

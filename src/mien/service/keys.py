@@ -82,13 +82,13 @@ class Keys:
         self._state: int | None = None
         self._known: dict[str, tuple[Key, bytes]] = {}
 
-    def list(self) -> list[Key]:
+    def every(self) -> list[Key]:
         """Return all keys, oldest first, revoked ones included."""
         return [key for key, _ in self._fresh().values()]
 
     def usable(self) -> list[Key]:
         """Return the keys that are not refused."""
-        return [key for key in self.list() if key.refusal() is None]
+        return [key for key in self.every() if key.refusal() is None]
 
     def create(
         self, grants: Mapping[str, str], *, label: str = "", expires: timedelta | None = None

@@ -30,7 +30,7 @@ from mien.service.uploads import Upload, analyse, read_uploads
 from mien.service.wiring import Administrator, Enroller, Reader, StrictRoute, Tenant, answer, answers_with, upload_of
 from mien.types import OperatingPoint
 
-__all__ = ["router", "subject_as_json"]
+__all__ = ["MinQuality", "Strict", "check_name", "router", "subject_as_json"]
 
 router = APIRouter(route_class=StrictRoute, tags=["people"])
 
@@ -168,7 +168,7 @@ async def enrol(
     ground = consent if consent is not None else uploads.fields.get("consent")
     if whose is None:
         raise Problem(422, "Whose pictures are these? Add name=NAME, as a parameter or a field of the form.")
-    clean_name(whose)
+    check_name(whose)
     return await _enrol(tenant, uploads.pictures, whose, face, min_quality, ground)
 
 
@@ -189,6 +189,7 @@ async def change(tenant: Enroller, subject_id: int, body: Change) -> Response:
         if given.get("retain_until") is not None:
             _check_date(given["retain_until"])
         if given.get("name") is not None:
+            check_name(given["name"])
             collection.gallery.rename(found.name, given["name"])
         if given.keys() & {"consent", "retain_until"}:
             known = collection.facts_of(subject_id)
@@ -250,6 +251,7 @@ async def split(tenant: Enroller, body: Split) -> Response:
             if holder is None:
                 raise Problem(404, f"There is no sample {sample} in this collection.")
             holders[holder.id] = holder
+        check_name(name)
         moved = gallery.split(body.samples, name)
         into = gallery.subject(name)
         left = [gallery.subject_by_id(holder) for holder in holders if holder != into.id]
@@ -265,6 +267,7 @@ async def split(tenant: Enroller, body: Split) -> Response:
 
 @router.get(
     "/v1/subjects/{subject_id}/export",
+    response_class=Response,
     responses={200: {"content": {"application/zip": {}}, "description": "All that is kept of the subject."}}
     | {code: told for code, told in answers_with({}).items() if code != 200},
 )
@@ -312,6 +315,7 @@ async def add_samples(
 
 @router.get(
     "/v1/samples/{sample_id}/crop",
+    response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}, "description": "The aligned crop."}}
     | {code: told for code, told in answers_with({}).items() if code != 200},
 )
@@ -419,6 +423,18 @@ async def stats(tenant: Reader) -> Response:
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a subject.
+
+    Raises:
+        Problem: 422, with the reason.
+    """
+    try:
+        clean_name(name)
+    except GalleryError as error:
+        raise Problem(422, str(error)) from None
 
 
 def subject_as_json(collection: Collection, found: Subject) -> dict[str, object]:

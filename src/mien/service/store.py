@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import GalleryError, UsageError
+from mien.gallery import sqlite
 from mien.gallery.sqlite import errors_in_words, transaction
 
 __all__ = ["Store", "make_folder", "now"]
@@ -75,7 +76,12 @@ class Store:
             self._connection = sqlite3.connect(
                 self.path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
-            for pragma in ("foreign_keys = ON", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            for pragma in (
+                "foreign_keys = ON",
+                "journal_mode = WAL",
+                f"synchronous = {sqlite.SYNCHRONOUS}",
+                "secure_delete = ON",
+            ):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._set_up()
 

@@ -17,11 +17,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from mien.gallery.ingest import MIN_QUALITY
-from mien.gallery.names import clean_name
 from mien.reporting import schemas
 from mien.service.faces import Fmr, Threshold, Which, check_face
 from mien.service.jobs import JOB, Job
-from mien.service.people import MinQuality, Strict, subject_as_json
+from mien.service.people import MinQuality, Strict, check_name, subject_as_json
 from mien.service.problems import Problem
 from mien.service.uploads import read_uploads
 from mien.service.wiring import Enroller, Reader, StrictRoute, Tenant, answer, answers_with, upload_of
@@ -69,7 +68,7 @@ async def submit(
     """Enrol the pictures of a zip: its folders name the subjects, or all are of one."""
     check_face(face)
     if subject is not None:
-        clean_name(subject)
+        check_name(subject)
     wish = {"subject": subject, "face": face, "min_quality": min_quality}
     return await _take_in(request, tenant, kind, wish)
 
@@ -105,7 +104,7 @@ async def jobs(tenant: Reader) -> Response:
     core = tenant.core
 
     def work() -> list[dict[str, object]]:
-        return [core.jobs.as_json(job) for job in core.jobs.list(tenant.collection.name)]
+        return [core.jobs.as_json(job) for job in core.jobs.of(tenant.collection.name)]
 
     return answer({"schema": JOBS, "jobs": await core.read(work)})
 
@@ -156,6 +155,7 @@ async def items(
 
 @router.get(
     "/v1/jobs/{job_id}/events",
+    response_class=Response,
     responses={200: {"content": {"text/event-stream": {}}, "description": "Events: item, progress, end."}}
     | {code: told for code, told in answers_with({}).items() if code != 200},
 )
@@ -177,6 +177,7 @@ async def result(tenant: Reader, job_id: str) -> Response:
 
 @router.get(
     "/v1/jobs/{job_id}/faces/{face}",
+    response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}, "description": "The aligned crop."}}
     | {code: told for code, told in answers_with({}, problems=(409,)).items() if code != 200},
 )
@@ -195,7 +196,7 @@ async def face_of(tenant: Reader, job_id: str, face: int) -> Response:
 async def name_person(tenant: Enroller, job_id: str, person: int, body: Named) -> Response:
     """Enrol the faces of a person of a grouping under a name."""
     core, collection = tenant.core, tenant.collection
-    clean_name(body.name)
+    check_name(body.name)
 
     def work() -> dict[str, object]:
         outcomes = core.jobs.enrol_person(collection, _job(tenant, job_id), person, body.name)

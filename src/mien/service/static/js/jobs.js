@@ -56,7 +56,7 @@ function Job({ given, onGone }) {
   const [job, items, lost] = useJob(given);
   const [run, busy, error] = useTask();
   const share = job.total ? job.done / job.total : job.state === 'done' ? 1 : 0;
-  return html`<article class="panel stack" aria-label=${t('jobs.one', { kind: t(`jobs.kind.${job.kind}`), id: job.id })}>
+  return html`<article class="panel stack" aria-label=${t('jobs.job', { kind: t(`jobs.kind.${job.kind}`), id: job.id })}>
     <div class="row apart"><div><h3>${t(`jobs.kind.${job.kind}`)}</h3><p class="small soft">${date(job.created, true)}</p></div><span class=${`chip ${TONES[job.state] ?? ''}`}>${running(job) && html`<span class="spin tiny"></span>`}${t(`jobs.state.${job.state}`)}</span></div>
     ${running(job) && html`<${Progress} value=${share} label=${t('jobs.progress')} />`}
     <div class="row apart"><span class="small soft num">${job.total ? t('jobs.of', { done: job.done, total: job.total }) : t('jobs.done_n', { n: job.done })}</span><${Counts} job=${job} /></div>
