@@ -66,6 +66,8 @@ def make_app(core: Core, *, on_end: Callable[[], None] | None = None) -> Gate:
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        # FastAPI 0.165 and later can send spans with bodies of requests to a collector that the environment names.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.core = core
     for router in _ROUTERS:

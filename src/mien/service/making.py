@@ -27,7 +27,7 @@ __all__ = ["router"]
 router = APIRouter(route_class=StrictRoute, tags=["generated faces"])
 
 GENERATORS = "mien/generators/1"
-GENERATED = "mien/generated/1"
+GENERATED = "mien/generated-faces/1"
 LATENTS = "mien/latents/1"
 EDIT = "mien/edit/1"
 _MOST = 64  # pictures of a request
