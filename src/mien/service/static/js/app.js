@@ -50,7 +50,7 @@ function Theme() {
   const next = { auto: 'light', light: 'dark', dark: 'auto' }[theme];
   return html`<${Btn} kind="quiet square slim" icon=${{ auto: 'screen', light: 'sun', dark: 'moon' }[theme]} label=${`${t('theme')}: ${t(`theme.${theme}`)}`} onClick=${() => set({ theme: next })} />`;
 }
-const Tongue = () => html`<${Btn} kind="quiet slim" label=${t('language')} onClick=${() => speak(state.lang === 'zh' ? 'en' : 'zh')}><span lang=${state.lang === 'zh' ? 'en' : 'zh'}>${state.lang === 'zh' ? 'English' : '中文'}</span><//>`;
+const Tongue = () => html`<${Btn} kind="quiet slim" onClick=${() => speak(state.lang === 'zh' ? 'en' : 'zh')}><span class="sr">${t('language')}${t('colon')}</span><span lang=${state.lang === 'zh' ? 'en' : 'zh'}>${state.lang === 'zh' ? 'English' : '中文'}</span><//>`;
 
 function Collection() {
   const { session, collection } = useStore();

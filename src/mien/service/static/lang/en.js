@@ -15,6 +15,7 @@ export default {
 "collections.erased.one": "1 person was erased.",
 "collections.lead": "Each collection has people of its own and knows nothing of the others.",
 "collections.new": "Name of a new collection",
+"colon": ": ",
 "comma": ", ",
 "compare.a": "First picture",
 "compare.b": "Second picture",

@@ -13,6 +13,7 @@ export default {
 "collections.erased": "已删除 {n} 个人。",
 "collections.lead": "每个集合有自己的人物，彼此互不知晓。",
 "collections.new": "新集合的名称",
+"colon": "：",
 "comma": "、",
 "compare.a": "第一张图片",
 "compare.b": "第二张图片",
