@@ -16,7 +16,8 @@ import uvicorn
 from PIL import Image
 
 from gallery.fake_analyzer import FakeAnalyzer
-from mien.images import digest
+from mien.errors import ImageError
+from mien.images import digest, load_image
 from mien.service.app import make_app
 from mien.service.core import Core
 from mien.service.settings import Limits, Settings
@@ -74,31 +75,14 @@ class PageAnalyzer(FakeAnalyzer):
         return tuple(replace(face, expression=told) for face in faces)
 
     def pictures(self, paths, *, embed=True, crops=False, digests=False):
-        for found in super().pictures(paths, embed=embed, crops=crops, digests=digests):
-            yield found
-
-
-def _with_size(analyzer):
-    """Let its pictures be as large as they are: the fake one says 80x60 of all."""
-    from mien.images import load_image
-
-    def pictures(paths, *, embed=True, crops=False, digests=False):
-        for found in PageAnalyzer.pictures(analyzer, paths, embed=embed, crops=crops, digests=digests):
-            yield found
-
-    def sized(paths, **options):
-        for path, found in zip(paths, pictures(paths, **options), strict=True):
-            if found.error is not None:
-                yield found
+        for path in paths:
+            try:
+                image = load_image(path)
+            except ImageError as error:
+                yield Picture(str(path), error=str(error))
                 continue
-            image = load_image(path)
-            yield Picture(
-                found.path, image.shape[1], image.shape[0], found.faces,
-                digest=digest(image) if options.get("digests") else None,
-            )  # fmt: skip
-
-    analyzer.pictures = sized
-    return analyzer
+            faces, height, width = self.analyze(image, crops=crops), *image.shape[:2]
+            yield Picture(str(path), width, height, faces, digest=digest(image) if digests else None)
 
 
 @pytest.fixture(scope="package")
@@ -119,7 +103,7 @@ def base(tmp_path_factory):
     """One service for all tests; the address of its page."""
     core = Core(
         Settings(data=tmp_path_factory.mktemp("service"), limits=Limits()),
-        make_analyzer=lambda expressive: _with_size(PageAnalyzer(expressive)),
+        make_analyzer=PageAnalyzer,
     )
     core.ready.set()
     listening = socket.socket()
@@ -201,7 +185,7 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, base):
-    """``visit(**options)`` opens a new context of the browser in a new collection; nothing may have gone wrong in it."""
+    """``visit(**options)`` opens a new collection in a new context of the browser, where nothing may go wrong."""
     opened = []
 
     def make(**options):

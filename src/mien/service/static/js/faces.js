@@ -95,6 +95,11 @@ export function Enrol({ picture, number: face, given = '', label, names, onDone 
   </form>`;
 }
 
+/** Whom else it might be. */
+function Candidates({ of, threshold }) {
+  return html`<div class="stack-s"><span class="label">${t('candidates')}</span><ol class="candidates">${of.map((one) => html`<li key=${one.subject_id}><a href=${`#/people/${one.subject_id}`}><bdi class="name">${one.subject}</bdi></a><span class="num">${number(one.score, 3)}</span>${one.score >= threshold && html`<${Icon} name="check" />`}</li>`)}</ol></div>`;
+}
+
 /** What is known of a face, in one line. */
 const Sum = ({ face }) => html`<p class="sum">${face.quality && html`<span>${t('quality')} <b class="num">${percent(face.quality.score, 0)}</b></span>`}${face.expression && html`<span><b>${expression(face.expression.label)}</b> <span class="num">${percent(face.expression.probabilities[face.expression.label], 0)}</span></span>`}</p>`;
 
@@ -104,12 +109,12 @@ export function FaceCard({ src, picture, face, i, on, onPick, onHot, answer, fil
   const seen = face.subject ? face.candidates.find((one) => one.subject === face.subject) ?? best : best;
   return html`<article class=${`face ${on ? 'on' : 'shut'}`} id=${`face-${i}`} aria-label=${spoken(face, i)} onMouseEnter=${() => onHot(i)} onMouseLeave=${() => onHot(null)} onClick=${() => !on && onPick(i)} onFocusIn=${() => !on && onPick(i)}>
     <div class="face-head"><${Crop} src=${src} picture=${picture} box=${face.box} />
-      <div><h3>${face.subject ? html`<bdi class="name">${face.subject}</bdi><span class="chip good"><${Icon} name="check" />${t('match')}</span>` : html`<span>${people === 0 ? t('face.number', { i: i + 1 }) : t('unknown')}</span>${best && html`<span class="chip">${t('no_match')}</span>`}`}</h3>
+      <div><h3>${face.subject ? html`<a class="bare" href=${`#/people/${seen.subject_id}`}><bdi class="name">${face.subject}</bdi></a><span class="chip good"><${Icon} name="check" />${t('match')}</span>` : html`<span>${people === 0 ? t('face.number', { i: i + 1 }) : t('unknown')}</span>${best && html`<span class="chip">${t('no_match')}</span>`}`}</h3>
         ${face.subject && seen?.probability != null && html`<p class="small soft">${t('probability', { p: chance(seen.probability) })}</p>`}</div></div>
     ${seen && html`<div class="stack-s"><${Scale} value=${seen.score} threshold=${threshold} />${face.subject && on && html`<p class="small soft">${meaning(point, { match: true })}</p>`}</div>`}
     ${!face.subject && on && html`<div class="stack-s"><span class="label">${t('why')}</span><ul class="why">${whyUnknown(face, threshold, people).map((line) => html`<li>${line}</li>`)}</ul></div>`}
     ${!face.subject ? html`<${Enrol} picture=${file} number=${i + 1} label=${t('enrol.who')} names=${names} onDone=${onDone} />`
       : on && html`<${Fold} title=${t('enrol.more')}><${Enrol} picture=${file} number=${i + 1} given=${face.subject} label=${t('enrol.name')} names=${names} onDone=${onDone} /><//>`}
-    ${on ? html`<hr /><div class="facts"><${Quality} of=${face.quality} />${face.expression && html`<${Expressions} of=${face.expression} />`}</div>` : html`<div class="row apart"><${Sum} face=${face} /><${Btn} kind="quiet slim" label=${t('face.open', { i: i + 1 })} onClick=${() => onPick(i)}>${t('face.details')}<//></div>`}
+    ${on ? html`<hr /><div class="facts">${face.candidates?.length > 1 && html`<${Candidates} of=${face.candidates} threshold=${threshold} />`}<${Quality} of=${face.quality} />${face.expression && html`<${Expressions} of=${face.expression} />`}</div>` : html`<div class="row apart"><${Sum} face=${face} /><${Btn} kind="quiet slim" label=${t('face.open', { i: i + 1 })} onClick=${() => onPick(i)}>${t('face.details')}<//></div>`}
   </article>`;
 }

@@ -3,6 +3,7 @@ export default {
 "about.lead": "Everything runs on the machine that serves this page. Pictures are sent to it alone.",
 "again": "Try again",
 "cancel": "Cancel",
+"candidates": "Nearest people",
 "close": "Close",
 "collection": "Collection",
 "collections": "Collections",

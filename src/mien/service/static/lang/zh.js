@@ -3,6 +3,7 @@ export default {
 "about.lead": "一切都在提供本页的机器上运行，图片只发送到那里。",
 "again": "重试",
 "cancel": "取消",
+"candidates": "最接近的人",
 "close": "关闭",
 "collection": "集合",
 "collections": "集合",
