@@ -156,6 +156,8 @@ def test_the_page_s_files_are_revalidated_and_scripts_are_scripts(service):
 
     assert answer.headers["cache-control"] == "no-cache" and answer.headers["content-type"].startswith("image/svg")
     assert service.get("/static/icon.svg", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    assert service.http.head("/").status_code == 200
+    assert service.get("/static/app.css", headers={"Accept-Encoding": "gzip"}).headers["content-encoding"] == "gzip"
     assert service.get("/").headers["content-type"].startswith("text/html")
     assert service.get("/static/../app.py").status_code == 404
     assert service.get("/static/%2e%2e/app.py").status_code == 404

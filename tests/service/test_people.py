@@ -163,6 +163,9 @@ def test_an_empty_gallery_has_no_curve_and_no_findings(service):
 
     assert told["curve"] == [] and "Enrol first" in told["note"]
     assert service.get("/v1/findings").json()["findings"] == []
+    service.http.delete(f"/v1/subjects/{service.enrol('ada', picture(1))['id']}")
+    assert service.get("/v1/operating-points").json()["curve"] == []
+    assert service.get("/v1/findings").json()["findings"] == []
     assert service.get("/v1/stats").json()["subjects"] == 0
 
 

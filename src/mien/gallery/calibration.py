@@ -122,7 +122,7 @@ def _some_templates(
 ) -> tuple[Float32[np.ndarray, "templates dimension"], Int64[np.ndarray, " templates"]]:
     """Return templates and their subjects' ids, at most `MOST_TEMPLATES`, of subjects in a fixed random order."""
     active = rows.active_model()
-    if active is None:
+    if active is None or not rows.count_templates(active):  # or everybody was erased
         raise GalleryError("An empty gallery has nothing to compare. Enrol first.")
     owners = rows.owners(active)
     subjects, counts = np.unique(owners.subjects, return_counts=True)

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
@@ -80,9 +81,9 @@ def make_app(core: Core, *, on_end: Callable[[], None] | None = None) -> Gate:
 
 def _serve_page(app: FastAPI) -> None:
     folder = Path(str(files("mien.service") / "static"))
-    app.mount("/static", _PageFiles(directory=folder, check_dir=False), name="page")
+    app.mount("/static", GZipMiddleware(_PageFiles(directory=folder, check_dir=False), minimum_size=700), name="page")
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         return FileResponse(folder / "index.html", headers={"Cache-Control": "no-cache"})
 

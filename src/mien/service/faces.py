@@ -152,7 +152,7 @@ async def verify(
         pictures = [sides[part] for part in ("a", "b")]
         images = [_read(upload, core.settings.limits) for upload in pictures]
         compared = verify_pictures(*images, point=decision.point, analyzer=analyzer, face=face)
-        told = schemas.comparison(*(upload.name for upload in pictures), compared, analyzer.card.id)
+        told = schemas.comparison(sides["a"].name, sides["b"].name, compared, analyzer.card.id)
         return {**told, "notes": list(decision.notes)}
 
     return answer(await core.work(work))

@@ -479,7 +479,9 @@ def _unpacked(data: bytes) -> _Groups:
         for face, stored_face in zip(album.faces, faces, strict=True)
     ]
     matrix = np.stack(rows).astype(np.float32) if rows else np.empty((0, 1), np.float32)
-    point = {key: tuple(value) if isinstance(value, list) else value for key, value in document["point"].items()}
+    point: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in document["point"].items()
+    }
     point["fnmr"] = float("nan") if point["fnmr"] is None else point["fnmr"]
     decided = OperatingPoint(**point)
     grouping = group_faces(

@@ -137,8 +137,8 @@ async def encode(request: Request, tenant: Reader, model: Model = None) -> Respo
         latents = generator.encode([cut])[0]
         shown = generator.expression_of(cut) if generator.labels else None
         numbers = [round(float(number), 5) for number in latents]
-        head = {"schema": LATENTS, "model": generator.card.id, "shown": shown, "latents": numbers}
-        return head | {"image": data_uri(cut.crop)}
+        head = {"schema": LATENTS, "model": generator.card.id, "shown": shown}
+        return {**head, "latents": numbers, "image": data_uri(cut.crop)}
 
     return answer(await core.work(work))
 

@@ -27,7 +27,17 @@ from mien.service.collections import Collection, Facts
 from mien.service.faces import Fmr, Threshold, Which, check_face
 from mien.service.problems import Problem
 from mien.service.uploads import Upload, analyse, read_uploads
-from mien.service.wiring import Administrator, Enroller, Reader, StrictRoute, Tenant, answer, answers_with, upload_of
+from mien.service.wiring import (
+    Administrator,
+    Enroller,
+    Reader,
+    StrictRoute,
+    Tenant,
+    answer,
+    answers_as,
+    answers_with,
+    upload_of,
+)
 from mien.types import OperatingPoint
 
 __all__ = ["MinQuality", "Strict", "check_name", "router", "subject_as_json"]
@@ -268,8 +278,7 @@ async def split(tenant: Enroller, body: Split) -> Response:
 @router.get(
     "/v1/subjects/{subject_id}/export",
     response_class=Response,
-    responses={200: {"content": {"application/zip": {}}, "description": "All that is kept of the subject."}}
-    | {code: told for code, told in answers_with({}).items() if code != 200},
+    responses=answers_as("application/zip", "All that is kept of the subject."),
 )
 async def export(tenant: Administrator, subject_id: int) -> Response:
     """Return all that is kept of a subject, as a zip: what a person may ask for (GDPR, Art. 15 and 20)."""
@@ -316,8 +325,7 @@ async def add_samples(
 @router.get(
     "/v1/samples/{sample_id}/crop",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}, "description": "The aligned crop."}}
-    | {code: told for code, told in answers_with({}).items() if code != 200},
+    responses=answers_as("image/jpeg", "The aligned crop."),
 )
 async def crop(tenant: Reader, sample_id: int) -> Response:
     """Return the aligned crop of a sample."""

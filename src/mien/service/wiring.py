@@ -28,6 +28,7 @@ __all__ = [
     "StrictRoute",
     "Tenant",
     "answer",
+    "answers_as",
     "answers_with",
     "upload_of",
 ]
@@ -157,6 +158,19 @@ def answers_with(example: object, *, status: int = 200, problems: tuple[int, ...
     for code in sorted({400, 401, 403, 404, 429, 503, *problems}):
         schema = {"$ref": "#/components/schemas/Problem"}
         told[code] = {"description": _WHY[code], "content": {MEDIA_TYPE: {"schema": schema}}}
+    return told
+
+
+def answers_as(media_type: str, words: str, *, problems: tuple[int, ...] = ()) -> dict[int | str, Any]:
+    """Return what an endpoint answers that returns no JSON, for its documentation.
+
+    Args:
+        media_type: Of the answer.
+        words: What it is.
+        problems: As of `answers_with`.
+    """
+    told = answers_with({}, problems=problems)
+    told[200] = {"description": words, "content": {media_type: {}}}
     return told
 
 

@@ -7,7 +7,7 @@ import errno
 import io
 import json
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ from mien.service.jobs import JOB, Job
 from mien.service.people import MinQuality, Strict, check_name, subject_as_json
 from mien.service.problems import Problem
 from mien.service.uploads import read_uploads
-from mien.service.wiring import Enroller, Reader, StrictRoute, Tenant, answer, answers_with, upload_of
+from mien.service.wiring import Enroller, Reader, StrictRoute, Tenant, answer, answers_as, answers_with, upload_of
 
 __all__ = ["router"]
 
@@ -156,8 +156,7 @@ async def items(
 @router.get(
     "/v1/jobs/{job_id}/events",
     response_class=Response,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Events: item, progress, end."}}
-    | {code: told for code, told in answers_with({}).items() if code != 200},
+    responses=answers_as("text/event-stream", "Events: item, progress, end."),
 )
 async def events(request: Request, tenant: Reader, job_id: str) -> Response:
     """Watch a job: server-sent events `item`, `progress` and `end`; `Last-Event-ID` goes on after an item."""
@@ -178,8 +177,7 @@ async def result(tenant: Reader, job_id: str) -> Response:
 @router.get(
     "/v1/jobs/{job_id}/faces/{face}",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}, "description": "The aligned crop."}}
-    | {code: told for code, told in answers_with({}, problems=(409,)).items() if code != 200},
+    responses=answers_as("image/jpeg", "The aligned crop.", problems=(409,)),
 )
 async def face_of(tenant: Reader, job_id: str, face: int) -> Response:
     """Return the aligned crop of a face of a grouping."""
@@ -214,7 +212,7 @@ def _job(tenant: Tenant, job_id: str) -> Job:
     return tenant.core.jobs.get(tenant.collection.name, job_id)
 
 
-async def _take_in(request: Request, tenant: Tenant, kind: str, wish: dict[str, object]) -> Response:
+async def _take_in(request: Request, tenant: Tenant, kind: str, wish: Mapping[str, object]) -> Response:
     """Stream an upload to the disk and make a job of it."""
     core = tenant.core
     content = request.headers.get("content-type", "").partition(";")[0].strip().lower()
