@@ -52,31 +52,20 @@ const form = (fields) => {
 const form1 = (picture) => form([['picture', picture]]);
 
 export const session = () => got('GET', 'v1/session');
-export const ready = () => got('GET', 'readyz');
 export const models = () => got('GET', 'v1/models');
-export const stats = () => read('v1/stats');
 
 /** One picture, named. */
 export async function identify(picture, { top = 3, signal, rule = state.rule } = {}) {
-  const said = await got('POST', 'v1/identify', { query: within({ top, ...rule }), body: form1(picture), signal });
+  const said = await got('POST', 'v1/identify', { query: within({ top, expression: state.session?.expression ? true : undefined, ...rule }), body: form1(picture), signal });
   const page = said.pictures[0];
   if (page.error) throw new Problem(page.error, 422);
   return { ...said, picture: page };
 }
-/** The expressions of a picture's faces, in the order in which they are named. */
-export async function expressions(picture, { signal } = {}) {
-  const page = (await got('POST', 'v1/expression', { body: form1(picture), signal })).pictures[0];
-  return (page.faces ?? []).map((face) => ({ label: face.expression, probabilities: face.probabilities, uncertain: face.uncertain, box: face.box }));
-}
-export async function analyze(picture, { signal } = {}) {
-  return (await got('POST', 'v1/analyze', { body: form1(picture), signal })).pictures[0];
-}
 export const verify = (a, b, rule, signal) => got('POST', 'v1/verify', { query: within(rule), body: form([['a', a], ['b', b]]), signal });
-export const search = (picture, query) => got('POST', 'v1/search', { query: within({ k: 12, subjects: true, ...query }), body: form1(picture) });
+export const search = (picture) => got('POST', 'v1/search', { query: within({ k: 24, subjects: true }), body: form1(picture) });
 
 // People
 export const subjects = (query, signal) => read('v1/subjects', query, signal);
-export const subject = (id) => read(`v1/subjects/${id}`);
 export const samples = (id) => read(`v1/subjects/${id}/samples`);
 export const enrol = (name, pictures, query = {}) => got('POST', 'v1/subjects', { query: within({ name, ...query }), body: form(pictures.map((file) => ['picture', file])) });
 export const addSamples = (id, pictures, query = {}) => got('POST', `v1/subjects/${id}/samples`, { query: within(query), body: form(pictures.map((file) => ['picture', file])) });
@@ -95,7 +84,7 @@ export const collections = () => got('GET', 'v1/collections');
 export const newCollection = (name) => got('POST', 'v1/collections', { json: { name } });
 export const dropCollection = (name) => got('DELETE', `v1/collections/${encodeURIComponent(name)}`);
 export const changeCollection = (name, json) => got('PATCH', `v1/collections/${encodeURIComponent(name)}`, { json });
-export const audit = () => got('GET', 'v1/audit', { query: { limit: 50 } });
+export const audit = () => got('GET', 'v1/audit', { query: { limit: 40 } });
 
 // Generated faces
 export const generators = () => got('GET', 'v1/generators');

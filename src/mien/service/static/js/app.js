@@ -115,6 +115,7 @@ function App() {
     <${Toasts} />`;
 }
 
+const asked = refresh();
 await speak(state.lang);
 render(html`<${App} />`, document.getElementById('app'));
-refresh();
+await asked;

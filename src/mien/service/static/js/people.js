@@ -91,6 +91,8 @@ export default function People() {
   const [error, setError] = useState(null);
   const [run, busy, mergeError] = useTask();
   const [findings] = useFindings();
+  const [found, setFound] = useState(null);
+  const look = ([one]) => run(async () => { const said = await api.search(one.file); setFound({ file: one.file.name, scores: new Map(said.candidates.map((hit) => [hit.subject_id, hit.score])), subjects: await Promise.all(said.candidates.map(async (hit) => byId.get(hit.subject_id) ?? (await api.samples(hit.subject_id)).subject)) }); });
   useDrops((files) => setAdding(files.filter((item) => isPicture(item.file))));
 
   useEffect(() => { const later = setTimeout(() => ask(q), q ? 180 : 0); return () => clearTimeout(later); }, [q]);
@@ -114,14 +116,16 @@ export default function People() {
     ${findings.length > 0 && html`<section class="stack" aria-label=${t('review')}><div class="row"><h2>${t('review')}</h2><span class="count">${findings.length}</span></div><p class="soft">${t('review.lead')}</p>
       <div class="review">${findings.slice(0, 12).map((finding) => html`<${Question} key=${token(finding)} finding=${finding} subjects=${byId} onLeave=${() => set({ dismissed: [...dismissed, token(finding)] })} />`)}</div></section>`}
     ${rows && total === 0 && !asked ? html`<${Empty} icon="people" title=${t('people.none')} actions=${html`${add}<a class="btn" href="#/group">${t('nav.group')}</a><a class="btn" href="#/try">${t('nav.try')}</a>`}>${t('people.none.more')}<//>` : html`
-      <div class="row"><label class="search grow"><span class="sr">${t('people.search')}</span><${Icon} name="search" /><input class="input" type="search" placeholder=${t('people.search')} value=${q} onInput=${(event) => setQ(event.target.value)} /></label>
+      <div class="row"><label class="search grow"><span class="sr">${t('people.search')}</span><${Icon} name="search" /><input class="input" type="search" placeholder=${t('people.search')} value=${q} onInput=${(event) => { setFound(null); setQ(event.target.value); }} /></label>
+        <${Picker} icon="scan" label=${t('people.by_face')} busy=${busy} onFiles=${look}>${t('people.by_face')}<//>
         <label><span class="sr">${t('sort')}</span><select class="select" value=${sort} onChange=${(event) => setSort(event.target.value)}>${['name', 'created', 'samples'].map((id) => html`<option value=${id}>${t(`sort.${id}`)}</option>`)}</select></label></div>
+      ${found && html`<div class="row"><p class="soft">${t('people.like', { file: quoted(found.file) })}</p><${Btn} kind="quiet slim" icon="cross" onClick=${() => setFound(null)}>${t('people.all')}<//></div>`}
       ${rows && total === 0 && html`<p class="soft">${t('people.not_found', { q: quoted(asked) })}</p>`}
-      <ul class="people">${rows ? rows.subjects.map((one) => html`<li class=${`person ${chosen.includes(one.id) ? 'on' : ''}`} key=${one.id}>
+      <ul class="people">${rows ? (found?.subjects ?? rows.subjects).map((one) => html`<li class=${`person ${chosen.includes(one.id) ? 'on' : ''}`} key=${one.id}>
           <label class="pick"><span class="sr">${t('people.pick', { name: quoted(one.name) })}</span><input type="checkbox" checked=${chosen.includes(one.id)} onChange=${() => flip(one.id)} /></label>
-          <${Avatar} subject=${one} /><div><a href=${`#/people/${one.id}`}><bdi class="name">${one.name}</bdi></a><p class="small soft">${t('samples.n', { n: one.samples })}</p></div></li>`)
+          <${Avatar} subject=${one} /><div><a href=${`#/people/${one.id}`}><bdi class="name">${one.name}</bdi></a><p class="small soft num">${found ? t('score.is', { score: number(found.scores.get(one.id), 3) }) : t('samples.n', { n: one.samples })}</p></div></li>`)
         : !error && [...Array(8)].map(() => html`<li class="person" aria-hidden="true"><span class="avatar skeleton"></span><div class="skeleton line short"></div></li>`)}</ul>
-      ${rows?.next && html`<div class="row center"><${Btn} onClick=${more}>${t('more')}<//></div>`}`}
+      ${rows?.next && !found && html`<div class="row center"><${Btn} onClick=${more}>${t('more')}<//></div>`}`}
     ${picked.length > 0 && html`<div class="dock" role="region" aria-label=${t('people.picked', { n: picked.length })}><span>${picked.length === 1 ? t('people.pick_more') : t('people.picked', { n: picked.length })}</span>
       <div class="row">${picked.length > 1 && picked.slice(0, 2).map((kept, i) => html`<${Btn} kind=${i ? 'slim' : 'slim primary'} icon="merge" busy=${busy} onClick=${() => mergeAll(kept)}>${t('merge.into', { name: quoted(kept.name) })}<//>`)}<${Btn} kind="slim quiet" onClick=${() => choose([])}>${t('cancel')}<//></div></div>`}
     ${adding && html`<${NewPerson} pictures=${adding} onClose=${() => setAdding(null)} />`}

@@ -1,5 +1,5 @@
 // Settings: key, decisions and their error rates, collections, models, look.
-import { html, Icon, Btn, Head, Notice, Failure, Field, Seg, Modal, useState, useLoaded, useTask } from './ui.js';
+import { html, Icon, Btn, Head, Notice, Failure, Field, Fold, Seg, Modal, useState, useLoaded, useTask } from './ui.js';
 import { t, useStore, set, speak, toast, changed, number, percent, bytes, date, LANGUAGES, quoted } from './state.js';
 import { refresh } from './app.js';
 import * as api from './api.js';
@@ -54,7 +54,7 @@ function Key() {
 }
 
 function Collections() {
-  const { collection, key, revision } = useStore();
+  const { collection, key, revision, session } = useStore();
   const [said, error, again] = useLoaded(() => api.collections(), [key, revision]);
   const [name, setName] = useState('');
   const [gone, setGone] = useState(null);
@@ -63,7 +63,7 @@ function Collections() {
   return html`<div class="stack"><p class="soft">${t('collections.lead')}</p><${Failure} error=${error ?? problem} />
     <ul class="lines">${(said?.collections ?? []).map((one) => html`<li key=${one.name} class="row apart"><label class="row"><input type="radio" name="collection" checked=${one.name === collection} onChange=${() => { set({ collection: one.name }); changed(); }} /><bdi class="name">${one.name}</bdi><span class="chip">${t(`scope.${one.scope}`)}</span>${one.retention_days && html`<span class="chip">${t('collections.days', { n: one.retention_days })}</span>`}</label>
       ${one.name !== 'default' && one.scope === 'admin' && html`<${Btn} kind="quiet slim square" icon="trash" label=${t('collections.erase', { name: quoted(one.name) })} onClick=${() => setGone(one)} />`}</li>`)}</ul>
-    <form class="row" onSubmit=${(event) => { event.preventDefault(); if (name.trim()) add(); }}><label class="grow"><span class="sr">${t('collections.new')}</span><input class="input" value=${name} maxlength="64" placeholder=${t('collections.new')} onInput=${(event) => setName(event.target.value)} /></label><button class="btn" disabled=${busy || !name.trim()}><${Icon} name="plus" />${t('collections.add')}</button></form>
+    ${session?.operator !== false && html`<form class="row" onSubmit=${(event) => { event.preventDefault(); if (name.trim()) add(); }}><label class="grow"><span class="sr">${t('collections.new')}</span><input class="input" value=${name} maxlength="64" placeholder=${t('collections.new')} onInput=${(event) => setName(event.target.value)} /></label><button class="btn" disabled=${busy || !name.trim()}><${Icon} name="plus" />${t('collections.add')}</button></form>`}
     ${gone && html`<${Modal} title=${t('collections.erase', { name: quoted(gone.name) })} onClose=${() => setGone(null)}><p>${t('collections.erase.lead')}</p><div class="row end"><${Btn} onClick=${() => setGone(null)}>${t('cancel')}<//><${Btn} kind="danger primary" icon="trash" busy=${busy} onClick=${() => run(async () => { const erased = await api.dropCollection(gone.name); setGone(null); if (collection === gone.name) set({ collection: 'default' }); changed(); again(); toast(t('collections.erased', { n: erased.subjects })); })}>${t('erase.yes')}<//></div><//>`}</div>`;
 }
 
@@ -72,6 +72,12 @@ function Models() {
   const [said, error] = useLoaded(() => api.models(), [key]);
   const rows = [...(said?.models ?? [])].sort((a, b) => Number(b.present) - Number(a.present) || a.role.localeCompare(b.role));
   return html`<div class="stack"><${Failure} error=${error} /><div class="scroll" tabindex="0" role="region" aria-label=${t('models')}><table class="table models"><thead><tr><th>${t('models.name')}</th><th>${t('models.role')}</th><th>${t('models.licence')}</th><th>${t('models.here')}</th></tr></thead><tbody>${rows.map((one) => html`<tr key=${one.id}><td>${one.name}${one.default && html` <span class="chip good">${t('models.default')}</span>`}</td><td>${one.role}</td><td>${one.licence}</td><td>${one.present ? t('models.yes') : one.download_bytes ? bytes(one.download_bytes) : t('models.no')}</td></tr>`)}</tbody></table></div></div>`;
+}
+
+function Log() {
+  const { key } = useStore();
+  const [said, error] = useLoaded(() => api.audit(), [key]);
+  return html`<div class="stack"><p class="soft">${t('log.lead')}</p><${Failure} error=${error} /><div class="scroll" tabindex="0" role="region" aria-label=${t('log')}><table class="table"><thead><tr><th>${t('log.time')}</th><th>${t('log.who')}</th><th>${t('log.what')}</th><th>${t('collection')}</th></tr></thead><tbody>${(said?.entries ?? []).map((one) => html`<tr key=${one.number}><td class="nowrap">${date(one.time, true)}</td><td>${one.key ?? t('log.nobody')}</td><td>${one.action}</td><td>${one.collection ?? '–'}</td></tr>`)}</tbody></table></div></div>`;
 }
 
 export function Look() {
@@ -84,5 +90,5 @@ export default function Settings() {
   const panel = (id, title, body) => html`<section class="panel stack" aria-labelledby=${id}><h2 id=${id}>${title}</h2>${body}</section>`;
   return html`<div class="page"><${Head} title=${t('settings')} /><div class="two wide">
     <div class="stack-l">${panel('decisions', t('point.title'), html`<${OperatingPoint} />`)}${panel('access', t('key.title'), html`<${Key} />`)}</div>
-    <div class="stack-l">${panel('look', t('look'), html`<${Look} />`)}${panel('collections', t('collections'), html`<${Collections} />`)}${panel('about', t('about'), html`<p class="soft">${t('about.lead')}</p><dl class="dl"><dt>${t('version')}</dt><dd>${session?.version ?? '–'}</dd><dt>${t('embedder')}</dt><dd>${session?.embedder ?? '–'}</dd><dt>${t('interface')}</dt><dd><a href="openapi.json">openapi.json</a></dd></dl>`)}</div></div>${panel('models', t('models'), html`<${Models} />`)}</div>`;
+    <div class="stack-l">${panel('look', t('look'), html`<${Look} />`)}${panel('collections', t('collections'), html`<${Collections} />`)}${panel('about', t('about'), html`<p class="soft">${t('about.lead')}</p><dl class="dl"><dt>${t('version')}</dt><dd>${session?.version ?? '–'}</dd><dt>${t('embedder')}</dt><dd>${session?.embedder ?? '–'}</dd><dt>${t('interface')}</dt><dd><a href="openapi.json">openapi.json</a></dd></dl>`)}</div></div>${panel('models', t('models'), html`<${Fold} lazy title=${t('models.all')}><${Models} /><//>`)}${session?.operator && panel('log', t('log'), html`<${Fold} lazy title=${t('log.show')}><${Log} /><//>`)}</div>`;
 }

@@ -31,7 +31,7 @@ function Start({ onFiles, onCamera }) {
 }
 
 /** What would do the same from a shell or from Python. */
-export function Same({ file, path = 'v1/identify', method = 'identify', fields = ['picture'] }) {
+export function Same({ file, path = 'v1/identify', method = 'name_faces', fields = ['picture'] }) {
   const [tongue, pick] = useState('curl');
   const base = document.baseURI.replace(/[#?].*$/, '').replace(/\/$/, '');
   const name = file?.name && /^[\w.-]+$/.test(file.name) ? file.name : 'picture.jpg';
@@ -41,7 +41,7 @@ export function Same({ file, path = 'v1/identify', method = 'identify', fields =
   const rule = Object.entries(state.rule).map(([id, value]) => `${id}=${value}`).join(', ');
   const text = tongue === 'curl'
     ? `curl ${key ? '-H "Authorization: Bearer $MIEN_KEY" ' : ''}\\\n  ${fields.map((field, i) => `-F ${field}=@${names[i]}`).join(' ')} \\\n  '${base}/${path}?${query}'`
-    : `from mien.client import Client\n\nwith Client("${base}"${key ? ', key=os.environ["MIEN_KEY"]' : ''}) as mien:\n    answer = mien.${method}(${names.map((one) => `"${one}"`).join(', ')}, ${rule})`;
+    : `from mien.client import Client\n\nwith Client("${base}"${key ? ', key=os.environ["MIEN_KEY"]' : ''}${state.collection === 'default' ? '' : `, collection="${state.collection}"`}) as mien:\n    answer = mien.${method}(${names.map((one) => `"${one}"`).join(', ')}, ${rule})`;
   return html`<${Fold} title=${t('same')}><div class="stack-s"><${Seg} label=${t('same.in')} value=${tongue} options=${[['curl', 'curl'], ['python', 'Python']]} onPick=${pick} /><${Code} text=${key && tongue === 'python' ? `import os\n\n${text}` : text} /></div><//>`;
 }
 
@@ -75,18 +75,6 @@ export default function Try() {
     api.identify(file, { signal: stop.signal }).then((said) => { setGot({ said, file }); setBusy(false); }, (problem) => { if (problem.name !== 'AbortError') { setError(problem); setGot(null); setBusy(false); } });
     return () => stop.abort();
   }, [file, rule, collection, key, round]);
-  // Names come first; expressions follow where the service did not send them along.
-  useEffect(() => {
-    const faces = got?.said.picture.faces ?? [];
-    if (!faces.length || faces.some((face) => face.expression) || !state.session?.expression) return undefined;
-    const stop = new AbortController();
-    api.expressions(got.file, { signal: stop.signal }).then((read) => {
-      const near = (box) => read.find((one) => one.box.every((edge, i) => Math.abs(edge - box[i]) < 2));
-      const picture = { ...got.said.picture, faces: faces.map((face) => ({ ...face, expression: near(face.box) ?? null })) };
-      if (picture.faces.some((face) => face.expression)) setGot({ ...got, said: { ...got.said, picture } });
-    }, () => {});
-    return () => stop.abort();
-  }, [got]);
   useEffect(() => { if (got) heading.current?.focus({ preventScroll: true }); }, [got?.file]);
 
   const answer = got?.file === file ? got?.said : null;

@@ -135,8 +135,10 @@ export function Code({ text }) {
   return html`<div class="code"><pre tabindex="0"><code>${text}</code></pre><${Btn} kind="quiet square slim" icon="copy" label=${t('copy')} onClick=${copy} /></div>`;
 }
 
-export function Fold({ title, children, open }) {
-  return html`<details open=${open}><summary><${Icon} name="chevron" />${title}</summary>${children}</details>`;
+/** Details on demand; with `lazy`, what is inside is made when it is first opened. */
+export function Fold({ title, children, open, lazy }) {
+  const [seen, see] = useState(!lazy || open);
+  return html`<details open=${open} onToggle=${(event) => event.currentTarget.open && see(true)}><summary><${Icon} name="chevron" />${title}</summary>${seen && children}</details>`;
 }
 
 // Pictures from outside: files, a drop, the clipboard.
