@@ -18,7 +18,7 @@ from mien.gallery.names import shown
 if TYPE_CHECKING:
     from mien.service.keys import Key, Keys
 
-_EXTRA = ("fastapi", "starlette", "uvicorn", "pydantic", "python_multipart", "multipart", "prometheus_client")
+_EXTRA = ("fastapi", "h11", "starlette", "uvicorn", "pydantic", "python_multipart", "multipart", "prometheus_client")
 _DATA = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -22,7 +23,7 @@ from mien.service.app import make_app
 from mien.service.core import Core
 from mien.service.settings import Settings, is_loopback
 
-__all__ = ["serve"]
+__all__ = ["make_server", "serve"]
 
 _FINISH_S = 60  # for what was accepted, once the end was asked for
 _SWEEP_S = 3600.0  # between two looks for subjects whose time is over
@@ -56,7 +57,7 @@ def serve(
                 f"with: mien keys create --scope admin --collection '*' --data {settings.data}"
             )
         core.check()
-        server = _server(core, certificate, private_key, said)
+        server = make_server(core, certificate, private_key, said)
     except BaseException:
         core.close()
         raise
@@ -69,9 +70,10 @@ def serve(
         )
 
 
-def _server(core: Core, certificate: Path | None, private_key: Path | None, said: Callable[[str], None]) -> _Server:
+def make_server(core: Core, certificate: Path | None, private_key: Path | None, said: Callable[[str], None]) -> _Server:
+    """Return the server of a service, ready to run; arguments as of `serve`."""
     settings = core.settings
-    for name in ("uvicorn", "uvicorn.error"):
+    for name in ("uvicorn", "uvicorn.error", "python_multipart.multipart"):
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
     kept = type("Protocol", (_Protocol,), {"head_s": settings.limits.head_s})
@@ -147,16 +149,25 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Closes a connection that does not send the head of its first request in time."""
+    """Closes a connection that does not send the head of its next request in time, however busily it trickles."""
 
     head_s = 10.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(self.head_s, self._cut)
+        self._cut_later()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        if (waiting := getattr(self, "_waiting", None)) is not None:
+            waiting.cancel()
+        self._waiting = self.loop.call_later(self.head_s, self._cut)
 
     def _cut(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
 
 
