@@ -259,7 +259,17 @@ def test_commands_and_options_exist(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["README", "docs/measured", "docs/training", "docs/generation", "docs/tutorials-corrected", "docs/video"]
+    "page",
+    [
+        "README",
+        "docs/measured",
+        "docs/training",
+        "docs/generation",
+        "docs/tutorials-corrected",
+        "docs/video",
+        "docs/operating",
+        "docs/threat_model",
+    ],
 )
 def test_both_languages_have_the_same_sections_code_and_links(page):
     english, chinese = (

@@ -219,3 +219,10 @@ class TestAudit:
         (finding,) = gallery.audit(0.45)
         assert (finding.kind, finding.samples, finding.count) == ("matches_many", (sample,), 3)
         assert finding.subjects == tuple(gallery.subject(name).id for name in ("wolf", "s0", "s1", "s2"))
+
+
+def test_a_gallery_whose_last_subject_was_erased_has_no_findings(gallery, people):
+    enrol(gallery, people, "ada")
+    gallery.erase("ada")
+
+    assert gallery.audit(0.5) == []

@@ -46,6 +46,8 @@ COMMANDS = {
     "export": ("mien.cli.export:export", "Write a trained run as ONNX: in half precision, or quantised to 8 bits."),
     "train": ("mien.cli.train:train", "Train an expression network, an embedder or a classifier."),
     "data": ("mien.cli.data:data", "Look at labelled pictures before learning from them."),
+    "serve": ("mien.cli.serve:serve", "Serve a page and an HTTP interface for a gallery."),
+    "keys": ("mien.cli.serve:keys", "Make, list and revoke the keys of a service."),
     "models": ("mien.cli.models:models", "List, pull, verify, add and bundle models; show their cards."),
     "demo": ("mien.cli.demo:demo", "Show all of it on a public-domain portrait and drawn faces."),
     "doctor": ("mien.cli.doctor:doctor", "Check versions, models, providers, threads and speed."),

@@ -13,6 +13,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien import zoo
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -441,3 +443,21 @@ def record(value: DataclassInstance, schema: str | None = None) -> dict[str, obj
     """Return the fields of a record by name, after the id of their schema where they are a document."""
     facts = {field.name: getattr(value, field.name) for field in fields(value)}
     return facts if schema is None else {"schema": schema, **facts}
+
+
+def models() -> list[dict[str, object]]:
+    """Return the models that this machine knows, and which are here."""
+    defaults = set(zoo.defaults().values())
+    return [
+        {
+            "name": card.name,
+            "id": card.id,
+            "role": card.role,
+            "default": card.name in defaults,
+            "present": zoo.is_present(card.name),
+            "download_bytes": card.source.download_bytes,
+            "licence": card.licence,
+            "source": card.origin,
+        }
+        for card in zoo.cards()
+    ]
