@@ -24,7 +24,6 @@ from mien.data.transforms import Order
 from mien.errors import DataError, UsageError
 from mien.evaluation.synthetic import KEPT, FaceFilter, Limits, draw_candidates
 from mien.networks.expression import ExpressionNetConfig, expression_net
-from mien.networks.vae import VAENetConfig
 from mien.studies.protocol import Arm, Cell, Comparison, Protocol
 from mien.training import gan, vae
 from mien.training.schedule import warmup_cosine
@@ -222,22 +221,14 @@ class AugmentationStudy:
         if (out / "model.onnx").is_file():
             return out
         if kind == "vae":
-            net = VAENetConfig(side=self.side, colour=False, latents=64, widths=(32, 64, 128))
-            vae.train(vae.VAEConfig(**common, net=net, balance=0.5, perceptual=self.perceptual), pictures=pictures)
+            given = {"net.side": self.side, "net.colour": False, "net.latents": 64, "net.widths": (32, 64, 128)}
+            config = vae.configured(given={**common, **given, "balance": 0.5, "perceptual": self.perceptual})
+            vae.train(config, pictures=pictures)
         else:
             init = self._generator("vae", train, folder)
+            given = {"side": self.side, "colour": False, "init": init, "anchor": 4.0}
             gan.train(
-                gan.configured(
-                    given={
-                        **common,
-                        "side": self.side,
-                        "colour": False,
-                        "init": init,
-                        "anchor": 4.0,
-                        "anchor_perceptual": self.perceptual,
-                    }
-                ),
-                pictures=pictures,
+                gan.configured(given={**common, **given, "anchor_perceptual": self.perceptual}), pictures=pictures
             )
         return out
 

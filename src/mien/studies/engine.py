@@ -9,6 +9,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,7 +109,7 @@ def summarise(study: Study, out: Path) -> dict[str, Any]:
         "schema": SCHEMA,
         "study": study.protocol.as_facts(),
         "settings": study.facts(),
-        "mien": mien.__version__,
+        "mien": version("mien"),
         "test_items": len(some.labels),
         "rows": [_row(arm, setting, runs, names) for (arm, setting), runs in tables.items()],
         "verdicts": [_verdict(one) for one in compare(ready, measured, values)] if ready else [],

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from mien.data.pictures import Pictures
 from mien.networks import VAE, count_macs, count_parameters
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
