@@ -267,6 +267,7 @@ def test_commands_and_options_exist(page):
         "docs/generation",
         "docs/tutorials-corrected",
         "docs/video",
+        "docs/augmentation",
         "docs/operating",
         "docs/threat_model",
     ],
