@@ -18,7 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from common import data_folder, machine, write_result
+from common import RESULTS, data_folder, machine, write_result
 from operating_points import owners
 from people import ORIGINS, pictures, utkface
 
@@ -264,13 +264,19 @@ def write_cards(utk: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=3000, help="Of UTKFace.")
-    count = parser.parse_args().pictures
+    parser.add_argument("--only", action="append", help="Measure this part anew and keep the others as they are.")
+    given = parser.parse_args()
+    count = given.pictures
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "utkface": lambda: on_utkface(count), "london": on_london, "celeba": on_celeba, "pose": poses,
         "ms_a_face_one_thread": speed,
     }  # fmt: skip
     report: dict[str, Any] = {"machine": machine()}
+    if given.only:
+        report = json.loads((RESULTS / "attributes.json").read_text(encoding="utf-8"))
     for name, measure in parts.items():
+        if given.only and name not in given.only:
+            continue
         report[name] = measure()
         print(name, json.dumps(report[name])[:600], flush=True)
     write_cards(report["utkface"])

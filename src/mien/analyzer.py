@@ -122,7 +122,7 @@ class Analyzer:
         shares: How common expressions are among the faces: `learned` as in the training pictures of the model, `equal`,
             or a share for each expression that occurs; default the model's own, see `mien models card`.
         attributes: Also read head pose, 468 points, eyes and mouth, age and apparent gender: `Face.attributes`. Their
-            three networks are pulled when they are first needed.
+            networks are pulled when they are first needed.
 
     An analyzer can be pickled and copied: the other one opens its networks anew.
 
