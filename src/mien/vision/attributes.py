@@ -1,8 +1,9 @@
 """What else can be seen in a face: 468 points, head pose, eyes and mouth open or closed, age and apparent gender.
 
-The points are FaceMesh's; pose and mouth are geometry on them, eyes are looked at again by a network of their own. Pose
-is the rotation that carries the mean mesh of faces that look into the camera onto the face. Age and apparent gender are two networks of their own, and guesses: what
-they were off by on UTKFace, among faces that were guessed to be as old, is part of each answer.
+The points are FaceMesh's; pose and mouth are geometry on them, eyes are looked at again by a network of their own.
+Pose is the rotation that carries the mean mesh of faces that look into the camera onto the face. Age and apparent
+gender are two networks of their own, and guesses: what they were off by on UTKFace, among faces that were guessed to
+be as old, is part of each answer.
 
 Sources: Kartynnik et al., "Real-time facial surface geometry from monocular video", arXiv:1907.06724; W. Kabsch, "A
 solution for the best rotation to relate two sets of vectors", 1976; Soukupova and Cech, "Real-time eye blink detection
