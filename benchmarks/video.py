@@ -280,6 +280,7 @@ def latency(folder: Path, *, pictures: int = 240) -> dict[str, Any]:
     result: dict[str, Any] = {"source": "MJPEG over HTTP, 127.0.0.1, 640x480, 30 a second", "pictures": pictures}
     analyzer = Analyzer()
     eyes = Eyes(analyzer)
+    eyes.warm_up()
     for name, count in (("one_face", 1), ("four_faces", 4)):
         actors = [
             Actor(who, stills, standing((k + 0.5) / count, 0.5, 0.24, sway=0.03, phase=k), hold_s=2.0)
