@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
@@ -150,8 +151,6 @@ def _threshold(card: Card, fmr: float) -> float | None:
 
 def portrait(image: RGB, box: Box, side: int = 128) -> Crop:
     """Cut a face out with room around it, for people to look at."""
-    import cv2
-
     reach = 0.8 * max(box.width, box.height)
     x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     scale = side / (2 * reach)
