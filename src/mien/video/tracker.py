@@ -176,13 +176,11 @@ class Tracker:
         shared = overlaps(boxes, found)
         gain, allowed = shared.copy(), shared >= _LEAST
         gone = np.array([track.missing and time_s - track.seen_s > _GONE_S for track in active])
-        if not self._by_overlap:
-            # Who was out of sight is recognised and not assumed, in round two: somebody else may stand there now.
-            for i in np.flatnonzero(gone).tolist():
-                allowed[i] &= appearance.template(active[i].key) is None
-        alike = self._alike(active, detections, (shared > _TOUCH) & allowed.any(axis=1, keepdims=True), appearance)
+        alike = self._alike(active, detections, shared > _TOUCH, gone, appearance)
         if alike is not None:
             gain = np.where(np.isnan(alike), gain, gain + _WEIGHT * np.nan_to_num(alike))
+            # Who was out of sight is recognised and not assumed: somebody else may stand there now.
+            allowed &= ~(gone[:, None] & (alike < (appearance.maybe or -1.0)))
         pairs = _assigned(gain, allowed)
         # A fast face, or one of a camera with few pictures a second, does not overlap where it was.
         rows = [i for i in range(len(active)) if i not in pairs and (self._by_overlap or not gone[i])]
@@ -199,12 +197,13 @@ class Tracker:
         active: Sequence[Track],
         detections: Sequence[Detection],
         close: np.ndarray,
+        gone: np.ndarray,
         appearance: Appearance,
     ) -> Float[np.ndarray, "tracks faces"] | None:
         """Return cosines of tracks and faces where overlap alone does not decide, NaN elsewhere; None: it decides."""
         if self._by_overlap:
             return None
-        in_doubt = close & ((close.sum(axis=0) > 1)[None] | (close.sum(axis=1) > 1)[:, None])
+        in_doubt = close & ((close.sum(axis=0) > 1)[None] | (close.sum(axis=1) > 1)[:, None] | gone[:, None])
         columns = np.flatnonzero(in_doubt.any(axis=0))
         if not len(columns):
             return None
@@ -217,7 +216,7 @@ class Tracker:
         for i, template in known.items():
             alike[i, columns] = vectors @ template
         # A track without a template competes with those that have one: it is as like anybody as strangers are.
-        alike[np.ix_([i for i in range(len(active)) if i not in known], columns.tolist())] = 0.0
+        alike[np.ix_([i for i in range(len(active)) if i not in known and not gone[i]], columns.tolist())] = 0.0
         return alike
 
     def _by_appearance(
@@ -231,12 +230,7 @@ class Tracker:
         if vectors is None:
             return []
         scores = np.stack([template for _, template in known]) @ vectors.T
-        # Where somebody is expected, less is asked of the looks.
-        expected, found = _corners([track.box for track, _ in known]), _corners([one.box for one in detections])
-        near = overlaps(_enlarged(expected), _enlarged(found)) >= _WIDE_LEAST
-        near &= ~np.array([track.away for track, _ in known])[:, None]
-        enough = np.where(near & (appearance.maybe is not None), appearance.maybe or np.inf, appearance.same)
-        accepted = (scores >= enough) & _stands_out(scores)
+        accepted = (scores >= appearance.same) & _stands_out(scores)
         return [(known[i][0], j) for i, j in _assigned(scores, accepted).items()]
 
     def _recognise_newcomers(self, time_s: float, appearance: Appearance) -> None:
