@@ -194,6 +194,82 @@ def poor_pictures(result: dict[str, Any]) -> Iterator[Texts]:
     }
 
 
+def attributes(result: dict[str, Any]) -> Iterator[Texts]:
+    utk, london, pose = result["utkface"], result["london"], result["pose"]
+    groups = utk["adults_by_origin_and_sex"]
+
+    def years(facts: dict[str, Any]) -> str:
+        low, high = facts["age_mean_absolute_error"]["interval"]
+        return f"{facts['age_mean_absolute_error']['mean']:.1f} [{low:.1f}, {high:.1f}]"
+
+    def wrong(facts: dict[str, Any]) -> str:
+        return f"{percent(facts['gender_wrong']['mean'])} {within(facts['gender_wrong']['interval'])}"
+
+    best, worst = (
+        pick(groups, key=lambda name: groups[name]["age_mean_absolute_error"]["mean"]) for pick in (min, max)
+    )
+    yield {
+        "en": (
+            f"Guessed age, UTKFace ({utk['all']['age_mean_absolute_error']['faces']:,}): mean error in years",
+            years(utk["all"]),
+            f"adults, {best}: {years(groups[best])}; {worst}: {years(groups[worst])}; London's studio: {years(london)}",
+        ),
+        "zh": (
+            f"猜测的年龄，UTKFace（{utk['all']['age_mean_absolute_error']['faces']:,} 张）：平均误差（岁）",
+            years(utk["all"]),
+            f"成人中 {best}：{years(groups[best])}；{worst}：{years(groups[worst])}；伦敦摄影棚数据：{years(london)}",
+        ),
+    }
+    best, worst = (pick(groups, key=lambda name: groups[name]["gender_wrong"]["mean"]) for pick in (min, max))
+    children = utk["by_age"]["0 to 9"]
+    yield {
+        "en": (
+            "Guessed gender, UTKFace's adults: wrong",
+            wrong(utk["adults"]),
+            f"{best}: {wrong(groups[best])}; {worst}: {wrong(groups[worst])}; children up to 9: {wrong(children)}",
+        ),
+        "zh": (
+            "猜测的外观性别，UTKFace 成人：错误率",
+            wrong(utk["adults"]),
+            f"{best}：{wrong(groups[best])}；{worst}：{wrong(groups[worst])}；9 岁以下儿童：{wrong(children)}",
+        ),
+    }
+    yaw, roll, mirrored = pose["drawn"]["yaw"], pose["drawn"]["roll"], pose["mirrored"]
+    yield {
+        "en": (
+            f"Head pose of drawn heads turned by up to 40 degrees ({yaw['faces']}): mean error of yaw; of roll",
+            f"{yaw['mean_absolute_error']:.1f}; {roll['mean_absolute_error']:.1f} degrees",
+            f"photographs against their mirror images: {mirrored['yaw']:.1f}; {mirrored['roll']:.1f}",
+        ),
+        "zh": (
+            f"头部姿态，转动不超过 40 度的绘制头像（{yaw['faces']} 张）：偏航角、滚转角的平均误差",
+            f"{yaw['mean_absolute_error']:.1f}；{roll['mean_absolute_error']:.1f} 度",
+            f"照片与其镜像相比：{mirrored['yaw']:.1f}；{mirrored['roll']:.1f}",
+        ),
+    }
+
+
+def templates(result: dict[str, Any]) -> Iterator[Texts]:
+    chosen = result["chosen_on_half_a"]
+    for data, (en, zh) in (
+        ("half_b", ("half B", "B 半")), ("pins_among_half_b", ("48 people of `pins_dev`", "`pins_dev` 的 48 人")),
+    ):  # fmt: skip
+        for references, facts in result[data].items():
+            if references == "1" or (data == "pins_among_half_b" and references != "5"):
+                continue
+            ours, single = facts[chosen], facts["best single"]
+            told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
+            other = f"{percent(single['fnir'])} {within(single['interval'])}"
+            who = (
+                f"{references} references a subject, pooled ({chosen})",
+                f"每人 {references} 张参考，合并模板（{chosen}）",
+            )
+            yield {
+                "en": (f"FNIR at FPIR 1 %, {en}, {who[0]}", told, f"best single score: {other}"),
+                "zh": (f"FPIR 1 % 时的 FNIR，{zh}，{who[1]}", told, f"取最高单张得分：{other}"),
+            }
+
+
 def _of_group(rates: dict[str, Any]) -> str:
     return f"{rates['group']}: {percent(rates['fmr'], 2)} {within(rates['interval'], 2)}"
 
@@ -816,6 +892,8 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "identification": identification,
             "poor_pictures": poor_pictures,
             "quality": quality,
+            "templates": templates,
+            "attributes": attributes,
         },
     ),
     "galleries": (

@@ -39,3 +39,7 @@ class TrainingError(MienError):
 
 class VideoError(MienError):
     """A video, stream or camera that cannot be opened or read, or a film that cannot be written."""
+
+
+class ServiceError(MienError):
+    """A service that refuses, is too busy, or cannot be reached."""

@@ -98,7 +98,7 @@ def enroll(
         if threshold is None:
             rate = f"FMR {DUPLICATE_FMR:g}"
             click.echo(f"mien: duplicates are not looked for: the model has no operating point at {rate}.", err=True)
-        writer = record_writer(form, schemas.ENROLMENT, as_json=schemas.enrolment, in_words=_echo_words)
+        writer = record_writer(form, schemas.ENROLMENT, as_json=schemas.enrolment, in_words=echo_words)
         with writer as write, progress(len(wish.pictures), printing=True) as advance:
             rules: _Rules = {"which": which, "min_quality": min_quality, "duplicates": threshold}
             outcomes = (
@@ -109,13 +109,13 @@ def enroll(
             for outcome in outcomes:
                 counts[outcome.status] += 1
                 write(outcome)
-                _say_oddities(outcome, which)
+                say_oddities(outcome, which)
                 advance()
-        subjects = len(opened)
+        subjects, place = len(opened), opened.path
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     taken = counted(len(pictures), "film") if videos else counted(len(wish.pictures), "picture")
     summary = f"{taken}: {told or 'none'}."
-    click.echo(f"{summary} {gallery} has {counted(subjects, 'subject')}.", err=True)
+    click.echo(f"{summary} {place} has {counted(subjects, 'subject')}.", err=True)
     return 1 if counts["refused"] or counts["failed"] or wish.failures else 0
 
 
@@ -127,7 +127,8 @@ def _ingest_films(
     return ingest_films(gallery, analyzer, films, subject, **rules)
 
 
-def _echo_words(outcome: Outcome) -> None:
+def echo_words(outcome: Outcome) -> None:
+    """Print what became of one picture."""
     enrolment = outcome.enrolment
     if enrolment is None:
         return
@@ -145,7 +146,7 @@ def _echo_words(outcome: Outcome) -> None:
             click.echo(f"         also matches {name} (score {other.score:.3f}): one person, two names?")
 
 
-def _say_oddities(outcome: Outcome, which: str) -> None:
+def say_oddities(outcome: Outcome, which: str) -> None:
     """Say on stderr what failed, which of several faces was taken, and what was odd about the picture."""
     if outcome.error is not None:
         click.echo(f"mien: {outcome.error}", err=True)

@@ -13,6 +13,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien import zoo
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mien.gallery.records import CheckReport, Finding, Sample, Subject
     from mien.grouping import Grouping
     from mien.reporting.groups import Album, Name
-    from mien.types import Box, Candidate, Comparison, Face, OperatingPoint, Picture
+    from mien.types import Attributes, Box, Candidate, Comparison, Face, Opening, OperatingPoint, Picture
     from mien.video.records import Event, Identity, Summary, Watched
     from mien.vision.subjects import Subjects
     from mien.zoo import Card
@@ -32,6 +34,7 @@ COMPARISON = "mien/comparison/1"
 ENROLMENT = "mien/enrolment/1"
 EXPRESSIONS = "mien/expressions/1"
 GALLERY_CHECK = "mien/gallery-check/1"
+GALLERY_COPY = "mien/gallery-copy/1"
 GALLERY_ERASURE = "mien/gallery-erasure/1"
 GALLERY_STATS = "mien/gallery-stats/1"
 GALLERY_SUBJECT = "mien/gallery-subject/1"
@@ -92,11 +95,37 @@ def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, object]:
         },
         "turn": face.turn,
     }
+    if face.attributes is not None:
+        facts["attributes"] = _attributes(face.attributes)
     if embedding and face.embedding is not None:
         # Nine digits give a float32 back to the last bit.
         vector = [float(f"{value:.9g}") for value in face.embedding.vector.tolist()]
         facts["embedding"] = {"model": face.embedding.model, "vector": vector}
     return facts
+
+
+def _attributes(seen: Attributes) -> dict[str, object]:
+    def opening(found: Opening) -> dict[str, object]:
+        return {"open": found.open, "openness": round(found.openness, 3)}
+
+    return {
+        "pose": {name: round(value, 1) for name, value in record(seen.pose).items() if isinstance(value, float)},
+        "left_eye": opening(seen.left_eye),
+        "right_eye": opening(seen.right_eye),
+        "mouth": opening(seen.mouth),
+        "age": {"years": round(seen.age.years, 1), "error": _rounded(seen.age.error, 1)},
+        "apparent_gender": {
+            "label": seen.gender.label,
+            "probability": round(seen.gender.probability, 4),
+            "error": _rounded(seen.gender.error, 3),
+        },
+        "mesh": [[round(value, 2) for value in point] for point in seen.mesh.tolist()],
+        "mesh_score": round(seen.mesh_score, 4),
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _box(box: Box) -> list[float]:
@@ -414,3 +443,21 @@ def record(value: DataclassInstance, schema: str | None = None) -> dict[str, obj
     """Return the fields of a record by name, after the id of their schema where they are a document."""
     facts = {field.name: getattr(value, field.name) for field in fields(value)}
     return facts if schema is None else {"schema": schema, **facts}
+
+
+def models() -> list[dict[str, object]]:
+    """Return the models that this machine knows, and which are here."""
+    defaults = set(zoo.defaults().values())
+    return [
+        {
+            "name": card.name,
+            "id": card.id,
+            "role": card.role,
+            "default": card.name in defaults,
+            "present": zoo.is_present(card.name),
+            "download_bytes": card.source.download_bytes,
+            "licence": card.licence,
+            "source": card.origin,
+        }
+        for card in zoo.cards()
+    ]
