@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -93,7 +93,7 @@ def ingest(
         if again:
             work.again()
         work.offer((_below(one.path, root), one.subject) for one in wish.pictures)
-        options = {
+        options: dict[str, Any] = {
             "which": which,
             "min_quality": min_quality,
             "duplicates": duplicate_threshold(opened, analyzer.card),
