@@ -92,4 +92,4 @@ def test_degradations_change_what_they_say():
 
 
 def test_a_probability_never_reads_as_certain():
-    assert [demo._chance(p) for p in (0.99999, 0.5, 0.0)] == ["> 99.9 %", "50.0 %", "< 0.1 %"]
+    assert [demo.format_chance(p) for p in (0.99999, 0.5, 0.0)] == ["> 99.9 %", "50.0 %", "< 0.1 %"]

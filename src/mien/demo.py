@@ -322,7 +322,7 @@ def _trial_row(trial: Trial, length: Callable[[float], float]) -> dict[str, obje
         "match": trial.match,
         "score": trial.score,
         "length": length(trial.score) if trial.score is not None else 0,
-        "probability": None if math.isnan(trial.probability) else _chance(trial.probability),
+        "probability": None if math.isnan(trial.probability) else format_chance(trial.probability),
         "candidate": f"{'is' if trial.match else 'nearest:'} {trial.candidate}",
         "note": "counted as a failure to acquire",
     }
@@ -344,7 +344,7 @@ def _size(image: RGB) -> str:
     return f"{image.shape[1]} x {image.shape[0]}"
 
 
-def _chance(probability: float) -> str:
+def format_chance(probability: float) -> str:
     """A probability never rounds to certainty."""
     return "> 99.9 %" if probability > 0.999 else "< 0.1 %" if probability < 0.001 else f"{100 * probability:.1f} %"
 
@@ -369,7 +369,7 @@ def summary(demo: Demo) -> list[str]:
         if trial.score is None:
             lines.append(f"{trial.title:<22} no face found")
             continue
-        chance = "" if math.isnan(trial.probability) else f"  probability {_chance(trial.probability)}"
+        chance = "" if math.isnan(trial.probability) else f"  probability {format_chance(trial.probability)}"
         verdict = f"is {trial.candidate}" if trial.match else f"unknown (nearest: {trial.candidate})"
         lines.append(f"{trial.title:<22} {trial.score:.3f}  {verdict}{chance}")
     return lines

@@ -18,7 +18,7 @@ def run(monkeypatch):
         asked.append((detector, embedder))
         return FakeAnalyzer(noise=0.8)
 
-    monkeypatch.setattr("mien.cli.evaluate._analyzer", make)
+    monkeypatch.setattr("mien.cli.evaluate.open_analyzer", make)
 
     def call(*arguments):
         result = CliRunner().invoke(evaluate, [str(a) for a in arguments])

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from gallery.fake_analyzer import DIMENSION, FakeAnalyzer, card, write_picture
-from mien.cli.gallery import _operating_threshold, calibrate, gallery
+from mien.cli.gallery import calibrate, gallery, operating_threshold
 from mien.errors import EvaluationError, GalleryError, ModelError, UsageError
 from mien.gallery import Gallery
 from mien.gallery import index as indexes
@@ -234,7 +234,7 @@ class TestGalleryOfBeforeTheCohort:
         run("--fmr", 0.5, command=calibrate)
         assert "at threshold" in run("audit", "--fmr", 0.5).stderr
         with Gallery(people) as opened:
-            assert _operating_threshold(opened) == 0.45
+            assert operating_threshold(opened) == 0.45
 
     def test_it_is_brought_along_without_crops_and_its_thresholds_do_not_come(self, run, now, people):
         run("--fmr", 0.5, command=calibrate)

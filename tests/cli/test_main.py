@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_line():
 
 
 def test_trouble_with_a_file_names_it(run, monkeypatch):
-    monkeypatch.setattr(main_module, "_drop_stdout", lambda: None)
+    monkeypatch.setattr(main_module, "drop_stdout", lambda: None)
     error = OSError(errno.EIO, "Input/output error", "disk/\udcff.png")
 
     assert run(raising(error)) == (1, "", "mien: 'disk/\\xff.png': Input/output error.\n")

@@ -164,7 +164,7 @@ def test_the_group_whose_strangers_match_most_often_is_named(capsys):
     point = OperatingPoint(1e-3, 0.5, 1e-3, 0.1, (5e-4, 2e-3), (0.05, 0.2), 100, 1000, "celebrities")
     worst = GroupRate(1e-3, "asian female", 2.2e-3, (1.3e-3, 3.3e-3), 290, "UTKFace")
 
-    module._echo_words(Comparison(0.6, True, 0.9, point, worst_group=worst))
+    module.echo_words(Comparison(0.6, True, 0.9, point, worst_group=worst))
 
     said = capsys.readouterr().out
     assert "highest within a group of people: asian female, 0.22 % (95 %: 0.13 to 0.33), on UTKFace" in said

@@ -71,7 +71,7 @@ def test_the_probe_follows_its_gradient(rng, monkeypatch):
     x, y = rng.normal(size=(40, 3)).astype(np.float32), rng.integers(3, size=40)
     seen = []
     monkeypatch.setattr("scipy.optimize.minimize", lambda f, start, **_: seen.append(f) or type("R", (), {"x": start}))
-    module._logistic(x, y, 0.1, np.zeros((4, 3)))
+    module.fit_logistic(x, y, 0.1, np.zeros((4, 3)))
     (function,) = seen
 
     error = check_grad(lambda w: function(w)[0], lambda w: function(w)[1], rng.normal(size=12), epsilon=1e-3)
@@ -111,8 +111,8 @@ def test_intervals_are_wider_where_few_subjects_have_many_pictures():
 
     # Of one subject every answer is right or wrong together.
     right = np.repeat([[1, 0, 1, 1, 0]], 40, axis=0).ravel().astype(bool)[None]
-    few = module._interval(right, subjects)
-    many = module._interval(right, np.arange(200))
+    few = module.accuracy_interval(right, subjects)
+    many = module.accuracy_interval(right, np.arange(200))
 
     assert few[1] - few[0] > 3 * (many[1] - many[0])
 

@@ -24,7 +24,7 @@ def identify_by_brute_force(gallery, probes, noise):
 
     def vectors(tree):
         return {
-            folder.name: [analyzer._picture(p).faces[0].embedding.vector for p in sorted(folder.iterdir())]
+            folder.name: [analyzer.picture(p).faces[0].embedding.vector for p in sorted(folder.iterdir())]
             for folder in sorted(tree.iterdir())
         }
 

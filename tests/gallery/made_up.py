@@ -14,12 +14,12 @@ class People:
     def __init__(self, seed=0, dimension=DIMENSION, model=MODEL):
         self.rng = np.random.default_rng(seed)
         self.dimension, self.model = dimension, model
-        self._vectors = {}
+        self.vectors = {}
 
     def vector(self, name):
-        if name not in self._vectors:
-            self._vectors[name] = as_unit(self.rng.standard_normal(self.dimension))
-        return self._vectors[name]
+        if name not in self.vectors:
+            self.vectors[name] = as_unit(self.rng.standard_normal(self.dimension))
+        return self.vectors[name]
 
     def like(self, vector, cosine):
         """A unit vector at exactly this cosine, in a random direction."""

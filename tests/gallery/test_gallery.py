@@ -505,3 +505,33 @@ class TestSameFace:
         face = people.face("ada")
         gallery.enrol("ada", face, source_hash="a")
         assert gallery.enrol("countess", face, source_hash="b").same_face == ()
+
+
+def test_samples_are_split_off_to_another_subject_and_found_under_it(gallery, people):
+    first, second = enrol(gallery, people, "ada", count=2)
+
+    assert gallery.split([second], "bob") == (second,) and gallery.split([second], "bob") == ()
+    assert gallery.holder(second) == gallery.subject("bob") == gallery.subject_by_id(gallery.holder(second).id)
+    assert [sample.id for sample in gallery.samples("ada")] == [first]
+    (found,) = gallery.search(Embedding(people.model, gallery.vectors("bob")[0]), k=1)
+    assert (found.subject, found.sample_id) == ("bob", second)
+    assert gallery.holder(99) is None and gallery.subject_by_id(99) is None
+    with pytest.raises(GalleryError, match="no sample 99"):
+        gallery.split([first, 99], "cyd")
+    assert [subject.name for subject in gallery.subjects()] == ["ada", "bob"]
+
+
+def test_a_picture_that_both_have_stays_where_it_is(gallery, people):
+    face = people.face("ada")
+    sample = gallery.enrol("ada", face, source_hash="one").sample_id
+    gallery.enrol("bob", face, source_hash="one")
+
+    assert gallery.split([sample], "bob") == ()
+
+
+def test_the_state_differs_once_anything_was_written(gallery, people):
+    before = gallery.state()
+    assert gallery.state() == before
+    enrol(gallery, people, "ada")
+
+    assert gallery.state() != before

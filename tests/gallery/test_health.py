@@ -196,7 +196,7 @@ class TestAudit:
 
     def test_one_person_under_two_names_is_found(self, crowd):
         gallery, people = crowd
-        people._vectors["alias"] = people.vector("s4")
+        people.vectors["alias"] = people.vector("s4")
         samples = enrol(gallery, people, "alias", count=2, crop=False)
         (finding,) = gallery.audit(self.THRESHOLD)
         assert finding.kind == "two_names"
@@ -217,8 +217,15 @@ class TestAudit:
     def test_a_template_that_matches_many_is_found_and_names_nobody_twice(self, crowd):
         gallery, people = crowd
         mixture = sum(people.vector(f"s{number}") for number in range(3))
-        people._vectors["wolf"] = mixture / np.linalg.norm(mixture)
+        people.vectors["wolf"] = mixture / np.linalg.norm(mixture)
         (sample,) = enrol(gallery, people, "wolf", cosine=1.0, crop=False)
         (finding,) = gallery.audit(0.45)
         assert (finding.kind, finding.samples, finding.count) == ("matches_many", (sample,), 3)
         assert finding.subjects == tuple(gallery.subject(name).id for name in ("wolf", "s0", "s1", "s2"))
+
+
+def test_a_gallery_whose_last_subject_was_erased_has_no_findings(gallery, people):
+    enrol(gallery, people, "ada")
+    gallery.erase("ada")
+
+    assert gallery.audit(0.5) == []

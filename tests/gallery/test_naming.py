@@ -11,7 +11,7 @@ from .made_up import enrol
 @pytest.fixture
 def mirror(gallery, people):
     """A picture with ada, somebody much like ada, and bob, who is the second most like ada, as sets go."""
-    people._vectors["ada's brother"] = people.like(people.vector("ada"), 0.8)
+    people.vectors["ada's brother"] = people.like(people.vector("ada"), 0.8)
     for name in ("ada", "ada's brother", "bob"):
         enrol(gallery, people, name, cosine=1.0, crop=False)
     face = people.face("ada", cosine=1.0, crop=False)

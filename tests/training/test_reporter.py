@@ -1,6 +1,6 @@
 import io
 
-from mien.training.reporter import PictureProgress, Reporter, _duration
+from mien.training.reporter import PictureProgress, Reporter, format_duration
 
 
 class Terminal(io.StringIO):
@@ -54,7 +54,7 @@ def test_speed_counts_this_process_only():
 
 
 def test_durations_are_told_as_people_tell_them():
-    assert [_duration(value) for value in (5, 89, 300, 7500)] == ["5 s", "89 s", "5 min", "2 h 5 min"]
+    assert [format_duration(value) for value in (5, 89, 300, 7500)] == ["5 s", "89 s", "5 min", "2 h 5 min"]
 
 
 def test_only_many_pictures_are_worth_a_line_and_each_set_begins_anew(capsys):

@@ -113,7 +113,7 @@ def test_a_card_without_a_cohort_has_none():
 
 def test_a_cohort_of_another_version_than_the_card_names_is_refused(rng, monkeypatch):
     cohort = make_cohort(around(rng, np.eye(4)[0], 0.3, 200))
-    monkeypatch.setattr(module, "_shipped", lambda name, neighbours, floor: cohort)
+    monkeypatch.setattr(module, "shipped_cohort", lambda name, neighbours, floor: cohort)
     facts = EmbedderConvention(
         template="arcface-112", side=112, cohort="x", cohort_sha256=cohort.digest, neighbours=20, floor=cohort.floor
     )

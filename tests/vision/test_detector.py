@@ -7,7 +7,8 @@ import pytest
 
 from mien import zoo
 from mien.errors import ModelError
-from mien.vision.detector import Detector, _tiles, suppress
+from mien.types import Box
+from mien.vision.detector import Detector, cut_tiles, suppress
 from vision.planted import RedSquares, draw, landmarks_of, make
 
 CENTERFACE = {"kind": "centerface", "threshold": 0.5}
@@ -28,7 +29,7 @@ def detector(monkeypatch):
 
 def shown(detector):
     """Return what the network was shown, (width, height), most recent last."""
-    return [(shape[3], shape[2]) for shape in detector._session.shown]
+    return [(shape[3], shape[2]) for shape in detector.session.shown]
 
 
 def corners(found):
@@ -75,7 +76,7 @@ def test_the_second_look_keeps_its_place_at_any_size(detector, side, place):
     rough = np.zeros((1, 15), np.float32)
     rough[0, :4] = expected_corners(left, top, side) + 0.1 * side * np.array([1, -1, 1.2, -0.7])
 
-    refined, sure = one._refined(picture, rough)
+    refined, sure = one.refine_boxes(picture, rough)
 
     assert sure.all()
     np.testing.assert_allclose(refined[0, :4], expected_corners(left, top, side), atol=0.15 * side / 72 + 0.02)
@@ -88,7 +89,7 @@ def test_what_the_second_look_does_not_see_keeps_its_first_place_and_is_not_sure
     rough = np.zeros((2, 15), np.float32)
     rough[:, :5] = [[100, 60, 160, 120, 0.7], [300, 200, 360, 260, 0.6]]
 
-    refined, sure = detector()._refined(draw(640, 480, (100, 60, 60)), rough)
+    refined, sure = detector().refine_boxes(draw(640, 480, (100, 60, 60)), rough)
 
     assert sure.tolist() == [True, False]
     np.testing.assert_array_equal(refined[1], rough[1])
@@ -98,7 +99,7 @@ def test_the_second_look_takes_the_face_in_the_middle_and_not_its_neighbour(dete
     rough = np.zeros((1, 15), np.float32)
     rough[0, :4] = expected_corners(100, 100, 40)
 
-    refined, sure = detector()._refined(draw(640, 480, (100, 100, 40), (145, 100, 25)), rough)
+    refined, sure = detector().refine_boxes(draw(640, 480, (100, 100, 40), (145, 100, 25)), rough)
 
     assert sure.all()
     np.testing.assert_allclose(refined[0, :4], expected_corners(100, 100, 40), atol=0.1)
@@ -111,7 +112,7 @@ def test_many_faces_are_looked_at_again_in_batches_of_bounded_size(detector):
     found = one.detect(draw(400, 210, *squares))
 
     assert len(found) == 50
-    batches = [shape[0] for shape in one._session.shown if shape[2:] == (128, 128)]
+    batches = [shape[0] for shape in one.session.shown if shape[2:] == (128, 128)]
     assert sum(batches) == 50 and max(batches) == 4
     for square in squares:
         assert min(np.abs(corners(face) - expected_corners(*square)).max() for face in found) < 0.5
@@ -174,7 +175,7 @@ def test_a_network_of_one_size_is_shown_the_whole_picture_and_no_cut_out(detecto
 
     (found,) = one.detect(draw(1024, 600, (300, 200, 120)))
 
-    assert one._session.shown == [(1, 3, 256, 256)]
+    assert one.session.shown == [(1, 3, 256, 256)]
     np.testing.assert_allclose(corners(found), expected_corners(300, 200, 120), atol=4)
 
 
@@ -236,7 +237,7 @@ def test_order_mean_and_scale_of_the_card_reach_the_network(detector):
     one.detect(np.full((256, 256, 3), (110, 120, 130), np.uint8))
 
     # The mean is in the network's order: blue 130 - 10, green 120 - 20, red 110 - 30.
-    np.testing.assert_allclose(one._session.blob[0, :, 5, 5], [60, 50, 40])
+    np.testing.assert_allclose(one.session.blob[0, :, 5, 5], [60, 50, 40])
 
 
 # Tiles
@@ -249,7 +250,7 @@ def test_order_mean_and_scale_of_the_card_reach_the_network(detector):
 def test_tiles_cover_every_pixel_stay_small_and_share_what_a_face_needs(width, height, scale):
     image = np.broadcast_to(np.uint8(0), (height, width, 3))
 
-    tiles = [(x, y, x + part.shape[1], y + part.shape[0]) for part, x, y in _tiles(image, scale)]
+    tiles = [(x, y, x + part.shape[1], y + part.shape[0]) for part, x, y in cut_tiles(image, scale)]
 
     for length, low, high in ((width, 0, 2), (height, 1, 3)):
         spans = sorted({(tile[low], tile[high]) for tile in tiles})
@@ -404,3 +405,11 @@ def test_an_unknown_kind_of_detector_is_refused_with_those_that_are_known():
         ModelError, match="'odd' has convention 'retina'; known are blazeface, centerface, scrfd, yunet"
     ):
         Detector(card)
+
+
+def test_faces_that_are_expected_are_looked_for_where_they_should_be(detector):
+    finder = detector()
+    image = draw(320, 240, (100, 80, 60))
+    near, nothing = finder.look_again(image, [Box(92, 85, 158, 139), Box(240, 10, 300, 70)])
+    assert corners(near) == pytest.approx(expected_corners(100, 80, 60), abs=4) and nothing is None
+    assert shown(finder) == [(128, 128)] and finder.can_look_again

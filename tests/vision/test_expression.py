@@ -181,7 +181,7 @@ def test_many_crops_are_read_in_parts_in_order(reader):
 
 def fed(reader, *faces):
     reader.read(IMAGE, faces)
-    return np.concatenate(reader._session.fed)
+    return np.concatenate(reader.session.fed)
 
 
 def test_a_box_crop_is_the_box_resized(reader):
@@ -221,7 +221,7 @@ def test_more_faces_than_the_network_takes_are_fed_in_turn(reader):
 
     outcomes = one.read(IMAGE, [found(10 * k, 10, 40) for k in range(5)])
 
-    assert len(outcomes) == 5 and [len(part) for part in one._session.fed] == [2, 2, 1]
+    assert len(outcomes) == 5 and [len(part) for part in one.session.fed] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 0.4, 0.4), Box(159.5, 119.5, 160, 120), Box(-20, -20, 200, 200)])
@@ -234,7 +234,7 @@ def test_a_box_of_less_than_a_pixel_or_beyond_the_picture_is_still_cut(reader, b
 def test_no_faces_have_no_expressions(reader):
     one = reader()
 
-    assert one.read(IMAGE, []) == [] and one._session.fed == []
+    assert one.read(IMAGE, []) == [] and one.session.fed == []
 
 
 def test_a_real_network_is_run(tmp_path, monkeypatch):
@@ -301,7 +301,7 @@ def test_a_head_without_learned_shares_answers_for_no_others(reader):
     crops = np.zeros((1, 16, 16, 3), np.uint8)
 
     np.testing.assert_allclose(one.probabilities(crops, head="fer2013"), [[0.5, 0.5]])
-    one._asked = "equal"
+    one.asked = "equal"
     with pytest.raises(ModelError, match="that it learned of head 'fer2013'"):
         one.probabilities(crops, head="fer2013")
 

@@ -176,7 +176,7 @@ def test_sizes_are_written_for_people(size, words):
 
 
 def test_values_of_a_convention_are_written_plainly():
-    assert catalogue._plain({"a": (1.0, 2.5)}) == "a 1, 2.5"
+    assert catalogue.plain_value({"a": (1.0, 2.5)}) == "a 1, 2.5"
 
 
 def test_an_embedder_without_its_cohort_is_what_galleries_were_made_with_before_there_was_one(home):

@@ -106,7 +106,7 @@ def test_without_pip_the_cure_is_named(monkeypatch, tmp_path):
     ],
 )
 def test_the_cause_of_a_failure_is_one_line(log, cause):
-    message = fetch._cause("x==1", log, None)
+    message = fetch.explain_failure("x==1", log, None)
 
     assert cause in message and "\n" not in message
 
@@ -118,7 +118,7 @@ def test_a_terminal_shows_a_bar_and_a_pipe_nothing(monkeypatch):
 
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        with fetch._bar("tiny-model 1.0", 100) as advance:
+        with fetch.download_bar("tiny-model 1.0", 100) as advance:
             advance(50, 100)
         assert ("tiny-model 1.0" in stream.getvalue()) == shown
 

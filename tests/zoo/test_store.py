@@ -260,12 +260,12 @@ def test_shipped_weights_are_used_in_place(register, home, tmp_path, monkeypatch
     real = store.resources.files
     monkeypatch.setattr(store.resources, "files", lambda name: tmp_path if name == "mien" else real(name))
     with pytest.raises(ModelError, match=r"Install mien anew"):
-        store._shipped(zoo.card("tiny"))
+        store.shipped_file(zoo.card("tiny"))
     shipped = tmp_path / "weights" / "tiny" / "model.bin"
     shipped.parent.mkdir(parents=True)
     shipped.write_bytes(DATA)
 
-    assert store._state(zoo.card("tiny")) == "present"
-    assert store._shipped(zoo.card("tiny")) == shipped
+    assert store.file_state(zoo.card("tiny")) == "present"
+    assert store.shipped_file(zoo.card("tiny")) == shipped
     shipped.write_bytes(DATA[::-1])
-    assert store._state(zoo.card("tiny")) == "altered"
+    assert store.file_state(zoo.card("tiny")) == "altered"

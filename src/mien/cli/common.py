@@ -112,6 +112,8 @@ def make_analyzer(
     threshold: float | None = None,
     expression: str | None = None,
     shares: str | None = None,
+    attributes: bool = False,
+    restorer: str | None = None,
 ) -> Analyzer:
     """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
     from mien.vision.shares import read_shares
@@ -126,6 +128,8 @@ def make_analyzer(
         threshold=threshold,
         turn=turn,
         shares=None if shares is None else read_shares(shares),
+        attributes=attributes,
+        restorer=restorer,
     )
 
 

@@ -73,13 +73,13 @@ def verification(
         raise UsageError("Name a list of pairs with --pairs, or people and their groups with --groups; one of them.")
     _check_writable(out, plots)
     if groups is not None:
-        _evaluate_groups(ctx, groups, images, _analyzer(detector, embedder), fmr, threshold, out, plots)
+        _evaluate_groups(ctx, groups, images, open_analyzer(detector, embedder), fmr, threshold, out, plots)
         return
     if fmr is not None or threshold is not None:
         raise UsageError("--fmr and --threshold are for --groups; --pairs reports all rates.")
     assert pairs is not None, "one of the two is named"
     listed = evaluation.read_pairs(pairs, images=images)
-    analyzer = _analyzer(detector, embedder)
+    analyzer = open_analyzer(detector, embedder)
     with progress(len(listed.pictures)) as advance:
         report = evaluation.verify_pairs(analyzer, listed, progress=advance)
     _write_json(out, report.to_json())
@@ -161,7 +161,7 @@ def identification(
     """Search for probes among enrolled subjects: rank-1, CMC, and FNIR at FPIR for probes of strangers."""
     _check_writable(out, None)
     count = len(evaluation.scan(gallery_dir).paths) + len(evaluation.scan(probe_dir).paths)
-    analyzer = _analyzer(detector, embedder)
+    analyzer = open_analyzer(detector, embedder)
     with progress(count) as advance:
         report = evaluation.identify_folders(analyzer, gallery_dir, probe_dir, progress=advance)
     _write_json(out, report.to_json())
@@ -453,7 +453,8 @@ def _generation_rows(report: GenerationReport) -> list[Row]:
     return rows
 
 
-def _analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
+def open_analyzer(detector: str, embedder: str | None) -> AnalyzerLike:
+    """Open an analyzer that reads no expressions."""
     return mien.Analyzer(detector=detector, embedder=embedder, expression=None)
 
 

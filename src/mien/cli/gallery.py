@@ -182,7 +182,7 @@ def check(gallery: str, key: Path | None, probes: int, as_json: bool) -> int:
     What the index finds is compared with exact search. Status 1 if something is wrong.
     """
     with open_gallery(gallery, key) as opened:
-        report = opened.check(mate_score=_operating_threshold(opened), probes=probes)
+        report = opened.check(mate_score=operating_threshold(opened), probes=probes)
     if as_json:
         echo_json(schemas.gallery_check(report), indent=1)
         return 0 if report.ok else 1
@@ -524,7 +524,7 @@ def _card(gallery: Gallery) -> Card | None:
     return card_of(gallery, zoo.cards("embedder"))
 
 
-def _operating_threshold(gallery: Gallery) -> float:
+def operating_threshold(gallery: Gallery) -> float:
     """Return the score from which on a mate must be found."""
     points = [stored.point for stored in gallery.points()]
     card = _card(gallery)

@@ -90,14 +90,14 @@ def _run() -> int:
         return 1
     except BrokenPipeError:
         # The reader (head, less) has what it wanted.
-        _drop_stdout()
+        drop_stdout()
         return 141
     except OSError as error:
         # A full disk, a mount that went away: no mistake of ours, and no traceback helps.
         named = isinstance(error.filename, str | bytes)
         where = f"'{os.fsencode(error.filename).decode(errors='backslashreplace')}'" if named else "stdout"
         click.echo(f"mien: {where}: {error.strerror or error}.", err=True)
-        _drop_stdout()
+        drop_stdout()
         return 1
     except MemoryError:
         click.echo("mien: there is not enough memory. Give it more, or fewer and smaller pictures.", err=True)
@@ -115,6 +115,6 @@ def _stopped() -> int:
     return STOPPED
 
 
-def _drop_stdout() -> None:
+def drop_stdout() -> None:
     """Point stdout elsewhere, so that the flush at exit has nobody to complain to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -77,7 +77,7 @@ def verify(
     if as_json:
         echo_json(schemas.comparison(a, b, comparison, analyzer.card.id))
     else:
-        _echo_words(comparison)
+        echo_words(comparison)
     _say_choice(a, b, comparison, which)
     return MATCH if comparison.match else NO_MATCH
 
@@ -123,7 +123,7 @@ def _say_choice(a: str, b: str, comparison: Comparison, which: str) -> None:
         )
 
 
-def _echo_words(comparison: Comparison) -> None:
+def echo_words(comparison: Comparison) -> None:
     """Print decision, score and what is known about the operating point, a line each."""
     point = comparison.point
     decision, sign = ("match", ">=") if comparison.match else ("no match", "<")

@@ -235,7 +235,7 @@ def linear_probe(
     weights = np.zeros((train.shape[1] + 1, classes))
     best, best_right = weights, -1.0
     for penalty in _PENALTIES:
-        weights = _logistic(train, labels, penalty, weights)
+        weights = fit_logistic(train, labels, penalty, weights)
         right = float((_linear(valid, weights).argmax(axis=1) == valid_labels).mean())
         if right > best_right:
             best, best_right = weights, right
@@ -329,7 +329,7 @@ def _linear(x: Matrix, weights: Float64[np.ndarray, "inputs classes"]) -> Float[
     return np.asarray(x @ weights[:-1].astype(np.float32) + weights[-1])
 
 
-def _logistic(
+def fit_logistic(
     x: Matrix, labels: Labels, penalty: float, start: Float64[np.ndarray, "inputs classes"]
 ) -> Float64[np.ndarray, "inputs classes"]:
     """Minimise mean cross-entropy plus half the penalty times the squared weights; the bias is free."""
@@ -396,14 +396,14 @@ def _score(
         share=share,
         labels=float(np.mean(used)),
         accuracy=float(right.mean()),
-        interval=_interval(right, groups),
+        interval=accuracy_interval(right, groups),
         macro_f1=float(np.mean([macro_f1(confusion(true, row, classes=classes)) for row in answers])),
         spread=float(right.mean(axis=1).std(ddof=1)) if len(right) > 1 else 0.0,
         seeds=len(right),
     )
 
 
-def _interval(right: Bool[np.ndarray, "seeds test"], groups: Names) -> Interval:
+def accuracy_interval(right: Bool[np.ndarray, "seeds test"], groups: Names) -> Interval:
     """Resample seeds and subjects at once: each adds its own uncertainty."""
     rng = np.random.default_rng(0)
     _, number = np.unique(groups, return_inverse=True)

@@ -353,6 +353,19 @@ class Gallery:
             return self.rows.subject(name)
 
     @exclusive
+    def subject_by_id(self, subject_id: int) -> Subject | None:
+        """Return one subject; None where there is none of that id."""
+        with self.rows.snapshot():
+            return self.rows.subject_by_id(subject_id)
+
+    @exclusive
+    def holder(self, sample_id: int) -> Subject | None:
+        """Return whose a sample is; None where there is none of that id."""
+        with self.rows.snapshot():
+            subject_id = self.rows.holder(sample_id)
+            return None if subject_id is None else self.rows.subject_by_id(subject_id)
+
+    @exclusive
     def samples(self, subject: str) -> list[Sample]:
         """Return a subject's samples in the order of enrolment."""
         with self.rows.snapshot():
@@ -411,6 +424,34 @@ class Gallery:
             moved = self.rows.move_samples(kept.id, gone.id)
             self.rows.drop_subject(gone.id)
             self.rows.note("merge", kept.id, f"subject {gone.id}, {moved} samples")
+        return moved
+
+    @exclusive
+    def split(self, samples: Sequence[int], name: str) -> tuple[int, ...]:
+        """Give samples to a subject, made if there is none of that name: they are not of whom they were enrolled as.
+
+        Args:
+            samples: Ids; of any subjects.
+            name: Whose they are.
+
+        Returns:
+            Ids of the samples that moved. One that is that subject's already, or whose picture is, stays.
+
+        Raises:
+            GalleryError: There is no sample of one of the ids; nothing was moved.
+        """
+        clean_name(name)
+        with self.rows.write():
+            holders = {sample: self.rows.holder(sample) for sample in samples}
+            missing = next((sample for sample, holder in holders.items() if holder is None), None)
+            if missing is not None or not holders:
+                raise GalleryError("No sample was named." if missing is None else f"There is no sample {missing}.")
+            into = self.rows.add_subject(name)
+            moved = tuple(
+                sample for sample, holder in holders.items() if holder != into and self.rows.move_sample(sample, into)
+            )
+            if moved:
+                self.rows.note("split", into, f"samples {', '.join(map(str, moved))}")
         return moved
 
     @exclusive
@@ -543,7 +584,21 @@ class Gallery:
             migration.renormalise(self.rows, model, change, cohort)
             return [self.calibrate(rate) for rate in fmr]
 
+    @exclusive
+    def state(self) -> tuple[int, int]:
+        """Return what differs once anything was written, by this gallery or through another one open on the same."""
+        return self.rows.state()
+
     # Operating points
+
+    @exclusive
+    def scores(self) -> calibration.Scores:
+        """Return the scores of its samples with each other, which `calibrate` looks at.
+
+        Raises:
+            GalleryError: It has fewer than two subjects.
+        """
+        return calibration.scores(self.rows)
 
     @exclusive
     def calibrate(self, fmr: float) -> StoredPoint:

@@ -335,12 +335,18 @@ class Rows:
         subject_id = self.find_subject(name)
         if subject_id is None:
             raise GalleryError("There is no subject of that name. `mien gallery list` shows all.")
+        found = self.subject_by_id(subject_id)
+        assert found is not None, "names and rows agree"
+        return found
+
+    def subject_by_id(self, subject_id: int) -> Subject | None:
+        """Return one subject; None where there is none of that id."""
         row = self.connection.execute(
             "SELECT name, (SELECT count(*) FROM sample WHERE subject_id = subject.id), created FROM subject "
             "WHERE id = ?",
             (subject_id,),
         ).fetchone()
-        return Subject(subject_id, self._name(subject_id, row[0]), row[1], row[2])
+        return None if row is None else Subject(subject_id, self._name(subject_id, row[0]), row[1], row[2])
 
     def add_subject(self, name: str) -> int:
         """Return the id of the subject of that name, made if need be."""
@@ -386,6 +392,19 @@ class Rows:
             (into, other, into),
         )
         return int(moved.rowcount)
+
+    def holder(self, sample_id: int) -> int | None:
+        """Return the id of the subject that a sample is of; None where there is no such sample."""
+        row = self.connection.execute("SELECT subject_id FROM sample WHERE id = ?", (sample_id,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def move_sample(self, sample_id: int, into: int) -> bool:
+        """Give one sample to another subject; False where that one has its picture already."""
+        return bool(
+            self.connection.execute(
+                "UPDATE OR IGNORE sample SET subject_id = ? WHERE id = ?", (into, sample_id)
+            ).rowcount
+        )
 
     def drop_subject(self, subject_id: int) -> None:
         """Delete a subject's rows and let indexes know."""

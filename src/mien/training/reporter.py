@@ -80,7 +80,7 @@ class Reporter:
             self._bar.console.print(f"{images:>12,}  {note}", highlight=False)
             return
         speed = self.images_per_second
-        left = f", {_duration((self._total - images) / speed)} left" if speed > 0 and images < self._total else ""
+        left = f", {format_duration((self._total - images) / speed)} left" if speed > 0 and images < self._total else ""
         self._stream.write(f"{images:,} of {self._total:,} images, {speed:,.0f} images/s{left}: {note}\n")
         self._stream.flush()
 
@@ -124,7 +124,8 @@ class PictureProgress:
             self._reporter = None
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return seconds as "40 s", "12 min" or "2 h 5 min"."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -170,7 +170,7 @@ def cohort_of(convention: EmbedderConvention) -> Cohort | None:
         return None
     if convention.cohort == OWN:
         raise ModelError("This card is of a gallery's own cohort. Take the analyzer that goes with it: for_gallery.")
-    cohort = _shipped(convention.cohort, convention.neighbours, convention.floor)
+    cohort = shipped_cohort(convention.cohort, convention.neighbours, convention.floor)
     if cohort.digest != convention.cohort_sha256:
         raise ModelError(f"The cohort '{convention.cohort}' is damaged or of another version. Install mien anew.")
     return cohort
@@ -183,7 +183,8 @@ def with_cohort(card: Card, cohort: Cohort) -> Card:
 
 
 @cache
-def _shipped(name: str, neighbours: int, floor: float) -> Cohort:
+def shipped_cohort(name: str, neighbours: int, floor: float) -> Cohort:
+    """Return a cohort that comes with mien, read once."""
     data = resources.files("mien").joinpath("weights", f"{name}.npy").read_bytes()
     return Cohort(np.load(io.BytesIO(data), allow_pickle=False), neighbours=neighbours, floor=floor)
 

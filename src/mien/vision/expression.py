@@ -73,7 +73,7 @@ class ExpressionReader:
         self.side, self.template, self.grey = convention.side, convention.template, convention.grey
         self.uncertain_below = convention.uncertain_below
         self.uncertain_above = convention.uncertain_above
-        self._asked = shares
+        self.asked = shares
         self.shares: Shares = convention.assume if shares is None else shares
         check_shares(self.shares)
         self._softened = convention.softened
@@ -86,9 +86,9 @@ class ExpressionReader:
         self._flip = convention.flip
         self._step = convention.batch or _STEP
         self._temperature = convention.temperature
-        self._session = make_session(zoo.path(card), options=session_options(threads=threads))
-        self._input = self._session.get_inputs()[0].name
-        if convention.heads and (lacking := set(self.heads) - {o.name for o in self._session.get_outputs()}):
+        self.session = make_session(zoo.path(card), options=session_options(threads=threads))
+        self._input = self.session.get_inputs()[0].name
+        if convention.heads and (lacking := set(self.heads) - {o.name for o in self.session.get_outputs()}):
             raise ModelError(
                 f"The card of expression model '{card.name}' names the heads {', '.join(self.heads)}; "
                 f"its network has no output {', '.join(sorted(lacking))}. Is the card of another file?"
@@ -125,7 +125,7 @@ class ExpressionReader:
         """
         if head is not None:
             (logits,) = self._logits(crops, (head,))
-            return self._for_shares(logits / self._temperature_of(head), head, self._asked or "learned")
+            return self._for_shares(logits / self._temperature_of(head), head, self.asked or "learned")
         told = []
         for name, logits in zip(self._answering, self._logits(crops, self._answering), strict=True):
             told.append(self._for_shares(logits / (self._temperature_of(name) * self._softened), name, self.shares))
@@ -172,7 +172,7 @@ class ExpressionReader:
     def _run(self, batch: np.ndarray, heads: Sequence[str]) -> list[Float64[np.ndarray, "faces outputs"]]:
         # A network of one head may call its output as it likes.
         names = list(heads) if any(heads) else None
-        answers = self._session.run(names, {self._input: batch})[: len(heads)]
+        answers = self.session.run(names, {self._input: batch})[: len(heads)]
         rows = [np.asarray(answer, dtype=np.float64) for answer in answers]
         return rows if self._answers_logits else [np.log(np.maximum(row, 1e-12)) for row in rows]
 

@@ -20,7 +20,10 @@ from mien.types import Facts, GroupRate, OperatingPoint
 
 __all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "home", "human_size", "make_card"]
 
-ROLES = ("detector", "embedder", "expression", "classifier", "generator", "features", "asset")
+ROLES = (
+    "detector", "embedder", "expression", "mesh", "age", "gender", "classifier", "generator", "restorer", "features",
+    "asset",
+)  # fmt: skip
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model may be called: it becomes a file name on every system."""
 
@@ -181,7 +184,7 @@ class Card:
         lines += [f"- {key}: {value}" for key, value in facts.items() if self.role != "asset" or key != "training data"]
         if self.convention:
             lines += ["", "## Convention", ""]
-            lines += [f"- {key}: {_plain(value)}" for key, value in self.convention.items()]
+            lines += [f"- {key}: {plain_value(value)}" for key, value in self.convention.items()]
         if self.operating_points:
             lines += ["", "## Operating points", ""]
             lines += ["| target FMR | threshold | FMR (95 %) | FNMR (95 %) | comparisons | data |"]
@@ -198,7 +201,7 @@ class Card:
             lines += ["", "How the rates differ between groups of people was not measured."]
         if self.metrics:
             lines += ["", "## Measured", ""]
-            lines += [f"- {key}: {_plain(value)}" for key, value in self.metrics.items()]
+            lines += [f"- {key}: {plain_value(value)}" for key, value in self.metrics.items()]
         if self.source.kind == "weights":
             # What else there is to say about a model of ours stands beside its weights.
             words = resources.files("mien").joinpath("weights", f"{self.name}.md")
@@ -331,11 +334,12 @@ def _groups(facts: Facts) -> tuple[GroupRate, ...]:
     )
 
 
-def _plain(value: object) -> str:
+def plain_value(value: object) -> str:
+    """Return a value of a card as words; floats with six digits."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(item) for item in value)
+        return ", ".join(plain_value(item) for item in value)
     if isinstance(value, Mapping):
-        return "; ".join(f"{key} {_plain(item)}" for key, item in value.items())
+        return "; ".join(f"{key} {plain_value(item)}" for key, item in value.items())
     return str(value)

