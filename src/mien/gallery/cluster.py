@@ -66,10 +66,14 @@ def run_on_ray(
     try:
         count = workers or max(int(ray.cluster_resources().get("CPU", 1)) - 1, 1)
         # A pool of actors that takes all CPUs hangs Ray; tasks wait in a queue, so any number of them ends.
-        run = ray.remote(num_cpus=1, max_retries=_RETRIES)(worker)
-        waiting = [run.remote() for _ in range(count)]
+        run = ray.remote(num_cpus=1, max_retries=_RETRIES)(_called)
+        waiting = [run.remote(worker) for _ in range(count)]
         while waiting:
             ended, waiting = ray.wait(waiting)
             yield from ray.get(ended)
     finally:
         ray.shutdown()
+
+
+def _called(worker: Callable[[], Counter[str]]) -> Counter[str]:
+    return worker()
