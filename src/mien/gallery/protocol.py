@@ -35,7 +35,7 @@ Embed = Callable[[UInt8[np.ndarray, "batch side side 3"]], Float[np.ndarray, "ba
 class GalleryProtocol(Protocol):
     """All references of a system: enrol, search, identify, erase, and keep in order.
 
-    Implemented by `mien.gallery.gallery.Gallery` on SQLite. Methods raise `GalleryError` with one line.
+    Implemented by `mien.gallery.gallery.Gallery` on SQLite and PostgreSQL. Methods raise `GalleryError` with one line.
     """
 
     @property
