@@ -284,7 +284,7 @@ class _Tally:
 def in_words(done: RestoredPicture) -> str:
     """Say what became of a picture's faces."""
     if not done.faces:
-        return "no face was restored"
+        return f"{done.image.shape[1]} x {done.image.shape[0]} px, no face was restored"
     alone = sum(face.left_alone for face in done.faces)
     restored = len(done.faces) - alone
     parts = [f"{counted(restored, 'face')} restored"] if restored else []
