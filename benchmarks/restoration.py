@@ -97,7 +97,7 @@ def arms(model: Path | None, condition: str) -> dict[str, Restorer | None]:
         "denoise": Restorer(method="denoise"),
     }
     if condition == "30 % covered":
-        found["telea"] = Restorer(method="telea")
+        found |= {"telea": Restorer(method="telea"), "vae": Restorer(method="vae")}
     if model is not None:
         found |= {"ours, whole": Restorer(model, weight=1.0, gate=0.0), "ours": Restorer(model, gate=0.0)}
         found["ours, gated"] = Restorer(model)
@@ -108,7 +108,7 @@ def treated(restorer: Restorer | None, shown: Shown) -> tuple[np.ndarray, np.nda
     """Return the picture to cut a face from, its landmarks there, and whether it was left alone."""
     if restorer is None:
         return shown.image, shown.marks, True
-    if shown.covered is not None and restorer.method in ("network", "telea"):
+    if shown.covered is not None and restorer.method in ("network", "telea", "vae"):
         done = restorer.restore_picture(shown.image, [shown.marks], covered=shown.covered)
         return done.image, shown.marks, False
     image, marks, face = restorer.prepared(shown.image, shown.marks)
