@@ -11,6 +11,7 @@ held-out subjects.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,6 +298,14 @@ def choose(pairs: list[Pair], model: Path) -> None:
             print(f"  weight {weight}: TAR {(np.diag(scores) >= threshold).mean():.3f}, d {gap:.3f}", flush=True)
 
 
+def _last_report(run: Path) -> dict[str, Any]:
+    """Return what a training said last of itself, and the settings that matter."""
+    row = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    kept = {name: config[name] for name in ("batch_size", "net", "judged", "learning_rate", "occluded")}
+    return {**{name: value for name, value in row.items() if name != "seconds"}, "settings": kept}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path)
@@ -304,6 +313,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--conditions", nargs="*", default=list(SPOILT))
     parser.add_argument("--note", default="")
+    parser.add_argument("--run", type=Path, help="a training run whose last report is written beside, shipped or not")
     given = parser.parse_args()
     if given.choose:
         choose(celeba_pairs(given.pairs), given.model)
@@ -311,7 +321,8 @@ def main() -> None:
     report = study(lfw_pairs(given.pairs), given.model, given.conditions)
     write_result("restoration", {
         "machine": machine(), "fmr": FMR, "note": given.note,
-        "model": None if given.model is None else mien.zoo.named(given.model).id, **report,
+        "model": None if given.model is None else mien.zoo.named(given.model).id,
+        "trained": None if given.run is None else _last_report(given.run), **report,
     })  # fmt: skip
 
 

@@ -30,7 +30,9 @@ def generated(generator: Generator, count: int, *, seed: int) -> list[np.ndarray
     """Return generated faces with room around them."""
     faces = generator.generate(count, seed=seed, truncation=0.7)
     large = [cv2.resize(face, (LARGE, LARGE), interpolation=cv2.INTER_CUBIC) for face in faces]
-    return [np.asarray(cv2.copyMakeBorder(face, *[ROOM] * 4, cv2.BORDER_REPLICATE), np.uint8) for face in large]
+    return [
+        np.asarray(cv2.copyMakeBorder(face, ROOM, ROOM, ROOM, ROOM, cv2.BORDER_REPLICATE), np.uint8) for face in large
+    ]
 
 
 def anonymized(generator: Generator) -> np.ndarray:
