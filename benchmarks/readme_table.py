@@ -194,6 +194,82 @@ def poor_pictures(result: dict[str, Any]) -> Iterator[Texts]:
     }
 
 
+def attributes(result: dict[str, Any]) -> Iterator[Texts]:
+    utk, london, pose = result["utkface"], result["london"], result["pose"]
+    groups = utk["adults_by_origin_and_sex"]
+
+    def years(facts: dict[str, Any]) -> str:
+        low, high = facts["age_mean_absolute_error"]["interval"]
+        return f"{facts['age_mean_absolute_error']['mean']:.1f} [{low:.1f}, {high:.1f}]"
+
+    def wrong(facts: dict[str, Any]) -> str:
+        return f"{percent(facts['gender_wrong']['mean'])} {within(facts['gender_wrong']['interval'])}"
+
+    best, worst = (
+        pick(groups, key=lambda name: groups[name]["age_mean_absolute_error"]["mean"]) for pick in (min, max)
+    )
+    yield {
+        "en": (
+            f"Guessed age, UTKFace ({utk['all']['age_mean_absolute_error']['faces']:,}): mean error in years",
+            years(utk["all"]),
+            f"adults, {best}: {years(groups[best])}; {worst}: {years(groups[worst])}; London's studio: {years(london)}",
+        ),
+        "zh": (
+            f"猜测的年龄，UTKFace（{utk['all']['age_mean_absolute_error']['faces']:,} 张）：平均误差（岁）",
+            years(utk["all"]),
+            f"成人中 {best}：{years(groups[best])}；{worst}：{years(groups[worst])}；伦敦摄影棚数据：{years(london)}",
+        ),
+    }
+    best, worst = (pick(groups, key=lambda name: groups[name]["gender_wrong"]["mean"]) for pick in (min, max))
+    children = utk["by_age"]["0 to 9"]
+    yield {
+        "en": (
+            "Guessed gender, UTKFace's adults: wrong",
+            wrong(utk["adults"]),
+            f"{best}: {wrong(groups[best])}; {worst}: {wrong(groups[worst])}; children up to 9: {wrong(children)}",
+        ),
+        "zh": (
+            "猜测的外观性别，UTKFace 成人：错误率",
+            wrong(utk["adults"]),
+            f"{best}：{wrong(groups[best])}；{worst}：{wrong(groups[worst])}；9 岁以下儿童：{wrong(children)}",
+        ),
+    }
+    yaw, roll, mirrored = pose["drawn"]["yaw"], pose["drawn"]["roll"], pose["mirrored"]
+    yield {
+        "en": (
+            f"Head pose of drawn heads turned by up to 40 degrees ({yaw['faces']}): mean error of yaw; of roll",
+            f"{yaw['mean_absolute_error']:.1f}; {roll['mean_absolute_error']:.1f} degrees",
+            f"photographs against their mirror images: {mirrored['yaw']:.1f}; {mirrored['roll']:.1f}",
+        ),
+        "zh": (
+            f"头部姿态，转动不超过 40 度的绘制头像（{yaw['faces']} 张）：偏航角、滚转角的平均误差",
+            f"{yaw['mean_absolute_error']:.1f}；{roll['mean_absolute_error']:.1f} 度",
+            f"照片与其镜像相比：{mirrored['yaw']:.1f}；{mirrored['roll']:.1f}",
+        ),
+    }
+
+
+def templates(result: dict[str, Any]) -> Iterator[Texts]:
+    chosen = result["chosen_on_half_a"]
+    for data, (en, zh) in (
+        ("half_b", ("half B", "B 半")), ("pins_among_half_b", ("48 people of `pins_dev`", "`pins_dev` 的 48 人")),
+    ):  # fmt: skip
+        for references, facts in result[data].items():
+            if references == "1" or (data == "pins_among_half_b" and references != "5"):
+                continue
+            ours, single = facts[chosen], facts["best single"]
+            told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
+            other = f"{percent(single['fnir'])} {within(single['interval'])}"
+            who = (
+                f"{references} references a subject, pooled ({chosen})",
+                f"每人 {references} 张参考，合并模板（{chosen}）",
+            )
+            yield {
+                "en": (f"FNIR at FPIR 1 %, {en}, {who[0]}", told, f"best single score: {other}"),
+                "zh": (f"FPIR 1 % 时的 FNIR，{zh}，{who[1]}", told, f"取最高单张得分：{other}"),
+            }
+
+
 def _of_group(rates: dict[str, Any]) -> str:
     return f"{rates['group']}: {percent(rates['fmr'], 2)} {within(rates['interval'], 2)}"
 
@@ -577,6 +653,128 @@ def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
         }
 
 
+def video(result: dict[str, Any]) -> Iterator[Texts]:
+    if "speed" in result:
+        yield from _video_speed(result["speed"])
+    for name, faces, faces_zh in (("one_face", "one face", "一张脸"), ("four_faces", "four faces", "四张脸")):
+        if "latency" not in result:
+            break
+        late = result["latency"][name]
+        dropped = late["dropped"] / max(late["dropped"] + late["looked_at"], 1)
+        yield {
+            "en": (
+                f"`watch`, MJPEG stream of 640x480, {faces}: from the making of a picture to its events, p95",
+                f"{late['p95_ms']:.0f} ms (p50 {late['p50_ms']:.0f} ms)",
+                f"{percent(dropped, 0)} of 30 pictures a second dropped",
+            ),
+            "zh": (
+                f"`watch`，640x480 的 MJPEG 流，{faces_zh}：从画面产生到事件写出，p95",
+                f"{late['p95_ms']:.0f} ms（p50 {late['p50_ms']:.0f} ms）",
+                f"每秒 30 帧中丢弃 {percent(dropped, 0)}",
+            ),
+        }
+    if "tracks" in result:
+        yield _video_tracks(result["tracks"])
+    if "names" in result:
+        yield _video_names(result["names"])
+    if "expressions" in result:
+        yield _video_expressions(result["expressions"])
+    if "memory" in result:
+        sizes, minutes = result["memory"]["resident_mib"], result["memory"]["video_minutes"]
+        grown = sizes[-1] - sizes[2]
+        yield {
+            "en": (
+                f"`watch`, memory over {minutes:.0f} minutes of video",
+                f"{sizes[-1]:.0f} MiB",
+                f"since 30 %: {grown:+.1f} MiB",
+            ),
+            "zh": (f"`watch` 看 {minutes:.0f} 分钟视频的内存", f"{sizes[-1]:.0f} MiB", f"自 30 % 起 {grown:+.1f} MiB"),
+        }
+
+
+def _video_speed(result: dict[str, Any]) -> Iterator[Texts]:
+    for name, faces, faces_zh in (("one_face", "one face", "一张脸"), ("four_faces", "four faces", "四张脸")):
+        clock, cpu, found = (result[name][key] for key in ("frames_per_s", "frames_per_cpu_s", "faces_a_picture"))
+        slower = result[name]["watch_times_as_fast_as_by_cpu"]
+        share = percent(found["peer_quarter"] / found["every_picture"], 0)
+        ours, saved = f"{cpu['watch']:.0f}", f"{cpu['watch_and_film']:.0f}"
+        by_clock = f"{clock['watch']:.0f}, {clock['watch_and_film']:.0f}"
+        same, full = f"**{slower['every_picture']:.1f}x**", f"**{slower['peer_full']:.0f}x**"
+        yield {
+            "en": (
+                f"`watch`, 640x480, {faces}: pictures a second of CPU time",
+                f"{ours}; with `--save` {saved} (on a loaded machine, by the clock: {by_clock})",
+                f"the same networks picture by picture: {same} as long, `face_recognition`'s webcam recipe {full}, its "
+                f"faster one at a quarter of the size {slower['peer_quarter']:.1f}x, finding {share} of the faces",
+            ),
+            "zh": (
+                f"`watch`，640x480，{faces_zh}：每秒 CPU 时间处理的帧数",
+                f"{ours}；加 `--save` {saved}（机器繁忙时按时钟：{by_clock}）",
+                f"同样的网络逐帧分析耗时为 {same}，`face_recognition` 的摄像头做法为 {full}；其缩小到四分之一的"
+                f"快速做法为 {slower['peer_quarter']:.1f}x，只找到 {share} 的脸",
+            ),
+        }
+
+
+def _video_tracks(result: dict[str, Any]) -> Texts:
+    ours, other = result["by_looks"], result["by_overlap"]
+    both = [(f"{arm['idf1'][0]:.2f} {within(arm['idf1'][1:], 0)}", arm["switches_in_all"]) for arm in (ours, other)]
+    mean, low, high = result["fewer_switches_a_film"]
+    fewer = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    films, seconds = result["films"], result["seconds"]
+    return {
+        "en": (
+            f"tracks in {films} composed films of {seconds:.0f} s: four people cross, hide, leave and come back",
+            f"IDF1 {both[0][0]}, {both[0][1]} identity switches",
+            f"overlap alone: IDF1 {both[1][0]}, {both[1][1]} switches; fewer a film: {fewer}",
+        ),
+        "zh": (
+            f"{films} 段各 {seconds:.0f} 秒的合成影片，四人交错、被遮挡、离开又回来",
+            f"IDF1 {both[0][0]}，身份切换 {both[0][1]} 次",
+            f"只看重叠：IDF1 {both[1][0]}，切换 {both[1][1]} 次；每段少 {fewer} 次",
+        ),
+    }
+
+
+def _video_names(result: dict[str, Any]) -> Texts:
+    def missed(arm: str) -> str:
+        mean, *spread = result[arm]["fnir"]
+        return f"{percent(mean)} {within(spread)}"
+
+    mean, *spread = result["best_face_minus_pooled"]
+    better = f"{100 * mean:.1f} {within(spread)}"
+    return {
+        "en": (
+            f"tracks of {result['mated_tracks']} subjects not named, at most 1 % of strangers named, degraded faces",
+            missed("pooled"),
+            f"by the best face alone: {missed('best_face')}, difference {better}; by the first: {missed('first_face')}",
+        ),
+        "zh": (
+            f"{result['mated_tracks']} 个身份的轨迹未被认出的比例，最多 1 % 的陌生人被误认，画质很差",
+            missed("pooled"),
+            f"只用最好的一张脸：{missed('best_face')}，相差 {better}；只用第一张：{missed('first_face')}",
+        ),
+    }
+
+
+def _video_expressions(result: dict[str, Any]) -> Texts:
+    raw, smooth = result["raw"], result["smoothed"]
+    flips = [f"{arm['extra_flips_a_minute'][0]:.1f}" for arm in (smooth, raw)]
+    f1 = [f"{arm['macro_f1'][0]:.3f} [{arm['macro_f1'][1]:.3f}, {arm['macro_f1'][2]:.3f}]" for arm in (smooth, raw)]
+    return {
+        "en": (
+            f"expressions of {result['subjects']} people of CK+, degraded, averaged: false changes a minute; macro-F1",
+            f"{flips[0]}; {f1[0]}",
+            f"each reading alone: {flips[1]}; {f1[1]}",
+        ),
+        "zh": (
+            f"CK+ 的 {result['subjects']} 人的表情，画质很差，随时间平均：每分钟误变次数；宏平均 F1",
+            f"{flips[0]}；{f1[0]}",
+            f"逐次读数：{flips[1]}；{f1[1]}",
+        ),
+    }
+
+
 def speed_in_short(result: dict[str, Any]) -> Texts:
     ours, theirs = (f"{result['times'][name]['p50_ms']:.0f} ms" for name in ("auto", "face_recognition"))
     ratio = f"{result['ratio_p50']['auto']:.1f}"
@@ -694,6 +892,8 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "identification": identification,
             "poor_pictures": poor_pictures,
             "quality": quality,
+            "templates": templates,
+            "attributes": attributes,
         },
     ),
     "galleries": (
@@ -716,6 +916,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "synthetic_training": synthetic_training,
         },
     ),
+    "video": ({"en": "Moving faces", "zh": "运动中的人脸"}, {"video": video}),
     "running": (
         {"en": "Memory, start and bad input", "zh": "内存、启动与坏输入"},
         {"memory": memory, "generative_training": generative_training, "bad_input": bad_input},

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from mien.cli import generate as commands
 from mien.data.samples import read_samples
@@ -104,6 +105,17 @@ def test_the_way_between_two_seeds_is_one_row_or_a_folder(gan, tmp_path):
 
     assert load_image(tmp_path / "way.png").shape[:2] == (96 + 16, 5 * 104 + 8)
     assert sorted(path.name for path in (tmp_path / "way").iterdir()) == [f"{k:04d}.png" for k in range(5)]
+
+
+def test_the_way_between_two_seeds_as_a_gif_goes_there_and_back(gan, tmp_path):
+    run("generate", "--model", gan, "--between", 1, 2, "--steps", 6, "-o", tmp_path / "way.gif")
+
+    with Image.open(tmp_path / "way.gif") as way:
+        assert way.n_frames == 10 and way.size[0] == way.size[1] and way.info["loop"] == 0
+    with pytest.raises(UsageError, match="-o takes a sheet"):
+        run("generate", "--model", gan, "-o", tmp_path / "other.gif")
+    with pytest.raises(UsageError, match="Cannot write"):
+        run("generate", "--model", gan, "--between", 1, 2, "-o", tmp_path / "none" / "way.gif")
 
 
 def test_the_way_between_two_pictures_is_a_vaes(vae, gan, portrait, tmp_path):

@@ -109,3 +109,11 @@ def test_subjects_of_nothing_but_the_same_pictures_give_no_threshold(gallery, pe
         gallery.enrol(name, face, source_hash="a")
     with pytest.raises(GalleryError, match="same pictures"):
         gallery.calibrate(0.1)
+
+
+def test_a_gallery_whose_last_subject_was_erased_has_no_scores(gallery, people):
+    enrol(gallery, people, "ada")
+    gallery.erase("ada")
+
+    with pytest.raises(GalleryError, match="Enrol first"):
+        gallery.scores()

@@ -89,7 +89,9 @@ def test_going_back_has_an_end(config):
 def test_a_training_whose_time_is_over_reports_and_says_how_to_go_on(config, capsys):
     assert follow(replace(config, seconds=1e-9)) == [0]
     assert reports(config) == [4]
-    assert "The time is over at 4 images. Go on with the same command" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "The time is over at 4 images, 10.0% of the schedule. Go on with the same command" in said
+    assert "a whole schedule of this length is --images 4." in said
     follow(config)
     assert reports(config)[-1] == 40
     assert "The time is over" not in capsys.readouterr().err

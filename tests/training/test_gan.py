@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,8 +22,10 @@ from safetensors.torch import load_file
 from mien import zoo
 from mien.drawing import draw_face
 from mien.errors import DataError, TrainingError, UsageError
+from mien.evaluation.audit import LEARNED
 from mien.images import save_image
 from mien.networks import ExpressionNetConfig, VAENetConfig, expression_net
+from mien.networks.flow import VelocityNetConfig
 from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
 from mien.training import vae as vae_story
 from mien.training.export import half_weights
@@ -34,6 +37,7 @@ from mien.training.guard import Guard
 from mien.training.ranks import Ranks
 from mien.training.run import read_log
 from mien.training.stopping import Interrupted
+from mien.training.vae.flow import FlowConfig
 from mien.vision.generator import Generator
 
 CLASSES = ("neutral", "happiness", "surprise")
@@ -258,9 +262,23 @@ def vae(data, tmp_path_factory):
                 report_every=30 * BATCH,
                 device="cpu",
                 components=1,
+                flow=FlowConfig(images=32 * 20, batch_size=32, steps=2, net=VelocityNetConfig(width=16, blocks=1)),
             )
         )
     return out
+
+
+def test_a_generator_that_begins_as_a_vae_draws_from_its_flow(config, vae):
+    config = replace(config, images=2 * BATCH, report_every=2 * BATCH, init=vae, learning_rate_generator=1e-9)
+    train(config)
+    begun, learned = Generator(vae), Generator(config.out)
+
+    assert learned.convention.flow == 2 and learned.convention.guidance == begun.convention.guidance
+    for settings in ({"prior": "flow"}, {"expression": "surprise", "guidance": 4.0}, {"prior": "mixture"}):
+        np.testing.assert_allclose(learned.generate(4, **settings), begun.generate(4, **settings), atol=2)
+    assert not np.array_equal(learned.generate(4), learned.generate(4, prior="mixture"))
+    # What it learned from is on record, for an audit.
+    assert (config.out / LEARNED).read_text() == (vae / LEARNED).read_text()
 
 
 @pytest.mark.slow
@@ -549,6 +567,22 @@ def test_settings_out_of_range_are_refused(config, changed, message):
 def test_fewer_pictures_than_a_batch_are_too_few(config):
     with pytest.raises(DataError, match="A batch has 64 pictures, and there are only 36"):
         train(replace(config, batch_size=64))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "36 pictures are few.* Train a VAE first, and begin as it: --init RUN"),
+        ({"template": "face-64", "side": 64, "colour": True, "conditional": False}, "--init face-vae-64"),
+        ({"init": Path("run")}, "before you give it away.\n"),
+    ],
+    ids=["no fitting VAE", "one that is shipped", "begins as one"],
+)
+def test_few_pictures_point_at_a_vae_to_begin_as(config, capfd, changed, words):
+    config = replace(config, **changed)
+    load_material(config, cache=config.cache, ranks=Ranks(), device="cpu")
+
+    assert re.search(words, capfd.readouterr().err)
 
 
 @pytest.mark.slow

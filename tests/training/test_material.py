@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mien.errors import TrainingError
-from mien.training.material import Pinned, keep_large_classes
+from mien.training.material import FEW, Pinned, few_pictures, keep_large_classes
 
 
 class Data(Pinned):
@@ -25,6 +25,13 @@ def test_classes_of_too_few_pictures_to_learn_from_are_left_out_and_the_rest_ren
     assert notes == [
         "Only 1 training picture shows 'b', fewer than 2: left out.",
         "1 training picture has no label and is left out.",
+    ]
+
+
+def test_few_pictures_are_warned_of_and_many_are_not():
+    assert few_pictures(FEW) == []
+    assert few_pictures(335, "Begin.") == [
+        "335 pictures are few: what is drawn may be one of them. Run mien audit before you give it away. Begin."
     ]
 
 

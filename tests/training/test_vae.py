@@ -16,11 +16,13 @@ from mien.drawing import draw_face
 from mien.errors import DataError, TrainingError, UsageError
 from mien.images import save_image
 from mien.networks import VAENetConfig
+from mien.networks.flow import VelocityNetConfig
 from mien.networks.gan import DiscriminatorConfig
 from mien.training.export import save_weights
 from mien.training.ranks import Ranks
 from mien.training.run import read_log
 from mien.training.vae import SHIPPED, VAEConfig, dry_run, encode, load_vae, train
+from mien.training.vae.flow import FlowConfig
 from mien.training.vae.judging import validate
 from mien.training.vae.learning import Stability, build_networks, learn
 from mien.training.vae.material import load_material
@@ -28,6 +30,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.generator import Generator
 
 NET = VAENetConfig(side=16, latents=8, widths=(16, 32), last_width=8)
+FLOW = FlowConfig(images=4 * 32, batch_size=32, report_every=64, net=VelocityNetConfig(width=16, blocks=1, code=8))
 CRITIC = DiscriminatorConfig(widths=(8, 16, 16))
 CLASSES = ("neutral", "happiness", "surprise")
 STEP = 16  # images
@@ -75,7 +78,7 @@ def settings(data, out, **more):
     given = {
         "data": (data,), "out": out, "cache": data.parent / "crops", "keep_without_face": True, "images": 8 * STEP,
         "batch_size": STEP, "report_every": 4 * STEP, "net": NET, "components": 2, "learning_rate": 3e-3,
-        "ema_half_life": 80, "device": "cpu",
+        "ema_half_life": 80, "device": "cpu", "flow": FLOW,
     }  # fmt: skip
     return VAEConfig(**{**given, **more})
 
@@ -182,6 +185,7 @@ def test_the_generator_draws_what_pytorch_draws(finished):
     session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
     noise = np.random.default_rng(0).standard_normal((3, 8), dtype=np.float32)
     asked = {"noise": noise, "component": np.array([0, 1, 0]), "label": np.array([2, 0, 1])}
+    asked["guidance"] = np.ones(3, np.float32)
     images, latents = session.run(None, asked)
     assert images.shape == (3, 3, 16, 16) and images.min() >= 0 and images.max() <= 255
     assert np.array_equal(latents[[0, 2]], noise[[0, 2]])
@@ -222,7 +226,9 @@ def test_a_run_can_be_loaded_again_and_one_of_another_kind_is_refused(finished, 
 @pytest.mark.slow
 def test_sheets_and_card_are_drawn(finished):
     out = finished[1].out
-    assert {path.stem for path in (out / "pictures").glob("*.png")} == {"reconstructions", "samples", "samples-normal"}
+    assert {path.stem for path in (out / "pictures").glob("*.png")} == {
+        "reconstructions", "samples", "samples-flow", "samples-normal",
+    }  # fmt: skip
     assert "Samples of" not in (out / "card.html").read_text() and (out / "summary.json").is_file()
 
 
@@ -383,7 +389,14 @@ def test_faces_are_drawn_by_attribute(config, data, tmp_path):
     card = zoo.named(config.out)
     assert card.convention["attributes"] == ["Smiling"] and "labels" not in card.convention
     session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
-    assert [i.name for i in session.get_inputs()] == ["noise", "component", "attributes"]
+    assert [i.name for i in session.get_inputs()] == ["noise", "component", "attributes", "guidance"]
+
+
+def test_without_a_flow_the_generator_is_as_it_was_before_there_were_flows(config):
+    trained = train(replace(config, prior="mixture", images=4 * STEP))
+    session = onnxruntime.InferenceSession(config.out / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["noise", "component", "label"]
+    assert "flow" not in zoo.named(config.out).convention and "flow_valid_loss" not in trained.summary
 
 
 def test_without_labels_there_is_one_prior_for_all(config, data):

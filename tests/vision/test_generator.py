@@ -327,7 +327,7 @@ def test_a_pasted_edit_fades_before_the_border_of_the_face(vae, found, judged):
         ({"attributes": ["hat"]}, "has no attribute 'hat'. It knows none."),
         ({"truncation": -1}, "truncation should be 0 to 2, got -1"),
         ({"seed": -1}, "seed should be a whole number from 0, got -1"),
-        ({"prior": "flat"}, "prior is one of fitted, normal; got 'flat'"),
+        ({"prior": "flat"}, "prior is one of flow, mixture, normal, fitted; got 'flat'"),
         ({"identity": np.ones(3)}, "cannot be told the identity"),
     ],
 )

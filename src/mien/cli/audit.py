@@ -79,7 +79,7 @@ def audit(
                 advance()
 
         report, samples = evaluation.audit_generator(
-            generator, train, others, judge=judge, n=count, seed=seed, progress=seen
+            generator, train, others, judge=judge, n=count, seed=seed, learned=_learned(Path(model)), progress=seen
         )
     evaluation.save_audit(report, samples, train, out)
     if as_json is not None and str(as_json) != "-":
@@ -106,6 +106,14 @@ def publish(run: Path, out: Path, name: str | None, figures: tuple[Path, ...]) -
         click.echo(f"{printable(file)}  {zoo.human_size(file.stat().st_size)}", err=name is not None)
     if name is not None:
         click.echo(result.entry)
+
+
+def _learned(run: Path) -> list[str] | None:
+    """Return digests of the pictures that a run learned from; None where it kept none."""
+    from mien.evaluation.audit import LEARNED
+
+    file = run / LEARNED
+    return file.read_text(encoding="ascii").split() if file.is_file() else None
 
 
 def _faces(

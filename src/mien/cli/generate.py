@@ -30,6 +30,7 @@ _SHEETS = (".png", ".jpg", ".jpeg", ".webp")
 _TABLES = (".npz", ".csv", ".parquet")
 _MOST_ON_A_SHEET = 4096
 _SHOWN_SIDE = 96  # px: about how large a picture stands on a sheet, in whole multiples of its own size
+_STEPS, _FRAMES = 8, 32  # of the way between two faces, on a sheet or in a folder and in a GIF
 _EDIT_SIDE = 256
 _FACTS, _MANIFEST = "generated.json", "manifest.csv"
 _OUT = click.Path(path_type=Path)
@@ -52,12 +53,17 @@ _MODEL = click.option(
     "--truncation", type=float, default=1.0, show_default=True, help="Below 1: more typical faces, less varied."
 )
 @click.option(
-    "--prior", type=click.Choice(["fitted", "normal"]), help="What a VAE draws from.  [default: fitted, if it is there]"
+    "--prior",
+    type=click.Choice(["flow", "mixture", "normal", "fitted"]),
+    help="What a VAE draws from.  [default: fitted: the flow, or the mixture where there is none]",
+)
+@click.option(
+    "--guidance", type=float, metavar="G", help="How far a flow follows what is asked for; 1 as in its training faces."
 )
 @click.option(
     "--between", nargs=2, metavar="A B", help="The way from one face to another: two seeds, or two pictures (VAE)."
 )
-@click.option("--steps", type=int, default=8, show_default=True, help="Faces on that way.")
+@click.option("--steps", type=int, help="Faces on that way.  [default: 8; in a .gif 32]")
 @click.option("--scores", is_flag=True, help="Into a folder: note the detector's score and the expression seen.")
 def generate(
     model: str | None,
@@ -69,8 +75,9 @@ def generate(
     seed: int,
     truncation: float,
     prior: str | None,
+    guidance: float | None,
     between: tuple[str, str] | None,
-    steps: int,
+    steps: int | None,
     scores: bool,
 ) -> None:
     """Make faces with a trained VAE or GAN: a sheet of them, or a folder of labelled pictures.
@@ -80,7 +87,8 @@ def generate(
     """
     from mien.vision.generator import Request
 
-    to_sheet = _is_sheet(out)
+    moving = bool(between) and out.suffix.lower() == ".gif"
+    to_sheet = moving or _is_sheet(out)
     if scores and to_sheet:
         raise UsageError("--scores stand in the manifest of a folder. Name one with -o.")
     generator = _open(model)
@@ -90,11 +98,19 @@ def generate(
     elif expression and "," in expression:
         names = tuple(expression.split(","))
     if between:
-        if like or attributes or prior or not (names is None or isinstance(names, str)):
+        if like or attributes or prior or guidance is not None or not (names is None or isinstance(names, str)):
             raise UsageError("--between goes with --expression NAME, --truncation and --steps only.")
-        _walk(generator, between, steps, names, truncation, out, to_sheet)
+        _walk(
+            generator,
+            between,
+            (_FRAMES if moving else _STEPS) if steps is None else steps,
+            names,
+            truncation,
+            out,
+            to_sheet,
+        )
         return
-    request = Request(names, attributes, None, like, seed, truncation, prior)
+    request = Request(names, attributes, None, like, seed, truncation, prior, guidance=guidance)
     if to_sheet:
         _sheet(generator, count, request, out)
     else:
@@ -172,11 +188,13 @@ def _walk(
     to_sheet: bool,
 ) -> None:
     from mien.images import save_image
-    from mien.reporting import contact_sheet
+    from mien.reporting import animation, contact_sheet
 
     whole = [int(end) if end.isdecimal() and not Path(end).exists() else end for end in ends]
     images = generator.between(whole[0], whole[1], steps, expression=expression, truncation=truncation)
-    if to_sheet:
+    if out.suffix.lower() == ".gif":
+        _save(out, animation(list(images), side=_side(generator.side, 1)))
+    elif to_sheet:
         save_image(out, contact_sheet(list(images), columns=steps, side=_side(generator.side, steps)))
     else:
         make_folder(out)
@@ -201,6 +219,7 @@ def _fill(generator: Generator, count: int, request: Request, out: Path, scores:
         "like": None if request.like is None else digest(load_image(request.like)),
         "truncation": request.truncation,
         "prior": request.prior,
+        **({} if request.guidance is None else {"guidance": request.guidance}),
         "scores": scores,
     }
     columns = ("file", "label", "seed", "number", "model", "bytes", *(("face", "seen") if scores else ()))
@@ -350,6 +369,13 @@ def _write(path: Path, data: bytes) -> None:
     write_whole(path, data)
 
 
+def _save(path: Path, data: bytes) -> None:
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise UsageError(f"Cannot write '{printable(path)}': {error.strerror or error}. Name another file.") from error
+
+
 # Latents --------------------------------------------------------------------------------------------------------------
 
 
@@ -485,10 +511,7 @@ def _write_table(path: Path, table: _Table) -> None:
             columns = {"path": list(table.paths), "label": list(table.labels), "model": [table.model] * rows}
             columns |= {f"z{k}": column for k, column in enumerate(table.latents.T)}
             parquet.write_table(arrow.table(columns), buffer)
-    try:
-        _write(path, buffer.getvalue())
-    except OSError as error:
-        raise UsageError(f"Cannot write '{printable(path)}': {error.strerror or error}. Name another file.") from error
+    _save(path, buffer.getvalue())
 
 
 def _read_table(path: Path) -> _Table:
@@ -541,11 +564,11 @@ def _pyarrow() -> tuple[Any, Any]:
 @_MODEL
 @click.option("--expression", required=True, metavar="NAME", help="What the face should show; all: each in turn.")
 @click.option("-o", "--out", type=_OUT, required=True, metavar="FILE", help="A picture: .png, .jpg or .webp.")
-@click.option("--strength", type=float, default=1.0, show_default=True, help="0 changes nothing; above 1 overdoes it.")
+@click.option("--strength", type=float, help="0 changes nothing, above 1 overdoes it; default: what it takes.")
 @click.option("--paste", is_flag=True, help="Write the whole picture with the change in it, not before and after.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; see docs/json.md.")
 def edit(
-    picture: str, model: str | None, expression: str, out: Path, strength: float, paste: bool, as_json: bool
+    picture: str, model: str | None, expression: str, out: Path, strength: float | None, paste: bool, as_json: bool
 ) -> None:
     """Give the main face of PICTURE another expression, with a VAE, and say how far it stays who it is.
 
@@ -574,7 +597,12 @@ def edit(
         save_image(out, contact_sheet(faces, columns=_columns(len(faces)), side=_EDIT_SIDE, captions=captions))
     if as_json:
         told = [
-            {"expression": done.wanted, "identity": done.identity, "reconstruction": done.reconstruction}
+            {
+                "expression": done.wanted,
+                "strength": done.strength,
+                "identity": done.identity,
+                "reconstruction": done.reconstruction,
+            }
             for done in edits
         ]
         head = {"schema": SCHEMA_EDIT, "model": generator.card.id, "embedder": first.embedder, "shown": first.shown}
@@ -583,5 +611,7 @@ def edit(
     click.echo(printable(out))
     for done in edits:
         same = "  (shows it already)" if done.wanted == done.shown else ""
-        click.echo(f"  {done.shown} to {done.wanted:<12}  identity {done.identity:.3f}{same}")
+        click.echo(
+            f"  {done.shown} to {done.wanted:<12}  identity {done.identity:.3f}  strength {done.strength:g}{same}"
+        )
     click.echo(f"  encoded and decoded alone       identity {first.reconstruction:.3f}")

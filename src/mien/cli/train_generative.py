@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ _CACHE = click.option(
 @click.option("--variant", type=click.Choice(["sigma", "classic"]), help="sigma (default), or the tutorials' VAE.")
 @click.option("--condition", type=click.Choice(["auto", "labels", "none"]), help="Whether to draw by label.")
 @click.option("--attribute", "attributes", multiple=True, metavar="NAME", help="Draw by this, of attributes.csv.")
+@click.option("--prior", type=click.Choice(["flow", "mixture"]), help="What samples are drawn from; default: a flow.")
 @_TEMPLATE
 @_SIDE
 @_GREY
@@ -91,9 +93,19 @@ def vae(
         f"PSNR {facts['psnr']:.2f} dB, sharpness {facts['sharpness']:.2f}, {facts['active_units']} of "
         f"{config.net.latents} latents used"
     )
-    click.echo(f"fitted prior: {facts['prior_gain']:+.1f} nats against N(0, I), {facts['prior_components']} parts")
+    click.echo(f"fitted mixture: {facts['prior_gain']:+.1f} nats against N(0, I), {facts['prior_components']} parts")
+    if config.prior == "flow":
+        click.echo(flow_line(facts))
     click.echo(f"{config.out / 'card.html'}")
     click.echo(f"Use: mien generate --model {config.out} -n 64 -o grid.png")
+
+
+def flow_line(facts: Mapping[str, Any]) -> str:
+    """Return what is said of a flow that was fitted; far apart, the two losses say that it learned faces by heart."""
+    return (
+        f"flow: loss {facts['flow_valid_loss']:.3f} on faces held out, {facts['flow_train_loss']:.3f} on faces learned "
+        f"from, after {facts['flow_images']:,} latents"
+    )
 
 
 def _foreseen(dry: DryRun, images: int) -> list[str]:
@@ -105,6 +117,34 @@ def _foreseen(dry: DryRun, images: int) -> list[str]:
         f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a picture",
         *duration(dry.images_per_second, images),
     ]
+
+
+@click.command()
+@click.option("--model", metavar="MODEL", required=True, help="A generator with an encoder: a run folder, or its name.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="What it learned from.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Default: the run folder itself."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings as TOML.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as flow.images=500000.")
+@_KIND
+@_LABELS
+@_CACHE
+def prior(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **settings: Any) -> None:
+    """Fit a flow to the latents of a finished MODEL, from which it then draws its samples.
+
+    Its decoder stays as it is, and so does its mixture (mien generate --prior mixture). The data are those that the
+    model learned from; what they hold out ends the fitting. Audit the model again before it is given away.
+    """
+    with needs_torch():
+        from mien.training.config import load_config
+        from mien.training.vae.refit import PriorConfig, refit
+
+    done = refit(load_config(PriorConfig, file, sets, {**settings, "data": data}))
+    click.echo(flow_line(done.summary))
+    click.echo(f"Use: mien generate --model {done.out} -n 64 -o grid.png")
 
 
 @click.command()

@@ -8,7 +8,7 @@ and nearer than to faces of the same data that nobody trained on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from statistics import NormalDist
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mien.zoo import Card
 
 __all__ = [
+    "LEARNED",
     "SCHEMA",
     "AuditReport",
     "Comparison",
@@ -52,6 +53,8 @@ Faces = UInt8[np.ndarray, "faces side side 3"]
 Vectors = Float32[np.ndarray, "faces dimension"]
 
 SCHEMA = "mien/audit/1"
+LEARNED = "learned.txt"
+"""File of a run with the digest of each picture that it learned from, one a line; no picture can be made from it."""
 _LEAST = 100  # faces of each kind below which no share of 1 % can be seen
 _NEIGHBOURS = 50  # whose mean distance stands for the surroundings of a face
 _COPIED = 1 / 3  # of the distance of its surroundings: below it a face is a copy, however it was changed
@@ -71,6 +74,10 @@ class Limits:
         near_share: Share of samples that stand out as near to one training face as only the nearest 1 % of the
             held-out faces do.
         pull: Share of samples that are nearer to training faces than to held-out ones without chance explaining it.
+        spread: Least distance between samples over that between held-out faces, at the mean: below it all are one face.
+        repeats: Share of samples that are another sample to the pixel.
+        unnamed: Share of the pictures that the model learned from, by its own record, that may be missing among the
+            training faces of the audit.
         p_value: Below which chance does not explain it.
         membership: AUC of telling training faces from held-out ones by how well a VAE reconstructs them; above it the
             audit warns of overfitting, but does not fail: no person is drawn by it.
@@ -78,8 +85,11 @@ class Limits:
 
     copies: int = 0
     copied_share: float = 0.001
-    near_share: float = 0.05
+    near_share: float = 0.02
     pull: float = 0.2
+    spread: float = 0.3
+    repeats: float = 0.01
+    unnamed: float = 0.01
     p_value: float = 1e-3
     membership: float = 0.65
 
@@ -149,6 +159,7 @@ class Comparison:
         pull_p_value: Of so strong a pull if training and held-out faces were exchanged at random.
         authentic: Share of samples farther from their nearest training face than that is from its own nearest.
         holdout_authentic: The same of the held-out faces.
+        spread: Mean distance between samples over that between held-out faces; near 0 all samples are one face.
     """
 
     space: str
@@ -174,6 +185,7 @@ class Comparison:
     pull_p_value: float
     authentic: float
     holdout_authentic: float
+    spread: float
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures without the faces."""
@@ -290,6 +302,7 @@ def audit(
     *,
     spaces: Sequence[Callable[[Faces, Faces, Faces], Space]],
     reconstruct: Callable[[Faces], Faces] | None = None,
+    learned: Collection[str] | None = None,
     limits: Limits | None = None,
     closest: int = 64,
     seed: int = 0,
@@ -306,6 +319,7 @@ def audit(
         spaces: What makes feature spaces of samples, training and held-out faces: `pixel_space`, `network_space`.
             The one named identity is where people are told apart.
         reconstruct: Encodes and decodes faces, where the model can.
+        learned: Digests of the pictures that the model learned from, where its training kept them (`LEARNED`).
         limits: What is let pass.
         closest: Pairs to show.
         seed: Of the impostors drawn.
@@ -328,7 +342,22 @@ def audit(
     compared = tuple(compare(space) for space in made)
     cosines = next((_cosines(space, seed) for space in made if space.name == "identity"), {})
     member = membership(train, holdout, reconstruct, seed=seed) if reconstruct else None
+    repeated = len(drawn) - len(set(drawn))
     reasons, warnings = _judged(copies, compared, member, limits, len(samples))
+    if repeated > limits.repeats * len(samples):
+        reasons.append(
+            f"{repeated} of {len(samples)} samples are another sample to the pixel; {limits.repeats:.0%} may be. A "
+            f"generator that draws the same faces again cannot be audited by what it draws."
+        )
+    if learned is None:
+        warnings.append(
+            "The model keeps no record of what it learned from: an audit against other data than that says nothing."
+        )
+    elif len(missing := set(learned) - told) > limits.unnamed * len(set(learned)):
+        reasons.append(
+            f"{len(missing):,} of {len(set(learned)):,} pictures that it learned from are not among the training "
+            f"faces. Name all data with --train, and the --cache of the training."
+        )
     return AuditReport(
         copies=copies,
         spaces=compared,
@@ -344,7 +373,7 @@ def audit(
             "holdout": len(holdout),
             "holdout_left_out": int(twice.sum()),
         },
-        repeated=len(drawn) - len(set(drawn)),
+        repeated=repeated,
     )
 
 
@@ -356,6 +385,7 @@ def audit_generator(
     judge: FeatureSpace,
     n: int = 2000,
     seed: int = 0,
+    learned: Collection[str] | None = None,
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[AuditReport, Faces]:
@@ -368,6 +398,7 @@ def audit_generator(
         judge: Features of faces of the generator's template in which people are told apart.
         n: Samples.
         seed: Of the samples.
+        learned: As for `audit`.
         limits: What is let pass.
         progress: Called with the number of faces that were looked at.
 
@@ -384,6 +415,7 @@ def audit_generator(
         holdout,
         spaces=[network_space(judge, name="identity", progress=progress), pixel_space],
         reconstruct=reconstruct,
+        learned=learned,
         limits=limits,
         seed=seed,
     )
@@ -455,6 +487,7 @@ def compare(space: Space) -> Comparison:
         pull_p_value=p_value,
         authentic=float((near[:, 0] > own[partners[:, 0]]).mean()),
         holdout_authentic=float((real[:, 0] > own[real_partners[:, 0]]).mean()),
+        spread=_apart(space.samples[0]) / max(_apart(space.holdout[0]), 1e-12),
     )
 
 
@@ -517,8 +550,8 @@ def membership(
 
 def pixel_space(samples: Faces, train: Faces, holdout: Faces) -> Space:
     """Return faces as 16x16 px of even brightness and contrast; mirror images are looked at too."""
-    views = [np.stack([_pixels(faces), _pixels(faces[:, :, ::-1])]) for faces in (samples, holdout)]
-    return Space("pixels", "", views[0], _pixels(train), views[1])
+    views = [np.stack([pixel_vectors(faces), pixel_vectors(faces[:, :, ::-1])]) for faces in (samples, holdout)]
+    return Space("pixels", "", views[0], pixel_vectors(train), views[1])
 
 
 def network_space(
@@ -546,7 +579,7 @@ def network_space(
     return make
 
 
-def _pixels(faces: Faces) -> Vectors:
+def pixel_vectors(faces: Faces) -> Vectors:
     small = np.stack([cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA) for face in faces])
     vectors = small.reshape(len(small), -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
@@ -584,6 +617,12 @@ def _own_nearest(train: Vectors, wanted: Int[np.ndarray, " wanted"]) -> Float[np
     every = np.full(len(train), np.nan)
     every[wanted] = other
     return every
+
+
+def _apart(vectors: Vectors) -> float:
+    """Return the mean distance between faces, each and the one half a set away in an order that is always the same."""
+    order = np.random.default_rng(0).permutation(len(vectors))
+    return float(np.linalg.norm(vectors[order] - vectors[np.roll(order, len(order) // 2)], axis=1).mean())
 
 
 def _pull(
@@ -654,6 +693,16 @@ def _judged(
                 f"{space.space}: {space.nearest_is_training:.1%} of the samples are nearer to a training face than to "
                 f"any held-out one, where chance gives {space.chance:.1%} (p {space.pull_p_value:.1g}): a pull of "
                 f"{space.pull:.2f}; at most {limits.pull:g} may be."
+            )
+        if space.spread < limits.spread:
+            reasons.append(
+                f"{space.space}: samples lie {space.spread:.2f} times as far apart as held-out faces do, at least "
+                f"{limits.spread:g} are expected: they are nearly all one face."
+            )
+        if space.pull < -limits.pull and 1 - space.pull_p_value < limits.p_value:
+            warnings.append(
+                f"{space.space}: samples are nearer to held-out faces than chance explains. Was it the training faces "
+                f"that --train named?"
             )
     if member is not None and member.auc > limits.membership:
         warnings.append(

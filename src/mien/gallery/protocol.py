@@ -95,6 +95,14 @@ class GalleryProtocol(Protocol):
         """Return one subject."""
         ...
 
+    def subject_by_id(self, subject_id: int) -> Subject | None:
+        """Return one subject; None where there is none of that id."""
+        ...
+
+    def holder(self, sample_id: int) -> Subject | None:
+        """Return whose a sample is; None where there is none of that id."""
+        ...
+
     def samples(self, subject: str) -> list[Sample]:
         """Return a subject's samples in the order of enrolment."""
         ...
@@ -113,6 +121,10 @@ class GalleryProtocol(Protocol):
 
     def merge(self, into: str, other: str) -> int:
         """Move all samples of one subject to another and drop the emptied one; return how many moved."""
+        ...
+
+    def split(self, samples: Sequence[int], name: str) -> tuple[int, ...]:
+        """Give samples to a subject, made if need be; return which moved."""
         ...
 
     def erase(self, subject: str) -> Erasure:

@@ -12,6 +12,7 @@ from mien.lazy import attributes
 __all__ = [
     "Album",
     "Name",
+    "animation",
     "annotate",
     "colour_of",
     "contact_sheet",
@@ -24,13 +25,13 @@ __all__ = [
 if TYPE_CHECKING:
     from mien.reporting.groups import Album, Name, group_page, person_sheet
     from mien.reporting.html import write_text
-    from mien.reporting.pictures import annotate, colour_of, contact_sheet, thumbnail
+    from mien.reporting.pictures import animation, annotate, colour_of, contact_sheet, thumbnail
 else:
     __getattr__ = attributes(
         "mien.reporting",
         {
             "groups": ("Album", "Name", "group_page", "person_sheet"),
             "html": ("write_text",),
-            "pictures": ("annotate", "colour_of", "contact_sheet", "thumbnail"),
+            "pictures": ("animation", "annotate", "colour_of", "contact_sheet", "thumbnail"),
         },
     )

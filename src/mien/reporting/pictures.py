@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,8 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.types import Face
+from mien.vision.attributes import CONTOURS, mesh_edges
 
-__all__ = ["annotate", "colour_of", "contact_sheet", "thumbnail"]
+__all__ = ["animation", "annotate", "colour_of", "contact_sheet", "thumbnail"]
 
 RGB = UInt8[np.ndarray, "height width 3"]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -36,6 +38,7 @@ def annotate(
     *,
     colours: Sequence[int] | None = None,
     landmarks: bool = True,
+    mesh: bool = False,
 ) -> RGB:
     """Draw boxes, landmarks and labels on a copy of a picture.
 
@@ -45,6 +48,7 @@ def annotate(
         labels: A line for each face; an empty one draws no chip. Default: none.
         colours: A number for each face, see `colour_of`. Default: all alike.
         landmarks: Dot the five points.
+        mesh: Draw the mesh of faces whose attributes were read, in place of box and points.
     """
     assert labels is None or len(labels) == len(faces)
     height, width = image.shape[:2]
@@ -57,6 +61,9 @@ def annotate(
     for i, face in enumerate(faces):
         colour = colour_of(colours[i] if colours is not None else 0)
         size = min(unit * 1.4, max(face.box.side * finer / 28, finer))
+        if mesh and face.attributes is not None:
+            _net(pen, face.attributes.mesh[:, :2] * finer, colour, size)
+            continue
         corners = [v * finer for v in face.box.as_tuple()]
         _frame(pen, corners, colour, size)
         if landmarks:
@@ -73,6 +80,25 @@ def annotate(
         drawn = _premultiplied(drawn)
     result = image.astype(np.float32) * (1 - drawn[..., 3:] / 255) + drawn[..., :3]
     return np.asarray(np.clip(result + 0.5, 0, 255), dtype=np.uint8)
+
+
+def animation(frames: Sequence[RGB], *, side: int, milliseconds: int = 50) -> bytes:
+    """Return a GIF that goes through square pictures and back again, without an end.
+
+    Args:
+        frames: RGB uint8 of one size, at least two.
+        side: Of the GIF, px.
+        milliseconds: Each is shown for; the two ends for eight times as long.
+    """
+    assert len(frames) >= 2
+    large = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_CUBIC) for frame in frames]
+    # Colours of its own for every frame: with one palette for all, skin has steps.
+    shown = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in (*large, *large[-2:0:-1])]
+    times = [milliseconds] * len(shown)
+    times[0] = times[len(frames) - 1] = 8 * milliseconds
+    file = io.BytesIO()
+    shown[0].save(file, "GIF", save_all=True, append_images=shown[1:], duration=times, loop=0)
+    return file.getvalue()
 
 
 def contact_sheet(
@@ -158,6 +184,16 @@ def _frame(pen: ImageDraw.ImageDraw, corners: Sequence[float], colour: tuple[int
             inner = bold / 2 * np.array([sx, sy])
             pen.line((x + sx * radius, y + inner[1], x + sx * (radius + reach), y + inner[1]), (*colour, 255), bold)
             pen.line((x + inner[0], y + sy * radius, x + inner[0], y + sy * (radius + reach)), (*colour, 255), bold)
+
+
+def _net(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int], size: float) -> None:
+    """Thin triangles, and stronger lines around eyes, brows, lips and face."""
+    fine, strong = max(round(size / 2), 1), max(round(size * 1.2), 1)
+    for a, b in mesh_edges():
+        pen.line((*points[a], *points[b]), (*colour, 150), fine)
+    for width, ink in ((strong + 2, (0, 0, 0, 90)), (strong, (*colour, 255))):
+        for line in CONTOURS:
+            pen.line([tuple(points[i]) for i in line], ink, width, joint="curve")
 
 
 def _dots(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int], radius: float) -> None:

@@ -193,8 +193,10 @@ class Course:
         """
         written = write() if self._ranks.is_main else None
         if not self.finished:
+            learned, length = self.progress.images, self._config.images
             self._ranks.say(
-                f"The time is over at {self.progress.images:,} images. Go on with the same command, --seconds aside."
+                f"The time is over at {learned:,} images, {learned / length:.1%} of the schedule. Go on with the same "
+                f"command, --seconds aside; a whole schedule of this length is --images {learned}."
             )
         return written
 

@@ -10,7 +10,10 @@ from jaxtyping import Int
 
 from mien.errors import TrainingError
 
-__all__ = ["Pinned", "keep_large_classes"]
+__all__ = ["FEW", "Pinned", "few_pictures", "keep_large_classes"]
+
+FEW = 2000
+"""Pictures below which a generator may draw those that it learned from, rather than new ones."""
 
 
 class Pinned:
@@ -44,6 +47,14 @@ class Pinned:
                 f"The run learned from other data: {state['pictures']:,} pictures then, {self.count:,} now, or other "
                 f"labels or splits. Name another run folder."
             )
+
+
+def few_pictures(count: int, instead: str = "") -> list[str]:
+    """Return a warning where a generator learns from few pictures, with what would help; else nothing."""
+    if count >= FEW:
+        return []
+    words = f"{count:,} pictures are few: what is drawn may be one of them. Run mien audit before you give it away."
+    return [f"{words} {instead}".rstrip()]
 
 
 def keep_large_classes(

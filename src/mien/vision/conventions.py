@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ORDERS",
+    "AttributeConvention",
     "ClassifierConvention",
     "DetectorConvention",
     "EmbedderConvention",
@@ -281,6 +282,56 @@ class ExpressionConvention(_Convention):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeConvention(_Convention):
+    """Of a network that reads an attribute: mesh, age or gender.
+
+    Attributes:
+        side: Of the faces that it is fed, px.
+        kind: Which attribute.
+        order: One of `ORDERS`.
+        layout: Of its input.
+        mean: Subtracted from pixels of 0 to 255.
+        scale: What they are multiplied with after that.
+        template: How faces are cut; None where they are cut with room around their points.
+        labels: Of its answers, in their order, where they have names.
+        classes: How many there are, where they have none.
+    """
+
+    side: int
+    kind: str
+    order: str = "RGB"
+    layout: str = "NCHW"
+    mean: Channels = 0.0
+    scale: Channels = 1.0
+    template: str | None = None
+    labels: tuple[str, ...] = ()
+    classes: int = 0
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Read and check a card.
+
+        Raises:
+            ModelError: A fact is missing or is none, or the template is unknown.
+        """
+        facts = _Facts(card, f"{card.role} model", "See docs/models.md for what it should hold.")
+        facts.expect("side", "kind")
+        template = facts.get("template", str, None)
+        if template is not None and template not in TEMPLATES:
+            facts.refuse("template", template, f"one of {', '.join(TEMPLATES)}")
+        read = cls(
+            side=facts.get("side", int, 0),
+            kind=facts.get("kind", str, ""),
+            **facts.pixels(),
+            template=template,
+            labels=facts.several("labels", str),
+            classes=facts.get("classes", int, 0),
+            more=facts.more(cls),
+        )
+        return facts.checked(read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorConvention(_Convention):
     """Of a generator.
 
@@ -292,7 +343,9 @@ class GeneratorConvention(_Convention):
         latents: Numbers that a face is made from.
         labels: Expressions that can be asked for; empty where it knows none.
         attributes: Attributes that can be asked for.
-        components: Label (-1: of all) and weight of each component of its fitted prior.
+        components: Label (-1: of all) and weight of each component of its fitted mixture.
+        flow: Steps of the flow that its network draws from where the component is below 0; 0 where it has none.
+        guidance: How far its flow follows a condition unless told otherwise; None where it takes none.
         encoder: Its encoder: a file beside it in a run, a name in the catalogue; None where it has none.
         identity: The embedder whose embedding of a face it takes; None where it takes none.
         losses: Networks that stood in its loss, and may therefore not judge it.
@@ -306,6 +359,8 @@ class GeneratorConvention(_Convention):
     labels: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     components: tuple[tuple[int, float], ...] = ()
+    flow: int = 0
+    guidance: float | None = None
     encoder: str | None = None
     identity: str | None = None
     losses: tuple[str, ...] = ()
@@ -333,6 +388,8 @@ class GeneratorConvention(_Convention):
             labels=facts.several("labels", str),
             attributes=facts.several("attributes", str),
             components=facts.several("components", _component),
+            flow=facts.get("flow", int, 0),
+            guidance=facts.get("guidance", float, None),
             encoder=facts.get("encoder", str, None),
             identity=facts.get("identity", str, None),
             losses=facts.several("losses", str),

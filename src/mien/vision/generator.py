@@ -15,35 +15,43 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
-from mien.types import Embedding, as_unit
+from mien.types import Box, Embedding, as_unit
 from mien.vision.cohort import Cohort
 from mien.vision.conventions import GeneratorConvention
+from mien.vision.detector import Detection
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
+from mien.vision.inversion import inverted
 from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from mien.vision.detector import Detection
     from mien.zoo import Card
 
-__all__ = ["PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
+__all__ = ["MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Faces = UInt8[np.ndarray, "n side side 3"]
 Latents = Float32[np.ndarray, "n latents"]
 
-PRIORS = ("fitted", "normal")
-"""What latents are drawn from: the mixture fitted to a VAE's training faces, or N(0, I)."""
+PRIORS = ("flow", "mixture", "normal", "fitted")
+"""What latents are drawn from: a flow or a mixture fitted to a VAE's training faces, or N(0, I). Fitted is the flow,
+and the mixture where there is none."""
+MOST_GUIDANCE = 10.0
+"""Farthest that a flow follows a condition."""
 
+_FLOW = -1  # component of a network that stands for its flow
 _BATCH = 8  # pictures in one run, always: what a picture looks like must not hang on how many were asked for
 _ENCODED = 64  # faces in one run of an encoder
 # Standard deviation of a VAE's latents around those of the face that they should be like, chosen on validation faces:
 # with more of it fewer are the same person, with less of it all are the same picture.
 _LIKENESS = 0.2
+_REDIRECTION = 4.0  # guidance of an edit: with 1 the expression is seldom read, with more of it faces break
+_STRENGTHS = (0.75, 1.0, 1.25, 1.5)  # of an edit, tried one after the other
+_READ = 0.5  # share of an expression, by the reader, at which that ends
 _FEATHER = 0.2  # of a face's side, at each border: how far an edit fades into its photograph
 
 
@@ -60,6 +68,8 @@ class Request:
         seed: Picture i depends on the seed and i only, from 0.
         truncation: Factor on the noise: below 1 the faces are more typical and less varied, 0 to 2.
         prior: One of `PRIORS`; None: the fitted one where the model has one.
+        guidance: How far a flow follows expression and attributes: 1 as in the training faces, more is more typical of
+            them and less varied, 0 ignores them; None: as the model's card says.
         share_noise: Of several expressions all get the same noise before it changes: one face in all of them.
     """
 
@@ -71,6 +81,7 @@ class Request:
     truncation: float = 1.0
     prior: str | None = None
     share_noise: bool = False
+    guidance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +124,7 @@ class Edit:
         picture: All of the picture, the change laid into it.
         shown: The expression it showed.
         wanted: The expression it should show.
+        strength: How far it went.
         identity: Cosine of the embeddings of ``before`` and ``after``.
         reconstruction: Cosine of the embeddings of ``before`` and of what encoder and decoder alone make of it.
         embedder: Id of the embedder that judged.
@@ -123,6 +135,7 @@ class Edit:
     picture: Image
     shown: str
     wanted: str
+    strength: float
     identity: float
     reconstruction: float
     embedder: str
@@ -137,6 +150,7 @@ class _Feed:
     label: Int64[np.ndarray, " n"] | None = None
     attributes: Float32[np.ndarray, "n attributes"] | None = None
     identity: Float32[np.ndarray, "n dimension"] | None = None
+    guidance: Float32[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +162,8 @@ class _Plan:
     attributes: Float32[np.ndarray, " attributes"] | None = None
     identity: Float32[np.ndarray, " dimension"] | None = None
     around: Float32[np.ndarray, "turn latents"] | None = None  # a row for each of the labels in turn
+    flows: bool = False  # whether noise is carried by the flow; parts then say which labels are how frequent
+    guidance: float | None = None
 
     @property
     def every(self) -> Float64[np.ndarray, "part 2"]:
@@ -224,13 +240,14 @@ class Generator:
         seed: int = 0,
         truncation: float = 1.0,
         prior: str | None = None,
+        guidance: float | None = None,
     ) -> Faces:
         """Return n faces, RGB uint8, shape (n, side, side, 3); arguments are those of `Request`.
 
         Raises:
             UsageError: The model cannot make what is asked for.
         """
-        request = Request(expression, attributes, identity, like, seed, truncation, prior)
+        request = Request(expression, attributes, identity, like, seed, truncation, prior, guidance=guidance)
         return np.concatenate([batch.images for batch in self.batches(n, request)], dtype=np.uint8)
 
     def batches(self, n: int, request: Request | None = None, *, start: int = 0) -> Iterator[Batch]:
@@ -339,13 +356,28 @@ class Generator:
             faces = list(pictures)
         else:
             faces = [(picture if isinstance(picture, Cut) else self.cut(picture)).crop for picture in pictures]
+        return self._encoded(faces, "mean")[0]
+
+    def posteriors(self, faces: Faces) -> tuple[Latents, Latents]:
+        """Return mean and standard deviation of the latents that aligned faces may stand for.
+
+        Raises:
+            ModelError: The model has no encoder, or one that says no variance.
+        """
+        if "log_variance" not in {item.name for item in self._encoder[0].get_outputs()}:
+            raise ModelError(f"The encoder of '{self.card.name}' says no variance. Export the run again.")
+        mean, log_variance = self._encoded(list(faces), "mean", "log_variance")
+        return mean, np.exp(0.5 * log_variance)
+
+    def _encoded(self, faces: Sequence[UInt8[np.ndarray, "side side 3"]], *outputs: str) -> list[Latents]:
         session, feed = self._encoder
         name = session.get_inputs()[0].name
-        parts = [np.empty((0, self.latents), np.float32)]
+        parts: list[list[np.ndarray]] = [[np.empty((0, self.latents), np.float32)] for _ in outputs]
         for start in range(0, len(faces), _ENCODED):
-            batch = np.stack(faces[start : start + _ENCODED])
-            parts.append(session.run(["mean"], {name: feed(batch)})[0])
-        return np.concatenate(parts)
+            answers = session.run(list(outputs), {name: feed(np.stack(faces[start : start + _ENCODED]))})
+            for part, answer in zip(parts, answers, strict=True):
+                part.append(answer)
+        return [np.concatenate(part) for part in parts]
 
     def expression_of(self, cut: Cut) -> str:
         """Return the expression that a face shows, of those that the model can make."""
@@ -354,36 +386,43 @@ class Generator:
         told = self._reader.read(cut.picture, [cut.face])[0].probabilities
         return max(self.labels, key=lambda label: told.get(label, -1.0))
 
-    def edit(self, picture: Source, *, expression: str, strength: float = 1.0) -> Edit:
+    def edit(self, picture: Source, *, expression: str, strength: float | None = None) -> Edit:
         """Give the face of a picture another expression and keep who it is (VAE).
 
-        The face is encoded, moved in the latent space from the mean of the expression it shows to the mean of the
-        one asked for, and decoded. Only the difference that this makes is added to the face, so that what the VAE
-        cannot draw of it stays.
+        The face is encoded, moved in the latent space, and decoded. A flow that is told the expression says where to:
+        it carries the noise that it would have made this face of towards the other expression. Without one, the way
+        is that from the mean of the expression it shows to the mean of the one asked for. Only the difference that
+        this makes is added to the face, so that what the VAE cannot draw of it stays.
 
         Args:
             picture: With a face.
             expression: One of ``labels``.
-            strength: 0 changes nothing, 1 goes all the way, more overdoes it.
+            strength: 0 changes nothing, 1 goes all the way, more overdoes it. None: with a flow the least of a few at
+                which the expression is read; else 1.
 
         Raises:
             UsageError: The model cannot make that expression.
             ModelError: It has no encoder.
             ImageError: The picture cannot be read or shows no face.
         """
-        if not 0 <= strength <= 4:
+        if strength is not None and not 0 <= strength <= 4:
             raise UsageError(f"The strength of an edit should be 0 to 4, got {strength:g}.")
         (target,) = self._label_numbers(expression)
         _ = self._encoder  # Before the work: is there one?
         cut = self.cut(picture)
         shown = self.expression_of(cut)
         here = self.encode([cut])
-        there = self._moved(here, shown, expression, strength)
+        flows = bool(self.convention.flow) and self.convention.guidance is not None and shown != expression
+        move = self._redirected(here, shown, expression) if flows else self._moved(here, shown, expression) - here
         plain = self._decoded(here, shown)[0]
-        change = min(strength, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
-        # Means of expressions also differ by how their pictures were lit, which is no part of an expression.
-        change -= change.mean()
-        after = _rounded(cut.crop + change)
+        for tried in (_STRENGTHS if flows else (1.0,)) if strength is None else (strength,):
+            there = np.asarray(here + np.float32(tried) * move, dtype=np.float32)
+            change = min(tried, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
+            # Expressions also differ by how their pictures were lit, which is no part of an expression.
+            change -= change.mean()
+            after = _rounded(cut.crop + change)
+            if strength is None and flows and self._share_of(expression, after) >= _READ:
+                break
         before, changed, redrawn = self._embedded(np.stack([cut.crop, after, _rounded(plain)]), self._judge)
         return Edit(
             cut.crop,
@@ -391,10 +430,17 @@ class Generator:
             self._pasted(cut, change),
             shown,
             expression,
+            tried,
             identity=float(before @ changed),
             reconstruction=float(before @ redrawn),
             embedder=self._judge.model,
         )
+
+    def _share_of(self, expression: str, face: UInt8[np.ndarray, "side side 3"]) -> float:
+        """Return how probable an expression is to be seen in an aligned face, among those that the model can make."""
+        box = Box(0, 0, self.side, self.side)
+        told = self._reader.read(face, [Detection(box, self._points.astype(np.float32), 1.0)])[0].probabilities
+        return told.get(expression, 0.0) / max(sum(told.get(label, 0.0) for label in self.labels), 1e-9)
 
     # Asking -----------------------------------------------------------------------------------------------------------
 
@@ -425,11 +471,13 @@ class Generator:
                 f"'{self.card.name}' makes faces like a given one. Name it with --like PICTURE (in Python: identity=)."
             )
         parts = self._parts(request.prior) if around is None else {}
+        flows = around is None and self._flows(request.prior)
         if parts and labels and -1 not in parts and (lacking := [k for k in labels if k not in parts]):
             raise UsageError(
                 f"The fitted prior of '{self.card.name}' knows no {self.labels[lacking[0]]}. Take the prior normal."
             )
-        return _Plan(labels, parts, self._attribute_row(request.attributes), identity, around)
+        row, guidance = self._attribute_row(request.attributes), self._guidance(request, flows)
+        return _Plan(labels, parts, row, identity, around, flows, guidance)
 
     def _label_numbers(self, expression: str | Sequence[str] | None) -> tuple[int, ...]:
         if expression is None:
@@ -479,12 +527,30 @@ class Generator:
         if prior not in (None, *PRIORS):
             raise UsageError(f"The prior is one of {', '.join(PRIORS)}; got '{prior}'.")
         if prior == "normal" or not len(self._components):
-            if prior == "fitted":
+            if prior in ("fitted", "mixture"):
                 raise UsageError(f"'{self.card.name}' has no fitted prior. Leave the prior out.")
             return {}
         rows = np.column_stack([np.arange(1, len(self._components) + 1), self._components[:, 1]])
         owners = self._components[:, 0].astype(int)
         return {int(label): rows[owners == label] for label in np.unique(owners)}
+
+    def _flows(self, prior: str | None) -> bool:
+        """Whether latents are drawn from the flow."""
+        if prior == "flow" and not self.convention.flow:
+            raise UsageError(f"'{self.card.name}' has no flow. Fit one: mien train prior --model MODEL --data DIR.")
+        return bool(self.convention.flow) and prior in (None, "flow", "fitted")
+
+    def _guidance(self, request: Request, flows: bool) -> float | None:
+        """Return how far the flow follows what is asked for; None where it takes no guidance."""
+        default = self.convention.guidance
+        if request.guidance is None:
+            return default
+        if not 0 <= request.guidance <= MOST_GUIDANCE:
+            raise UsageError(f"The guidance should be 0 to {MOST_GUIDANCE:g}, got {request.guidance:g}.")
+        if not flows or default is None:
+            why = "is told no expression and no attributes" if flows else "is not what these faces are drawn from"
+            raise UsageError(f"Guidance is for flows that are told what to draw; that of '{self.card.name}' {why}.")
+        return request.guidance
 
     def _cannot(self, what: str, instead: str) -> str:
         return f"'{self.card.name}' cannot be told the {what}. {instead}"
@@ -521,15 +587,21 @@ class Generator:
                 place = min(int(np.searchsorted(ends, part_share * ends[-1], side="right")), len(rows) - 1)
                 component[row] = int(rows[place, 0])
                 wanted = int(self._components[component[row] - 1, 0]) if wanted < 0 else wanted
+            if plan.flows:
+                component[row] = _FLOW
             if label is not None:
                 label[row] = int(label_share * len(self.labels)) if wanted < 0 else wanted
         noise *= np.float32(request.truncation)
         if plan.around is not None:
             noise = plan.around[numbers % len(plan.around)] + np.float32(_LIKENESS) * noise
-        return self._with_conditions(_Feed(noise, component, label), plan.attributes, plan.identity)
+        return self._with_conditions(_Feed(noise, component, label), plan.attributes, plan.identity, plan.guidance)
 
-    def _with_conditions(self, feed: _Feed, attributes: np.ndarray | None, identity: np.ndarray | None) -> _Feed:
+    def _with_conditions(
+        self, feed: _Feed, attributes: np.ndarray | None, identity: np.ndarray | None, guidance: float | None = None
+    ) -> _Feed:
         count = len(feed.noise)
+        told = self.convention.guidance if guidance is None else guidance
+        feed.guidance = None if told is None else np.full(count, told, np.float32)
         feed.attributes = None if attributes is None else np.tile(attributes, (count, 1))
         feed.identity = None if identity is None else np.tile(identity, (count, 1))
         return feed
@@ -568,7 +640,7 @@ class Generator:
     def _run(self, feed: _Feed, output: str) -> np.ndarray:
         """Return images as (n, side, side, 3), 0 to 255, or another output as it is."""
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
-        given |= {"attributes": feed.attributes, "identity": feed.identity}
+        given |= {"attributes": feed.attributes, "identity": feed.identity, "guidance": feed.guidance}
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
         try:
             answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
@@ -592,6 +664,8 @@ class Generator:
         card |= {"label"} if self.labels else set()
         card |= {"attributes"} if self.attributes else set()
         card |= {"identity"} if self.takes_identity else set()
+        card |= {"guidance"} if self.convention.guidance is not None else set()
+        card |= {"component"} if self.convention.flow else set()
         # A mixture by class may stand before a decoder that is not told the class.
         if not inputs <= card or card - inputs - {"label"} or "images" not in outputs:
             raise ModelError(
@@ -651,6 +725,24 @@ class Generator:
                 "knows no faces of both. Leave the expression out."
             )
         return latents  # The network is told the label.
+
+    def _redirected(self, here: Latents, shown: str, wanted: str) -> Latents:
+        """Return how far a face's latents move where the flow carries the same noise to another expression."""
+        row = self._attribute_row(())
+
+        def carried(noise: Latents, expression: str, guidance: float) -> Latents:
+            parts = []
+            for start in range(0, len(noise), _BATCH):
+                some = noise[start : start + _BATCH]
+                label = np.full(len(some), self.labels.index(expression))
+                feed = _Feed(some, np.full(len(some), _FLOW), label)
+                parts.append(self._run(self._with_conditions(feed, row, None, guidance), "latents"))
+            return np.concatenate(parts)
+
+        noise = inverted(lambda rows: carried(rows, shown, 1.0), here)
+        # What the inversion left cancels: the same expression moves nothing.
+        moved: Latents = carried(noise, wanted, _REDIRECTION) - carried(noise, shown, 1.0)
+        return moved
 
     # Other networks ---------------------------------------------------------------------------------------------------
 

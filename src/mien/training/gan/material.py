@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int
 
+from mien import zoo
 from mien.data.pictures import Pictures, read_pictures
 from mien.data.transforms import Order
 from mien.errors import DataError, TrainingError
 from mien.networks.recogniser import FaceRecogniser
 from mien.training.gan.config import GANConfig
-from mien.training.material import Pinned, keep_large_classes
+from mien.training.material import Pinned, few_pictures, keep_large_classes
 from mien.training.precision import autocast
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress, Reporter
 from mien.training.run import write_result
+from mien.vision.conventions import GeneratorConvention
 
 __all__ = ["Material", "load_material"]
 
@@ -54,14 +56,16 @@ class Material(Pinned):
         return len(self.train)
 
 
-def load_material(config: GANConfig, *, cache: Path | None, ranks: Ranks, device: torch.device) -> Material:
-    """Read the pictures, and leave out classes of too few.
+def load_material(
+    config: GANConfig, *, cache: Path | None, ranks: Ranks, device: torch.device, pictures: Pictures | None = None
+) -> Material:
+    """Read the pictures, unless they are given, and leave out classes of too few.
 
     Raises:
         DataError: No class has enough pictures, or there are fewer pictures than a batch has.
     """
     with ranks.main_first(), PictureProgress(quiet=not ranks.is_main) as progress:  # the others read its cache
-        pictures = read_pictures(
+        pictures = pictures or read_pictures(
             config.data, template=config.template, side=config.side, colour=config.colour, kind=config.kind,
             labels=config.labels, splits=("train", "valid"), keep_without_face=config.keep_without_face, cache=cache,
             progress=progress,
@@ -86,12 +90,27 @@ def load_material(config: GANConfig, *, cache: Path | None, ranks: Ranks, device
             f"A batch has {config.batch_size} pictures, and there are only {len(train)} to learn from. Add pictures, "
             f"or lower batch_size."
         )
-    ranks.say(*notes)
+    ranks.say(*notes, *few_pictures(len(train), _better_beginning(config, classes)))
     order = Order(labels[train], seed=config.seed, balance=config.balance if classes else 0.0)
     reference, held_out = (
         _evenly_by_class(part, labels, len(classes), config.health.pictures, config.seed) for part in (train, valid)
     )
     return Material(pictures, labels, classes, embeddings, train, valid, order, reference, held_out)
+
+
+def _better_beginning(config: GANConfig, classes: tuple[str, ...]) -> str:
+    """Say what a GAN of few pictures could begin as; nothing where it begins as something."""
+    if config.init is not None or config.identity:
+        return ""
+    fitting = []
+    for card in zoo.cards("generator"):
+        theirs = GeneratorConvention.of(card)
+        alike = (theirs.template, theirs.side, theirs.grey) == (config.template, config.side, not config.colour)
+        if theirs.kind == "vae" and alike and theirs.labels == classes:
+            fitting.append(card.name)
+    if fitting:
+        return f"Begin as a VAE that saw more: --init {fitting[0]}."
+    return "Train a VAE first, and begin as it: --init RUN."
 
 
 def _evenly_by_class(

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mien.data.pictures import Pictures
 from mien.errors import TrainingError
 from mien.networks import count_macs, count_parameters
 from mien.networks.gan import (
@@ -33,12 +34,13 @@ from mien.networks.tracing import onnx_bytes
 from mien.training.config import as_dict
 from mien.training.course import Course
 from mien.training.ema import EMA
-from mien.training.gan.beginning import blend, copy_encoder
+from mien.training.gan.beginning import blend, copy_encoder, with_flow_of
 from mien.training.gan.config import GANConfig
 from mien.training.gan.material import Material, load_material
 from mien.training.gan.players import Player, Players, accumulate_gradients, adam, sizes_of
 from mien.training.gan.rules import Rules
 from mien.training.guard import Guard
+from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
 from mien.training.publishing import check_parity, publish_network
 from mien.training.ranks import Ranks
@@ -88,8 +90,12 @@ class DryRun:
     classes: tuple[str, ...]
 
 
-def train(config: GANConfig) -> Trained:
+def train(config: GANConfig, *, pictures: Pictures | None = None) -> Trained:
     """Run the whole story, or go on with it where the run folder holds its beginning.
+
+    Args:
+        config: Its settings.
+        pictures: What to learn from, in place of what ``config.data`` names.
 
     Raises:
         MienError: The data, the settings or the run folder do not allow it, or the run is beyond help.
@@ -98,7 +104,9 @@ def train(config: GANConfig) -> Trained:
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
     with Run(config.out, config, may_change=("cache", "blend"), ranks=ranks) as run:
-        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks, device=device)
+        material = load_material(
+            config, cache=config.cache or config.out / "crops", ranks=ranks, device=device, pictures=pictures
+        )
 
         # Build. The published generator is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)
@@ -123,6 +131,7 @@ def train(config: GANConfig) -> Trained:
         )  # fmt: skip
         if ranks.is_main:
             write_result(config.out / DESCRIPTION, _description(config, material))
+            keep_learned(config.out, material.pictures.take(material.train))
         course.begin()
 
         with course:
@@ -261,6 +270,9 @@ def _publish(
     outputs = ["images"] if players.beginning is None else ["images", "latents"]
     network = onnx_bytes(model, *given.values(), inputs=list(given), outputs=outputs)
     difference = check_parity(model, network, given, tolerance=_PARITY, unit="grey levels")
+    flow: dict[str, Any] = {}
+    if players.beginning is not None and config.init is not None:
+        network, flow = with_flow_of(config.init, network)
     summary = {
         **{name: value for name, value in figures.items() if math.isfinite(value)},
         "images": images,
@@ -276,7 +288,7 @@ def _publish(
         role="generator",
         summary=f"Trained with mien on {len(material.train):,} pictures: GAN, {config.game}, seed {config.seed}.",
         training_data=", ".join(folder.name for folder in config.data),
-        convention=_convention(players, material, config, generator.latents),
+        convention={**_convention(players, material, config, generator.latents), **flow},
         metrics={"training": summary},
     )
     run.finish(summary)

@@ -11,6 +11,7 @@ from mien.errors import UsageError
 from mien.networks import VAENetConfig
 from mien.networks.gan import DiscriminatorConfig
 from mien.training.config import PictureConfig, follow_template, load_config
+from mien.training.vae.flow import FlowConfig
 
 __all__ = ["VAEConfig", "configured"]
 
@@ -40,7 +41,9 @@ class VAEConfig(PictureConfig):
         ema_half_life: Images after which a weight's share in the published average has halved.
         balance: 0 shows every picture equally often, 1 every class.
         mirror: Share of pictures mirrored.
-        components: Gaussians of the fitted prior, a class.
+        prior: What samples are drawn from: a flow fitted to the latents, or the mixture alone, which is always fitted.
+        flow: The flow.
+        components: Gaussians of the fitted mixture, a class.
         patience: So many reports without a better ELBO end the training; 0 never does.
     """
 
@@ -63,6 +66,8 @@ class VAEConfig(PictureConfig):
     ema_half_life: float = 50_000
     balance: float = 0.0
     mirror: float = 0.5
+    prior: Literal["flow", "mixture"] = "flow"
+    flow: FlowConfig = field(default_factory=FlowConfig)
     components: int = 10
     patience: int = 0
     batch_size: int = 64

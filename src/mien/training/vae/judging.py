@@ -18,17 +18,19 @@ from mien.losses import (
 )
 from mien.metrics.generation import sharpness
 from mien.networks import VAE
+from mien.networks.flow import LatentFlow
 from mien.networks.vae import condition_vector
 from mien.reporting.pictures import contact_sheet
 from mien.training.precision import autocast
 from mien.training.run import Run
 from mien.training.vae.config import VAEConfig
+from mien.training.vae.flow import Posteriors
 from mien.training.vae.learning import HALF_RANGE
 from mien.training.vae.loading import PART, Faces, encode
 from mien.training.vae.material import Material
 from mien.training.vae.prior import Prior, fit_prior
 
-__all__ = ["REPORTED", "draw_sheets", "fit", "sample_posteriors", "validate"]
+__all__ = ["REPORTED", "draw_sheets", "fit", "posteriors", "sample_posteriors", "validate"]
 
 REPORTED = 2048  # pictures that a report looks at; the last one looks at all
 _COLUMNS = 10  # pictures a row of the sheets
@@ -123,6 +125,18 @@ def fit(
     return fit_prior(latents, labels, components=config.components, seed=config.seed), mean
 
 
+def posteriors(model: VAE, pictures: Pictures, material: Material, config: VAEConfig) -> Posteriors:
+    """Return what the encoder says of pictures, and of their mirror images where the VAE learned from those, too."""
+    views = [pictures.images, *([pictures.images[..., ::-1].copy()] if config.mirror else [])]
+    parts = [encode(model, images, precision=config.precision) for images in views]
+    condition = material.condition(pictures, slice(None))
+    return Posteriors(
+        np.concatenate([mean for mean, _ in parts]),
+        np.exp(0.5 * np.concatenate([log_variance for _, log_variance in parts])),
+        None if condition is None else np.concatenate([condition.numpy()] * len(views)),
+    )
+
+
 def sample_posteriors(
     mean: Float32[np.ndarray, "pictures latents"], log_variance: Float32[np.ndarray, "pictures latents"], *, seed: int
 ) -> Float64[np.ndarray, "pictures latents"]:
@@ -131,8 +145,16 @@ def sample_posteriors(
     return np.asarray(mean + noise * np.exp(0.5 * log_variance))
 
 
-def draw_sheets(model: VAE, material: Material, config: VAEConfig, run: Run, *, prior: Prior | None = None) -> None:
-    """Keep a sheet of reconstructions and one of samples, by class where there are classes."""
+def draw_sheets(
+    model: VAE,
+    material: Material,
+    config: VAEConfig,
+    run: Run,
+    *,
+    prior: Prior | None = None,
+    flow: LatentFlow | None = None,
+) -> None:
+    """Keep a sheet of reconstructions and sheets of samples, by class where there are classes."""
     valid = material.valid.take(_spread_evenly(len(material.valid), 3 * _COLUMNS))
     mean, _ = encode(model, valid.images, precision=config.precision)
     drawn = _decode(model, mean, material.condition(valid, slice(None)), config)
@@ -165,10 +187,15 @@ def draw_sheets(model: VAE, material: Material, config: VAEConfig, run: Run, *, 
         attributes = torch.from_numpy(some.reshape(len(z), len(names))).float()
     condition = condition_vector(torch.tensor(labels_drawn) if material.classes else None, len(classes), attributes)
     captions = [classes[number] for number in labels_drawn] if material.classes else None
-    for name, latents, words in (
-        ("samples", z, "Samples of the fitted prior"),
+    sheets = [
+        ("samples", z, "Samples of the fitted mixture"),
         ("samples-normal", rng.standard_normal(z.shape, dtype=np.float32), "Samples of N(0, I)"),
-    ):
+    ]
+    if flow is not None:
+        noise = torch.from_numpy(rng.standard_normal(z.shape, dtype=np.float32))
+        with torch.no_grad():
+            sheets.append(("samples-flow", flow(noise, condition).numpy(), "Samples of the flow"))
+    for name, latents, words in sheets:
         faces = [*as_rgb(_decode(model, latents, condition, config))]
         run.picture(
             name, contact_sheet(faces, columns=_COLUMNS, side=_sheet_side(config), captions=captions, title=words)

@@ -15,7 +15,7 @@ from mien.data.pictures import Pictures, read_pictures
 from mien.data.transforms import Order
 from mien.errors import DataError
 from mien.networks.vae import condition_vector
-from mien.training.material import Pinned, keep_large_classes
+from mien.training.material import Pinned, few_pictures, keep_large_classes
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress
 from mien.training.vae.config import VAEConfig
@@ -61,14 +61,14 @@ class Material(Pinned):
         return len(self.train) + len(self.valid)
 
 
-def load_material(config: VAEConfig, *, cache: Path | None, ranks: Ranks) -> Material:
-    """Read the pictures, and leave out classes of too few.
+def load_material(config: VAEConfig, *, cache: Path | None, ranks: Ranks, pictures: Pictures | None = None) -> Material:
+    """Read the pictures, unless they are given, and leave out classes of too few.
 
     Raises:
         DataError: Labels are missing that are asked for, or there are too few pictures.
     """
     with ranks.main_first(), PictureProgress(quiet=not ranks.is_main) as progress:  # the others read its cache
-        pictures = read_pictures(
+        pictures = pictures or read_pictures(
             config.data,
             template=config.template,
             side=config.net.side,
@@ -93,7 +93,7 @@ def load_material(config: VAEConfig, *, cache: Path | None, ranks: Ranks) -> Mat
             "--condition out."
         )
     train, valid = pictures.split("train"), pictures.split("valid")
-    ranks.say(*notes)
+    ranks.say(*notes, *few_pictures(len(train)))
     if len(train) < config.batch_size or not len(valid):
         raise DataError(
             f"Training needs at least a batch of {config.batch_size} pictures to learn from and 1 to check with, got "

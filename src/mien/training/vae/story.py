@@ -17,19 +17,24 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from mien.data.pictures import Pictures
 from mien.networks import VAE, count_macs, count_parameters
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.config import as_dict
 from mien.training.course import Course
 from mien.training.ema import EMA
+from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
 from mien.training.publishing import check_parity, publish_network
 from mien.training.ranks import Ranks
+from mien.training.reporter import Reporter
 from mien.training.run import Run, write_result
 from mien.training.stopping import EarlyStopping
 from mien.training.vae.config import VAEConfig
-from mien.training.vae.judging import REPORTED, draw_sheets, fit, sample_posteriors, validate
+from mien.training.vae.flow import FittedFlow, fit_flow
+from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
+from mien.training.vae.judging import REPORTED, draw_sheets, fit, posteriors, sample_posteriors, validate
 from mien.training.vae.learning import Stability, build_networks, learn, learning_rate
 from mien.training.vae.loading import Images, encode
 from mien.training.vae.material import Material, load_material
@@ -47,7 +52,7 @@ class Trained:
 
     Attributes:
         model: The averaged network that was published.
-        prior: Fitted to the training pictures' latents.
+        prior: The mixture fitted to the training pictures' latents.
         classes: Labels that are inputs of the decoder; empty where there are none.
         summary: As in `summary.json`.
     """
@@ -81,8 +86,12 @@ class DryRun:
     attributes: tuple[str, ...]
 
 
-def train(config: VAEConfig) -> Trained:
+def train(config: VAEConfig, *, pictures: Pictures | None = None) -> Trained:
     """Run the whole story, or go on with it where the run folder holds its beginning.
+
+    Args:
+        config: Its settings.
+        pictures: What to learn from, in place of what ``config.data`` names.
 
     Raises:
         MienError: The data, the settings or the run folder do not allow it, or the loss is no number.
@@ -90,8 +99,8 @@ def train(config: VAEConfig) -> Trained:
     """
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
-    with Run(config.out, config, may_change=("cache",), ranks=ranks) as run:
-        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks)
+    with Run(config.out, config, may_change=("cache", "prior", "flow"), ranks=ranks) as run:
+        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks, pictures=pictures)
 
         # Build. The published model is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)
@@ -109,6 +118,7 @@ def train(config: VAEConfig) -> Trained:
         )  # fmt: skip
         if ranks.is_main:
             write_result(config.out / DESCRIPTION, _description(config, material).encode())
+            keep_learned(config.out, material.train)
         course.begin()
 
         with course:
@@ -242,19 +252,22 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
         TrainingError: A written network answers otherwise than the trained one, or the disk is full.
     """
     prior, means = fit(model, material, config)
+    flow = _fitted_flow(model, material, config, run.ranks) if config.prior == "flow" else None
     scores = validate(model, material, config, most=5 * REPORTED)
     latents = sample_posteriors(*encode(model, material.valid.images, precision=config.precision), seed=config.seed)
     labels = material.valid.labels if material.classes else None
     normal = -0.5 * (np.square(latents).sum(axis=1) + latents.shape[1] * math.log(2 * math.pi))
     gain = float((prior.log_density(latents, labels) - normal).mean())
-    draw_sheets(model, material, config, run, prior=prior)
+    draw_sheets(model, material, config, run, prior=prior, flow=None if flow is None else flow.flow)
 
     model = model.to("cpu").eval()
     validation = {name.removeprefix("valid_"): value for name, value in scores.items()}
     trained = f"Trained with mien on {len(material.train):,} pictures: {config.variant} VAE, seed {config.seed}."
     training_data = ", ".join(source.name for source in config.data)
     differences = [
-        _publish_generator(model, prior, material, config, trained, training_data, {**validation, "prior_gain": gain}),
+        _publish_generator(
+            model, prior, flow, material, config, trained, training_data, {**validation, "prior_gain": gain}
+        ),
         _publish_encoder(model, means, material, config, trained, training_data, validation),
     ]
     summary = {
@@ -263,6 +276,7 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
         "sigma": validation["sigma"],
         "prior_gain": gain,
         "prior_components": len(prior),
+        **({} if flow is None else flow.figures),
         "parameters": count_parameters(model),
         "macs": count_macs(Reconstruction(model), torch.from_numpy(material.valid.images[:1]).float()),
         "onnx_difference": max(differences),
@@ -272,16 +286,30 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
     return prior, summary
 
 
+def _fitted_flow(model: VAE, material: Material, config: VAEConfig, ranks: Ranks) -> FittedFlow:
+    train, valid = (posteriors(model, part, material, config) for part in (material.train, material.valid))
+    with Reporter(config.flow.images, quiet=not ranks.is_main) as reporter:
+        return fit_flow(
+            train,
+            valid,
+            config.flow,
+            seed=config.seed,
+            device=next(model.parameters()).device,
+            report=lambda row: reporter.advance(int(row["images"])),
+        )
+
+
 def _publish_generator(
     model: VAE,
     prior: Prior,
+    flow: FittedFlow | None,
     material: Material,
     config: VAEConfig,
     trained: str,
     training_data: str,
     validation: Mapping[str, float],
 ) -> float:
-    """Write decoder and prior as a generator; return its largest difference from PyTorch."""
+    """Write decoder and priors as a generator; return its largest difference from PyTorch."""
     classes, attributes = material.classes, material.train.attribute_names
     generator = PublishedGenerator(model, prior, len(classes)).eval()
     chance = torch.Generator().manual_seed(0)
@@ -295,6 +323,8 @@ def _publish_generator(
         inputs["attributes"] = (torch.rand(4, len(attributes), generator=chance) < 0.5).float()
     network = onnx_bytes(generator, *inputs.values(), inputs=list(inputs), outputs=["images", "latents"])
     difference = check_parity(generator, network, inputs, tolerance=_PARITY, unit="grey levels")
+    if flow is not None:
+        network, _ = with_flow(network, PublishedFlow(flow.flow, len(classes), len(attributes)))
     convention = {
         "kind": "vae",
         **_pictures(config),
@@ -302,6 +332,7 @@ def _publish_generator(
         **({"labels": list(classes)} if classes else {}),
         **({"attributes": list(attributes)} if attributes else {}),
         "components": [[int(k), float(w)] for k, w in zip(prior.labels, prior.weights, strict=True)],
+        **({} if flow is None else flow_convention(flow.flow, config.flow.guidance)),
         "encoder": "encoder.onnx",
     }
     publish_network(

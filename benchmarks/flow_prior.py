@@ -1,0 +1,123 @@
+"""What a flow as the prior changes, the decoder being the same: each arm draws as many faces from another prior.
+
+    MIEN_DATA=... python benchmarks/flow_prior.py face-gan-64 expression-gan-48 [MODEL ...] --cache crops
+
+Held-out faces are halved: one half is compared with, the other is the floor. Expressions are asked for at the mix of
+the data for distances, and equally often to see whether they are seen: by a network that learned from the same
+pictures (the default one) and by one that did not (mini-XCEPTION). Faces a second are of one thread, in CPU time. One
+draw (seed 3): `mien evaluate generation` draws three times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import data_folder, machine, write_result
+
+from mien import zoo
+from mien.data.pictures import read_pictures
+from mien.evaluation.spaces import feature_space, recut, resized
+from mien.metrics.generation import frechet_distance, spread_ratio
+from mien.metrics.intervals import wilson
+from mien.vision.expression import ExpressionReader
+from mien.vision.finding import find_face, patient_detector
+from mien.vision.generator import Generator, Request
+
+SEED = 3
+MOST = 1000  # faces of each kind
+EACH = 100  # faces asked to show one expression
+REFERENCE = {"face-64": "celeba10k", "fer-48": "fer2013plus"}
+SPACES = {"identity": "dlib-resnet29", "expression": "expression-resnet27"}
+READERS = ("mini-xception", "expression-resnet27-equal")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--guidance", nargs="*", type=float, default=[1.0, 2.5, 4.0], help="Of models told a label.")
+    args = parser.parse_args()
+    rows = {}
+    for name in args.models:
+        rows[Path(name).name] = measured(Generator(name, threads=1), args.cache, args.guidance)
+    write_result("flow_prior", {"seed": SEED, "machine": machine(), "models": rows})
+
+
+def measured(generator: Generator, cache: Path | None, guidances: list[float]) -> dict[str, Any]:
+    template, classes = generator.convention.template, generator.labels
+    pictures = read_pictures(
+        data_folder() / REFERENCE[template], template=template, side=generator.side,
+        colour=not generator.convention.grey, splits=("test",), cache=cache,
+    )  # fmt: skip
+    real, shown = pictures.rgb(), np.full(len(pictures), -1)
+    if classes:
+        number = np.array([*(classes.index(name) if name in classes else -1 for name in pictures.classes), -1])
+        shown = number[pictures.labels]
+        real, shown = real[shown >= 0], shown[shown >= 0]
+    order = np.random.default_rng(SEED).permutation(len(real))
+    n = min(len(real) // 2, MOST)
+    ours, others = order[:n], order[n : 2 * n]
+    spaces = {key: feature_space(zoo.card(name), template, threads=1).features for key, name in SPACES.items()}
+    base = {key: features(real[ours]) for key, features in spaces.items()}
+    floor = {key: float(frechet_distance(base[key], features(real[others]))) for key, features in spaces.items()}
+    readers = [ExpressionReader(zoo.card(name), threads=1) for name in READERS] if classes else []
+    arms: dict[str, dict[str, Any]] = {"mixture": {"prior": "mixture"}}
+    for guidance in guidances if classes else [None]:
+        arms["flow" if guidance is None else f"flow, guidance {guidance:g}"] = {"prior": "flow", "guidance": guidance}
+    detector, told = patient_detector(), {}
+    for arm, settings in arms.items():
+        wanted = [classes[label] for label in shown[ours]] if classes else None
+        began = time.process_time()
+        fake = drawn(generator, n, wanted, settings)
+        speed = n / (time.process_time() - began)
+        seen = {key: features(fake) for key, features in spaces.items()}
+        found = sum(find_face(face, detector) is not None for face in fake)
+        told[arm] = {
+            "frechet": {key: float(frechet_distance(base[key], seen[key])) for key in spaces},
+            "spread": {key: float(spread_ratio(base[key], seen[key], shown[ours], shown[ours])) for key in spaces},
+            "face_found": {"share": found / n, "interval": list(wilson(found, n))},
+            "samples_per_s": speed,
+        }
+        if classes:
+            asked = np.repeat(np.arange(len(classes)), EACH)
+            faces = drawn(generator, len(asked), [classes[label] for label in asked], settings)
+            told[arm]["asked_is_seen"] = {
+                reader.card.name: agreed(reader, faces, asked, generator) for reader in readers
+            }
+        print(generator.card.name, arm, told[arm], flush=True)
+    record = {"model": generator.card.id, "faces": n, "floor": floor, "arms": told}
+    if classes:
+        record |= {
+            "asked_each": EACH,
+            "real_is_seen": {r.card.name: agreed(r, real, shown, generator) for r in readers},
+        }
+    return record
+
+
+def drawn(generator: Generator, n: int, wanted: list[str] | None, settings: dict[str, Any]) -> np.ndarray:
+    request = Request(expression=wanted, seed=SEED, **settings)
+    return np.concatenate([batch.images for batch in generator.batches(n, request)])
+
+
+def agreed(reader: ExpressionReader, faces: np.ndarray, asked: np.ndarray, generator: Generator) -> dict[str, Any]:
+    """Return the share of faces in which a reader sees what was asked for, by class and at the mean of classes."""
+    labels = next(iter(reader.heads.values()))
+    known = [name for name in generator.labels if name in labels]
+    fit = np.isin(asked, [generator.labels.index(name) for name in known])
+    crops = (
+        resized(faces[fit], reader.side)
+        if reader.template is None
+        else recut(faces[fit], generator.convention.template, reader.template, reader.side)
+    )
+    best = reader.probabilities(crops)[:, [labels.index(name) for name in known]].argmax(axis=1)
+    right = np.array([known[place] == generator.labels[label] for place, label in zip(best, asked[fit], strict=True)])
+    share = {name: float(right[asked[fit] == generator.labels.index(name)].mean()) for name in known}
+    return {"equal_classes": float(np.mean(list(share.values()))), "by_class": share, "n": int(fit.sum())}
+
+
+if __name__ == "__main__":
+    main()

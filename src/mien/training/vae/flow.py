@@ -1,0 +1,281 @@
+"""A flow fitted to the latents that an encoder gives: what samples are drawn from, unless the mixture is asked for.
+
+A mixture of Gaussians also draws latents where no face was, and a decoder makes smears of them; a flow learns where
+faces are. It can learn latents by heart, too: the loss on faces held out ends the fitting, and an audit has the last
+word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from mien.errors import TrainingError, UsageError
+from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig
+from mien.training.ema import EMA
+from mien.training.run import position_seed
+from mien.training.schedule import warmup_cosine
+
+__all__ = ["FittedFlow", "FlowConfig", "Posteriors", "fit_flow", "velocity_loss"]
+
+_JUDGED = 4096  # moments at which a loss is measured: the same ones in every report
+_PART = 1024  # of them at once
+_LEAST_LOOKS = 10  # at the faces held out, however short the fitting is
+_LEAST_SCALE = 1e-3  # standard deviations: a latent that is not used varies by rounding only
+_LEAST_GAIN = 1e-4  # of the held-out loss: less of it is no progress
+
+Rows = Float32[np.ndarray, "faces latents"]
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Settings of a flow in latents.
+
+    Attributes:
+        images: Length of the fitting at most, in latents seen.
+        passes: Times at most that each latent is seen: of few faces more is learned by heart.
+        batch_size: Latents a step.
+        learning_rate: The highest of the schedule; it falls to a fiftieth.
+        weight_decay: Of matrices.
+        ema_half_life: Latents after which a weight's share in the published average has halved.
+        forget: Share of latents whose condition is left out, so that it can be followed more or less (guidance).
+        report_every: Latents between two looks at the faces held out.
+        patience: So many looks without a smaller loss end the fitting.
+        steps: Of the way from noise to a latent, in the published network; each costs two passes.
+        guidance: How far the condition is followed unless a call says so.
+        net: The network.
+    """
+
+    images: int = 1_500_000
+    passes: int = 100
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    ema_half_life: float = 50_000
+    forget: float = 0.15
+    report_every: int = 25_600
+    patience: int = 8
+    steps: int = 8
+    guidance: float = 2.5
+    net: VelocityNetConfig = field(default_factory=VelocityNetConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "passes", "batch_size", "report_every", "patience"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"Setting 'flow.{name}' is at least 1, got {getattr(self, name)}.")
+        if not 1 <= self.steps <= 64:
+            raise UsageError(f"Setting 'flow.steps' is 1 to 64, got {self.steps}.")
+        if not self.learning_rate > 0:
+            raise UsageError(f"Setting 'flow.learning_rate' is above 0, got {self.learning_rate:g}.")
+        for name in ("weight_decay", "ema_half_life"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"Setting 'flow.{name}' is 0 or more, got {getattr(self, name):g}.")
+        if not 0 <= self.forget < 1:
+            raise UsageError(f"Setting 'flow.forget' lies in [0, 1), got {self.forget:g}.")
+        if not 0 <= self.guidance <= 10:
+            raise UsageError(f"Setting 'flow.guidance' is 0 to 10, got {self.guidance:g}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """What an encoder says of faces.
+
+    Attributes:
+        mean: Of each latent, shape (faces, latents).
+        deviation: Standard deviation of each.
+        condition: What is known of each face, shape (faces, condition); None where nothing is.
+    """
+
+    mean: Rows
+    deviation: Rows
+    condition: Float32[np.ndarray, "faces condition"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def take(self, count: int) -> Posteriors:
+        """Return at most so many of them, spread evenly."""
+        some = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
+        return Posteriors(
+            self.mean[some], self.deviation[some], None if self.condition is None else self.condition[some]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedFlow:
+    """A flow, and how well it was fitted.
+
+    Attributes:
+        flow: For drawing.
+        valid_loss: Mean squared error of velocities on faces held out, of the flow that is kept.
+        train_loss: The same on faces learned from: much lower where latents were learned by heart.
+        images: Latents that it had seen.
+        rows: Losses at each look.
+    """
+
+    flow: LatentFlow
+    valid_loss: float
+    train_loss: float
+    images: int
+    rows: tuple[Mapping[str, float], ...]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What a summary says of it."""
+        return {"flow_valid_loss": self.valid_loss, "flow_train_loss": self.train_loss, "flow_images": self.images}
+
+
+def fit_flow(
+    train: Posteriors,
+    valid: Posteriors,
+    config: FlowConfig,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    report: Callable[[Mapping[str, float]], None] | None = None,
+) -> FittedFlow:
+    """Fit a flow, and keep it as it was where the loss on faces held out was smallest.
+
+    Everything random follows from the seed and the position.
+
+    Args:
+        train: Of faces to learn from.
+        valid: Of faces held out.
+        config: How.
+        seed: Of the start and of all draws.
+        device: Where to compute; default the CPU.
+        report: Called at each look.
+
+    Raises:
+        TrainingError: There is nothing to learn from or to check with, or the loss is no number.
+    """
+    if len(train) < 2 or not len(valid):
+        raise TrainingError(
+            f"A flow needs faces to learn from and faces to check with, got {len(train)} and {len(valid)}. Add "
+            f"pictures, or take the mixture: --prior mixture."
+        )
+    device = device or torch.device("cpu")
+    centre = train.mean.mean(axis=0)
+    spread = np.sqrt(train.mean.var(axis=0) + np.square(train.deviation).mean(axis=0))
+    scale = np.maximum(spread, _LEAST_SCALE)
+    mean, deviation, condition = _placed(train, centre, scale, device)
+    size = 0 if condition is None else condition.shape[1]
+
+    torch.manual_seed(seed)
+    net = VelocityNet(config.net, mean.shape[1], size).to(device)
+    ema = EMA(net, half_life_images=config.ema_half_life)
+    weights = list(net.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99))
+    judged = {"valid": valid.take(_JUDGED), "train": train.take(min(_JUDGED, max(len(valid), 1)))}
+    rows: list[Mapping[str, float]] = []
+    best, kept, waited, seen = math.inf, {}, 0, 0
+    length = min(config.images, config.passes * len(train))
+    every = min(config.report_every, max(length // _LEAST_LOOKS, 1))
+    while seen < length and waited < config.patience:
+        # Learn from one batch.
+        torch.manual_seed(position_seed(seed, seen))
+        some = torch.randint(len(mean), (config.batch_size,)).to(device)
+        told = (torch.rand(config.batch_size) >= config.forget).float().to(device)
+        latents = mean[some] + deviation[some] * torch.randn(config.batch_size, mean.shape[1]).to(device)
+        time = torch.sigmoid(torch.randn(config.batch_size)).to(device)
+        noise = torch.randn(config.batch_size, mean.shape[1]).to(device)
+        net.train()
+        loss = _errors(net, latents, noise, time, None if condition is None else condition[some], told).mean()
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = warmup_cosine(
+            seen + config.batch_size, length, length // 50, config.learning_rate,
+            final=config.learning_rate / 50,
+        )  # fmt: skip
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        ema.update(net, batch_size=config.batch_size)
+        seen += config.batch_size
+
+        # Now and then, look at faces held out.
+        if seen % every < config.batch_size or seen >= length:
+            losses = {f"{name}_loss": velocity_loss(ema.model, faces, centre, scale) for name, faces in judged.items()}
+            row = {"images": seen, **losses}
+            if not math.isfinite(losses["valid_loss"]):
+                raise TrainingError("The loss of the flow is no number. Lower flow.learning_rate.")
+            rows.append(row)
+            if report is not None:
+                report(row)
+            waited += 1
+            if losses["valid_loss"] < best - _LEAST_GAIN:
+                best, waited = losses["valid_loss"], 0
+                kept = {key: value.clone() for key, value in ema.model.state_dict().items()}
+                found = row
+    ema.model.load_state_dict(kept)
+    flow = LatentFlow(
+        ema.model.cpu().eval(), torch.from_numpy(centre).float(), torch.from_numpy(scale).float(), steps=config.steps
+    )
+    return FittedFlow(flow, found["valid_loss"], found["train_loss"], int(found["images"]), tuple(rows))
+
+
+@torch.no_grad()
+def velocity_loss(
+    net: VelocityNet, faces: Posteriors, centre: Float[np.ndarray, " latents"], scale: Float[np.ndarray, " latents"]
+) -> float:
+    """Return the mean squared error of velocities towards some faces, at moments that are always the same ones."""
+    device = next(net.parameters()).device
+    net.eval()
+    mean, deviation, condition = _placed(faces, centre, scale, device)
+    # Few faces are looked at more than once: the loss of one moment and one noise says little.
+    which = torch.arange(max(_JUDGED // len(mean), 1) * len(mean)) % len(mean)
+    chance = torch.Generator().manual_seed(0)
+    noise, jitter = (torch.randn((len(which), mean.shape[1]), generator=chance).to(device) for _ in range(2))
+    # Moments evenly over the quantiles that are learned: fewer draws tell as much.
+    share = (torch.randperm(len(which), generator=chance) + 0.5) / len(which)
+    time = torch.sigmoid(math.sqrt(2) * torch.erfinv(2 * share - 1)).to(device)
+    errors = []
+    for start in range(0, len(which), _PART):
+        rows = slice(start, start + _PART)
+        some = which[rows].to(device)
+        told = torch.ones(len(some), device=device)
+        latents = mean[some] + deviation[some] * jitter[rows]
+        errors.append(
+            _errors(net, latents, noise[rows], time[rows], None if condition is None else condition[some], told)
+        )
+    return float(torch.cat(errors).mean())
+
+
+def _errors(
+    net: VelocityNet,
+    latents: Float[Tensor, "batch latents"],
+    noise: Float[Tensor, "batch latents"],
+    time: Float[Tensor, " batch"],
+    condition: Float[Tensor, "batch condition"] | None,
+    told: Float[Tensor, " batch"],
+) -> Float[Tensor, " batch"]:
+    """Return squared errors of velocities on the straight way from noise to latents.
+
+    Source: X. Liu et al., "Flow straight and fast", ICLR 2023, equation 1; times near the middle more often: P. Esser
+    et al., "Scaling rectified flow transformers", ICML 2024, section 3.1.
+    """
+    between = torch.lerp(noise, latents, time[:, None])
+    velocity: Tensor = net(between, time, condition, told)
+    return (velocity - (latents - noise)).square().mean(dim=1)
+
+
+def _placed(
+    faces: Posteriors,
+    centre: Float[np.ndarray, " latents"],
+    scale: Float[np.ndarray, " latents"],
+    device: torch.device,
+) -> tuple[Float[Tensor, "faces latents"], Float[Tensor, "faces latents"], Float[Tensor, "faces condition"] | None]:
+    """Return posteriors standardised, on the device."""
+    mean = torch.from_numpy(((faces.mean - centre) / scale).astype(np.float32)).to(device)
+    deviation = torch.from_numpy((faces.deviation / scale).astype(np.float32)).to(device)
+    condition = None if faces.condition is None else torch.from_numpy(faces.condition).float().to(device)
+    return mean, deviation, condition

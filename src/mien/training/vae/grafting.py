@@ -1,0 +1,182 @@
+"""A flow put into the graph of a generator, before its decoder and beside its mixture: still one file."""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mien.errors import ModelError
+from mien.networks.flow import LatentFlow
+from mien.networks.tracing import onnx_bytes
+from mien.networks.vae import condition_vector
+from mien.training.publishing import check_parity
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["PublishedFlow", "flow_convention", "flow_network", "graft", "transplant", "with_flow"]
+
+_PARITY = 0.01  # standard deviations of a latent that pass as rounding between PyTorch and ONNX
+
+_PREFIX = "flow/"  # of every name that a flow brings into a graph
+_DRAWN, _MIXTURE, _LATENTS = f"{_PREFIX}drawn", f"{_PREFIX}mixture", "latents"
+_SWITCH, _NONE, _AXIS = (f"{_PREFIX}switch", f"{_PREFIX}switches"), f"{_PREFIX}none", f"{_PREFIX}axis"
+
+
+class PublishedFlow(nn.Module):
+    """What is published of a flow: noise, and what a face shall show, to latents."""
+
+    def __init__(self, flow: LatentFlow, classes: int, attributes: int) -> None:
+        super().__init__()
+        self.flow, self.classes, self.attributes = flow, classes, attributes
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what it takes, in order."""
+        told = (*(("label",) if self.classes else ()), *(("attributes",) if self.attributes else ()))
+        return ("noise", *told, "guidance") if told else ("noise",)
+
+    def forward(self, noise: Tensor, *told: Tensor) -> Tensor:
+        """Return latents; ``told`` are a label, attributes, or both in this order, and then the guidance."""
+        label = told[0] if self.classes else None
+        attributes = told[-2] if self.attributes else None
+        latents: Tensor = self.flow(
+            noise, condition_vector(label, self.classes, attributes), told[-1] if told else None
+        )
+        return latents
+
+    def examples(self, count: int = 4) -> dict[str, Tensor]:
+        """Return some of each input, by name."""
+        chance = torch.Generator().manual_seed(0)
+        given = {"noise": torch.randn(count, self.flow.net.latents, generator=chance)}
+        if self.classes:
+            given["label"] = torch.arange(count) % self.classes
+        if self.attributes:
+            given["attributes"] = (torch.rand(count, self.attributes, generator=chance) < 0.5).float()
+        if len(given) > 1:
+            given["guidance"] = torch.linspace(0.5, 2.0, count)
+        return given
+
+
+def flow_network(flow: PublishedFlow) -> bytes:
+    """Return a flow as an ONNX file of its own."""
+    return onnx_bytes(flow, *flow.examples().values(), inputs=list(flow.inputs), outputs=["drawn"])
+
+
+def flow_convention(flow: LatentFlow, guidance: float) -> dict[str, Any]:
+    """Return what a card says of a generator's flow."""
+    return {"flow": flow.steps, **({"guidance": guidance} if flow.net.condition else {})}
+
+
+def with_flow(generator: bytes, flow: PublishedFlow) -> tuple[bytes, float]:
+    """Return a generator's network that draws from a flow, and the largest difference of a latent from PyTorch.
+
+    Raises:
+        ModelError: The generator has no place for it.
+        TrainingError: The written flow answers otherwise than the fitted one.
+    """
+    flow = flow.eval()
+    stem = flow_network(flow)
+    difference = check_parity(flow, stem, flow.examples(), tolerance=_PARITY, unit="standard deviations of a latent")
+    return graft(generator, stem), difference
+
+
+def graft(generator: bytes, flow: bytes) -> bytes:
+    """Return a generator's network that draws from a flow where the component is below 0; from 0 on it is as it was.
+
+    Args:
+        generator: ONNX file with the input `component` and the output `latents`; its own flow, if any, is replaced.
+        flow: ONNX file of `flow_network`.
+
+    Raises:
+        ModelError: The generator has no prior that a flow could stand beside.
+    """
+    import onnx
+
+    stem = onnx.load_from_string(flow).graph
+    given = {item.name for item in stem.input}  # what it is fed is what the generator is fed
+    for node in stem.node:
+        node.name = f"{_PREFIX}{node.name}"
+        for names in (node.input, node.output):
+            names[:] = [name if name in given or not name else f"{_PREFIX}{name}" for name in names]
+    for weight in stem.initializer:
+        weight.name = f"{_PREFIX}{weight.name}"
+    return _joined(generator, stem.node, stem.initializer, stem.input)
+
+
+def transplant(donor: bytes, generator: bytes) -> bytes:
+    """Return a generator's network with the flow of another one of the same latents; as it is where that has none."""
+    import onnx
+
+    graph = onnx.load_from_string(donor).graph
+    switch = {*_SWITCH, _LATENTS}
+    nodes = [node for node in graph.node if _is_of_flow(node) and not switch & set(node.output)]
+    if not nodes:
+        return generator
+    weights = [item for item in graph.initializer if item.name.startswith(_PREFIX) and item.name not in (_NONE, _AXIS)]
+    wanted = {name for node in nodes for name in node.input}
+    return _joined(generator, nodes, weights, [item for item in graph.input if item.name in wanted])
+
+
+def _joined(
+    generator: bytes,
+    nodes: Sequence[onnx.NodeProto],
+    weights: Sequence[onnx.TensorProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+) -> bytes:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load_from_string(generator)
+    graph = model.graph
+    _strip(graph)
+    known = {item.name for item in graph.input}
+    own = list(graph.node)
+    place = next((number for number, node in enumerate(own) if _LATENTS in node.output), None)
+    if place is None or "component" not in known:
+        raise ModelError(
+            "This generator draws from no fitted prior, so that a flow has no place in it. Expected a VAE, or a GAN "
+            "that began as one (--init)."
+        )
+    _rename(own[place].output, _LATENTS, _MIXTURE)
+    switch = [
+        helper.make_node("Less", ["component", _NONE], [_SWITCH[0]]),
+        helper.make_node("Unsqueeze", [_SWITCH[0], _AXIS], [_SWITCH[1]]),
+        helper.make_node("Where", [_SWITCH[1], _DRAWN, _MIXTURE], [_LATENTS]),
+    ]
+    every = [*nodes, *own[: place + 1], *switch, *own[place + 1 :]]
+    del graph.node[:]
+    graph.node.extend(every)
+    graph.initializer.extend(weights)
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), _NONE))
+    graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), _AXIS))
+    graph.input.extend(item for item in inputs if item.name not in known)
+    return bytes(model.SerializeToString())
+
+
+def _strip(graph: onnx.GraphProto) -> None:
+    """Take a flow out of a graph, with what it alone was fed."""
+    kept = [node for node in graph.node if not _is_of_flow(node)]
+    if len(kept) == len(graph.node):
+        return
+    for node in kept:
+        _rename(node.output, _MIXTURE, _LATENTS)
+    used = {name for node in kept for name in node.input}
+    weights = [item for item in graph.initializer if not item.name.startswith(_PREFIX)]
+    inputs = [item for item in graph.input if item.name in used]
+    for whole, part in ((graph.node, kept), (graph.initializer, weights), (graph.input, inputs)):
+        copies = [type(item).FromString(item.SerializeToString()) for item in part]
+        del whole[:]
+        whole.extend(copies)
+
+
+def _is_of_flow(node: onnx.NodeProto) -> bool:
+    return any(name.startswith(_PREFIX) and name != _MIXTURE for name in node.output) or _DRAWN in node.input
+
+
+def _rename(names: MutableSequence[str], old: str, new: str) -> None:
+    names[:] = [new if name == old else name for name in names]

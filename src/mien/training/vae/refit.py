@@ -1,0 +1,234 @@
+"""A flow for a generator that is finished: fitted to the latents that its encoder gives, and put into its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from mien import zoo
+from mien.data.pictures import Pictures, read_pictures
+from mien.errors import DataError, TrainingError, UsageError
+from mien.images import printable
+from mien.networks.vae import condition_vector
+from mien.training.learned import keep_learned
+from mien.training.precision import choose_device
+from mien.training.ranks import Ranks
+from mien.training.reporter import PictureProgress, Reporter
+from mien.training.run import write_result
+from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow
+from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
+from mien.vision.generator import Generator
+
+__all__ = ["PriorConfig", "Refitted", "refit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """Settings of a flow for a finished generator.
+
+    Attributes:
+        model: Its name, or a run folder, of a VAE or of a GAN that kept its VAE's encoder.
+        data: Folders, zips or lists of pictures: those that it learned from.
+        out: Where the model with its new prior is written; default is the run folder itself.
+        kind: Layout of the data; auto finds out.
+        labels: Label set that class numbers refer to, such as fer2013.
+        keep_without_face: Take pictures in which no face is found as a whole, instead of leaving them out.
+        cache: Folder that keeps the crops.
+        mirror: Learn from mirror images, too.
+        seed: Of everything random.
+        device: auto, cpu, cuda, cuda:1, mps.
+        flow: The flow.
+    """
+
+    model: str
+    data: tuple[Path, ...]
+    out: Path | None = None
+    kind: str = "auto"
+    labels: str | None = None
+    keep_without_face: bool = False
+    cache: Path | None = None
+    mirror: bool = True
+    seed: int = 0
+    device: str = "auto"
+    flow: FlowConfig = field(default_factory=FlowConfig)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise UsageError("Setting 'data' names at least one folder, zip or list of pictures.")
+        if self.seed < 0:
+            raise UsageError(f"Setting 'seed' is 0 or more, got {self.seed}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """What came of it.
+
+    Attributes:
+        out: Folder of the model: `model.onnx`, `card.json`, and its encoder.
+        fitted: The flow.
+        summary: Figures, as in the card.
+    """
+
+    out: Path
+    fitted: FittedFlow
+    summary: Mapping[str, Any]
+
+
+def refit(config: PriorConfig) -> Refitted:
+    """Fit a flow and write the generator with it; its decoder and its mixture stay as they are.
+
+    Raises:
+        MienError: The model has no encoder or no prior, the data lack what it is told, or nothing can be written.
+    """
+    generator = Generator(config.model)
+    card, convention = generator.card, generator.convention
+    out = _place(config)
+    if not generator.has_encoder or not convention.components:
+        raise UsageError(
+            f"'{card.name}' has no {'prior' if generator.has_encoder else 'encoder'}, so that no flow can be fitted to "
+            f"its latents. Name a VAE, or a GAN that began as one (--init) with anchor above 0."
+        )
+    with PictureProgress() as progress:
+        pictures = read_pictures(
+            config.data,
+            template=convention.template,
+            side=generator.side,
+            colour=not convention.grey,
+            kind=config.kind,
+            labels=config.labels,
+            attributes=convention.attributes,
+            splits=("train", "valid"),
+            keep_without_face=config.keep_without_face,
+            cache=config.cache,
+            progress=progress,
+        )
+    pictures, labels = _known(pictures, generator)
+    Ranks().say(*pictures.notes)
+    train, valid = (_posteriors(generator, pictures, labels, split, config) for split in ("train", "valid"))
+    device = choose_device(config.device)
+    with Reporter(config.flow.images) as reporter:
+        fitted = fit_flow(
+            train,
+            valid,
+            config.flow,
+            seed=config.seed,
+            device=device,
+            report=lambda row: reporter.advance(int(row["images"])),
+        )
+    network, difference = with_flow(
+        zoo.path(card).read_bytes(),
+        PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes)),
+    )
+    summary = {
+        **fitted.figures,
+        "onnx_difference": difference,
+        "pictures": int((pictures.splits == "train").sum()),
+        "losses": [dict(row) for row in fitted.rows],
+    }
+    told = flow_convention(fitted.flow, config.flow.guidance)
+    _write(generator, out, _like_its_file(network), told, {name: summary[name] for name in summary if name != "losses"})
+    keep_learned(out, pictures.split("train"))
+    write_result(out / "prior.json", (json.dumps(summary, indent=1) + "\n").encode())
+    return Refitted(out, fitted, summary)
+
+
+def _place(config: PriorConfig) -> Path:
+    """Return where the model is written."""
+    run = Path(config.model)
+    if config.out is None:
+        if not run.is_dir():
+            raise UsageError(
+                f"'{printable(config.model)}' is no run folder that could be changed. Name one with --out."
+            )
+        return run
+    if (config.out / "model.onnx").exists() and config.out.resolve() != run.resolve():
+        raise UsageError(f"'{printable(config.out)}' holds a model already. Name another folder with --out.")
+    return config.out
+
+
+def _known(pictures: Pictures, generator: Generator) -> tuple[Pictures, Int[np.ndarray, " pictures"] | None]:
+    """Return pictures of the classes that the generator draws, and their labels as it numbers them."""
+    if not generator.labels:
+        return pictures, None
+    if lacking := sorted(set(generator.labels) - set(pictures.classes)):
+        raise DataError(
+            f"'{generator.card.name}' draws {', '.join(generator.labels)}, and the data show no {lacking[0]}. Expected "
+            f"a folder for each: name the data that it learned from."
+        )
+    number = np.array([*(generator.labels.index(n) if n in generator.labels else -1 for n in pictures.classes), -1])
+    kept = pictures.take(number[pictures.labels] >= 0)
+    return kept, number[kept.labels]
+
+
+def _posteriors(
+    generator: Generator,
+    pictures: Pictures,
+    labels: Int[np.ndarray, " pictures"] | None,
+    split: str,
+    config: PriorConfig,
+) -> Posteriors:
+    """Encode the pictures of a split, and their mirror images."""
+    chosen = pictures.splits == split
+    faces = pictures.take(chosen).rgb()
+    parts = [generator.posteriors(faces), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
+    condition = condition_vector(
+        None if labels is None else torch.from_numpy(labels[chosen]),
+        len(generator.labels),
+        torch.from_numpy(pictures.attributes[chosen]).float() if generator.attributes else None,
+    )
+    return Posteriors(
+        np.concatenate([mean for mean, _ in parts]),
+        np.concatenate([deviation for _, deviation in parts]),
+        None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
+    )
+
+
+def _like_its_file(network: bytes) -> bytes:
+    """Return the flow in half precision where the rest is."""
+    import onnx
+
+    from mien.training.export import half_weights
+
+    model = onnx.load_from_string(network)
+    if not any(weight.name.endswith(".half") for weight in model.graph.initializer):
+        return network
+    return bytes(half_weights(model).SerializeToString())
+
+
+def _write(
+    generator: Generator, out: Path, network: bytes, flow: Mapping[str, Any], measured: Mapping[str, Any]
+) -> None:
+    """Write the model, its card and its encoder."""
+    card = generator.card
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"Cannot make '{printable(out)}': {error.strerror or error}. Name another one.") from error
+    parts = [("model.onnx", "card.json", card, network)]
+    if out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run":
+        encoder = zoo.companion(card, "encoder")
+        parts.append(("encoder.onnx", "encoder.json", encoder, zoo.path(encoder).read_bytes()))
+    for file, beside, one, data in parts:
+        facts = {
+            "name": one.name,
+            "role": one.role,
+            "version": one.version,
+            "summary": one.summary,
+            "licence": one.licence,
+            "training_data": one.training_data,
+            "convention": dict(one.convention),
+            "metrics": dict(one.metrics),
+        }
+        if one is card:
+            kept = {key: value for key, value in card.convention.items() if key != "guidance"}
+            facts["convention"] = {**kept, "encoder": "encoder.onnx", **flow}
+            facts["metrics"] = {**card.metrics, "prior": dict(measured)}
+        write_result(out / file, data)
+        write_result(out / beside, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,121 @@
+"""A flow for a generator that is finished."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from mien.cli.train import train
+from mien.data.drawn import draw_samples
+from mien.errors import DataError, UsageError
+from mien.networks.flow import VelocityNetConfig
+from mien.training.vae.flow import FlowConfig
+from mien.training.vae.refit import PriorConfig, refit
+from mien.vision.generator import Generator
+from vision.generators import LABELS, save_generator
+
+FLOW = FlowConfig(
+    images=320, batch_size=32, report_every=160, net=VelocityNetConfig(width=16, blocks=1, code=8), steps=2
+)
+COMPONENTS = ((0, 0.5), (1, 0.3), (2, 0.2))
+
+
+@pytest.fixture(autouse=True)
+def blind_and_single(monkeypatch):
+    class Blind:
+        def detect(self, image):
+            return []
+
+    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn") / "data"
+    draw_samples(folder, per_class=12, side=32)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return save_generator(tmp_path / "run", kind="vae", labels=LABELS, components=COMPONENTS, encoder=True)
+
+
+def settings(run, data, **more):
+    cache = data.parent / "crops"  # cut once
+    given = {
+        "model": str(run),
+        "data": (data,),
+        "cache": cache,
+        "keep_without_face": True,
+        "device": "cpu",
+        "flow": FLOW,
+    }
+    return PriorConfig(**{**given, **more})
+
+
+def test_a_run_gets_a_flow_and_its_decoder_and_mixture_stay(run, data):
+    before = Generator(run)
+    mixture, latents = before.generate(4, prior="mixture"), np.ones((2, before.latents), np.float32)
+    decoded = before.decode(latents, expression="happiness")
+
+    done = refit(settings(run, data))
+
+    after = Generator(run)
+    assert after.convention.flow == FLOW.steps and after.convention.guidance == FLOW.guidance
+    assert np.array_equal(after.generate(4, prior="mixture"), mixture)
+    assert np.array_equal(after.decode(latents, expression="happiness"), decoded)
+    assert not np.array_equal(after.generate(4), mixture)
+    assert after.card.metrics["prior"]["flow_valid_loss"] == done.fitted.valid_loss
+    assert done.summary["pictures"] > 20 and after.card.id != before.card.id
+
+
+def test_another_folder_gets_a_whole_model_and_the_run_stays_as_it_is(run, data, tmp_path):
+    before = Generator(run).card.id
+
+    done = refit(settings(run, data, out=tmp_path / "new"))
+
+    assert Generator(run).card.id == before and not Generator(run).convention.flow
+    moved = Generator(done.out)
+    assert moved.convention.flow and moved.has_encoder and moved.generate(2).shape[0] == 2
+    with pytest.raises(UsageError, match="holds a model already"):
+        refit(settings(run, data, out=tmp_path / "new"))
+
+
+def test_the_command_fits_a_flow_and_says_how_to_use_it(run, data):
+    from click.testing import CliRunner
+
+    small = [f"flow.{key}={value}" for key, value in (("images", 160), ("batch_size", 32), ("report_every", 160))]
+    sets = [
+        part
+        for item in (*small, "flow.net.width=8", "flow.steps=2", "keep_without_face=true")
+        for part in ("--set", item)
+    ]
+
+    given = ["prior", "--model", run, "--data", data, "--cache", data.parent / "crops", "--device", "cpu"]
+    result = CliRunner().invoke(train, [*map(str, given), *sets])
+
+    assert result.exit_code == 0, result.output
+    assert "on faces held out" in result.output and f"Use: mien generate --model {run} " in result.output
+    assert json.loads((run / "prior.json").read_text())["losses"][-1]["images"] == 160
+
+
+def test_what_cannot_be_fitted_is_refused_in_one_line(run, data, tmp_path):
+    with pytest.raises(UsageError, match="is no run folder that could be changed"):
+        refit(settings("face-vae-64", data))
+    blind = save_generator(tmp_path / "blind", kind="vae", labels=LABELS, components=COMPONENTS)
+    with pytest.raises(UsageError, match="has no encoder, so that no flow"):
+        refit(settings(blind, data))
+    bare = save_generator(tmp_path / "bare", kind="vae", encoder=True)
+    with pytest.raises(UsageError, match="has no prior, so that no flow"):
+        refit(settings(bare, data))
+    draw_samples(tmp_path / "other", per_class=12, side=32)
+    shutil.rmtree(tmp_path / "other" / "neutral")
+    with pytest.raises(DataError, match="the data show no neutral"):
+        refit(settings(run, tmp_path / "other"))
