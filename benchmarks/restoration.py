@@ -226,9 +226,9 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(error, 0.065)))
 
 
-def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[str, Any]:
+def study(pairs: list[Pair], model: Path | None, conditions: list[str], recognisers: list[str]) -> dict[str, Any]:
     """Measure all arms under all conditions."""
-    embedders = {name: Embedder(mien.zoo.card(name)) for name in RECOGNISERS}
+    embedders = {name: Embedder(mien.zoo.card(name)) for name in recognisers}
     reader = ExpressionReader(mien.zoo.card(mien.zoo.default("expression")))
     views = Restorer(method="unsharp")
     references = {
@@ -239,7 +239,7 @@ def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[
         name: embed(embedder, [(p.probe.image, p.probe.marks) for p in pairs]) for name, embedder in embedders.items()
     }
     limits, accepted = {}, {}
-    for name in RECOGNISERS:
+    for name in recognisers:
         scores = clean[name][0] @ references[name].T
         limits[name] = permissive_threshold(scores[~np.eye(len(pairs), dtype=bool)], rate=FMR)
         accepted[name] = np.diag(scores) >= limits[name]
@@ -247,7 +247,7 @@ def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[
     report: dict[str, Any] = {"pairs": len(pairs), "tar_clean": {k: float(v.mean()) for k, v in accepted.items()}}
     for condition in conditions:
         spoilt = [SPOILT[condition](pair.probe, np.random.default_rng((SEED, i))) for i, pair in enumerate(pairs)]
-        measured: dict[str, dict[str, Measured]] = {name: {} for name in RECOGNISERS}
+        measured: dict[str, dict[str, Measured]] = {name: {} for name in recognisers}
         alone, pictures = {}, {}
         for arm, restorer in arms(model, condition).items():
             done = [treated(restorer, shown) for shown in spoilt]
@@ -268,7 +268,7 @@ def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[
             print(condition, arm, pictures[arm], float(measured[JUDGE_OF_ALL][arm].accepted.mean()), flush=True)
         report[condition] = {
             name: [{**row, **pictures[row["arm"]]} for row in rows_of(measured[name], accepted[name], alone)]
-            for name in RECOGNISERS
+            for name in recognisers
         }
     return report
 
@@ -312,13 +312,14 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--conditions", nargs="*", default=list(SPOILT))
+    parser.add_argument("--recognisers", nargs="*", choices=RECOGNISERS, default=list(RECOGNISERS))
     parser.add_argument("--note", default="")
     parser.add_argument("--run", type=Path, help="a training run whose last report is written beside, shipped or not")
     given = parser.parse_args()
     if given.choose:
         choose(celeba_pairs(given.pairs), given.model)
         return
-    report = study(lfw_pairs(given.pairs), given.model, given.conditions)
+    report = study(lfw_pairs(given.pairs), given.model, given.conditions, given.recognisers)
     write_result("restoration", {
         "machine": machine(), "fmr": FMR, "note": given.note,
         "model": None if given.model is None else mien.zoo.named(given.model).id,
