@@ -83,7 +83,7 @@ def look(browser: Browser, base: str) -> None:
     def named(page: Page) -> Page:
         page.locator("main input[type=file]").first.set_input_files(EXAMPLES / "crowd.webp")
         page.locator(".box.known").first.wait_for()
-        page.locator(".box", has=page.locator("rect")).and_(page.get_by_label("Ada Berg")).click()
+        page.locator(".box", has=page.locator("rect")).and_(page.get_by_label("Dina Adeyemi")).click()
         page.mouse.move(0, 0)
         page.evaluate("scrollTo(0, 0)")
         return page
