@@ -4,7 +4,10 @@ A child enrols 200 made-up faces into one gallery and prints a line when each is
 that the stored index is being written, too. The parent kills it (SIGKILL) at a random moment, opens the gallery,
 checks it, and looks for every line it has read. The gallery grows from round to round.
 
-    python benchmarks/crash.py [--rounds 50] [--out FILE]
+With --postgres the gallery is in a PostgreSQL server of its own, and in every second round it is the server that is
+killed, all its processes at once, and started again.
+
+    python benchmarks/crash.py [--rounds 50] [--postgres] [--out FILE]
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ import argparse
 import contextlib
 import json
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +50,7 @@ def face(seed: int) -> Face:
     )
 
 
-def child(path: Path, first: int) -> None:
+def child(path: Path | str, first: int) -> None:
     """Enrol, and say so after each."""
     with Gallery(path) as gallery:
         for seed in range(first, first + ENROLMENTS):
@@ -56,10 +60,15 @@ def child(path: Path, first: int) -> None:
                 gallery.search(face(seed).embedding)
 
 
-def round_of(path: Path, number: int, rng: random.Random) -> tuple[list[int], bool]:
-    """Start a child, kill it at a random moment; return what it acknowledged and whether it was still at work."""
+def round_of(
+    path: Path | str, number: int, rng: random.Random, kill: Callable[[subprocess.Popen[str]], None]
+) -> tuple[list[int], bool]:
+    """Start a child, kill it or its server at a random moment; return what it acknowledged, and whether it was at work.
+
+    ``kill`` is given the child.
+    """
     command = [sys.executable, __file__, "--child", str(path), str(number * ENROLMENTS)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     stop_after, delay_s = rng.randrange(ENROLMENTS), rng.uniform(0, 0.01)
     acknowledged = []
@@ -68,12 +77,13 @@ def round_of(path: Path, number: int, rng: random.Random) -> tuple[list[int], bo
         if len(acknowledged) > stop_after:
             break
     time.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
+    at_work = process.poll() is None
+    kill(process)
     # What it said before it died counts as well; a line cut short does not.
     for line in process.stdout.read().splitlines(keepends=True):
         if line.endswith("\n"):
             acknowledged.append(int(line))
-    return acknowledged, process.wait() == -signal.SIGKILL
+    return acknowledged, at_work and process.wait() != 0
 
 
 def missing(gallery: Gallery, seeds: list[int]) -> int:
@@ -94,23 +104,51 @@ def missing(gallery: Gallery, seeds: list[int]) -> int:
     return lost
 
 
+@contextlib.contextmanager
+def place(postgres: bool) -> Iterator[tuple[Path | str, Callable[[subprocess.Popen[str]], None] | None]]:
+    """Yield where the gallery is to be, and what kills its server and starts it again."""
+    if not postgres:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "crash.mien", None
+        return
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import postgres_server
+
+    with postgres_server.temporary(fsync=True) as server:
+
+        def kill(process: subprocess.Popen[str]) -> None:
+            server.kill()
+            process.wait()  # it has lost its database
+            server.start()
+
+        yield server.url(), kill
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--out", type=Path, help="default: results/crash.json")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--postgres", action="store_true", help="in a PostgreSQL server of its own")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        child(Path(given.child[0]), int(given.child[1]))
+        child(given.child[0], int(given.child[1]))
         return
     rng = random.Random(given.seed)
-    result = {"rounds": 0, "killed_at_work": 0, "acknowledged": 0, "opened": 0, "checks_passed": 0, "missing": 0}
+    result: dict[str, Any] = {
+        "rounds": 0,
+        "killed_at_work": 0,
+        "acknowledged": 0,
+        "opened": 0,
+        "checks_passed": 0,
+        "missing": 0,
+    }
     seeds: list[int] = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "crash.mien"
+    with place(given.postgres) as (path, kill_server):
         for number in range(given.rounds):
-            acknowledged, killed = round_of(path, number, rng)
+            kill = kill_server if kill_server is not None and number % 2 else subprocess.Popen.kill
+            acknowledged, killed = round_of(path, number, rng, kill)
             seeds += acknowledged
             with contextlib.ExitStack() as stack:
                 gallery = stack.enter_context(Gallery(path, create=False, timeout_s=5))
@@ -131,7 +169,7 @@ def main() -> None:
     else:
         from common import machine, write_result
 
-        write_result("crash", {"machine": machine(), **result})
+        write_result("crash_postgres" if given.postgres else "crash", {"machine": machine(), **result})
     sys.exit(0 if result["passed"] else 1)
 
 

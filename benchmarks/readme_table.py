@@ -194,6 +194,82 @@ def poor_pictures(result: dict[str, Any]) -> Iterator[Texts]:
     }
 
 
+def attributes(result: dict[str, Any]) -> Iterator[Texts]:
+    utk, london, pose = result["utkface"], result["london"], result["pose"]
+    groups = utk["adults_by_origin_and_sex"]
+
+    def years(facts: dict[str, Any]) -> str:
+        low, high = facts["age_mean_absolute_error"]["interval"]
+        return f"{facts['age_mean_absolute_error']['mean']:.1f} [{low:.1f}, {high:.1f}]"
+
+    def wrong(facts: dict[str, Any]) -> str:
+        return f"{percent(facts['gender_wrong']['mean'])} {within(facts['gender_wrong']['interval'])}"
+
+    best, worst = (
+        pick(groups, key=lambda name: groups[name]["age_mean_absolute_error"]["mean"]) for pick in (min, max)
+    )
+    yield {
+        "en": (
+            f"Guessed age, UTKFace ({utk['all']['age_mean_absolute_error']['faces']:,}): mean error in years",
+            years(utk["all"]),
+            f"adults, {best}: {years(groups[best])}; {worst}: {years(groups[worst])}; London's studio: {years(london)}",
+        ),
+        "zh": (
+            f"猜测的年龄，UTKFace（{utk['all']['age_mean_absolute_error']['faces']:,} 张）：平均误差（岁）",
+            years(utk["all"]),
+            f"成人中 {best}：{years(groups[best])}；{worst}：{years(groups[worst])}；伦敦摄影棚数据：{years(london)}",
+        ),
+    }
+    best, worst = (pick(groups, key=lambda name: groups[name]["gender_wrong"]["mean"]) for pick in (min, max))
+    children = utk["by_age"]["0 to 9"]
+    yield {
+        "en": (
+            "Guessed gender, UTKFace's adults: wrong",
+            wrong(utk["adults"]),
+            f"{best}: {wrong(groups[best])}; {worst}: {wrong(groups[worst])}; children up to 9: {wrong(children)}",
+        ),
+        "zh": (
+            "猜测的外观性别，UTKFace 成人：错误率",
+            wrong(utk["adults"]),
+            f"{best}：{wrong(groups[best])}；{worst}：{wrong(groups[worst])}；9 岁以下儿童：{wrong(children)}",
+        ),
+    }
+    yaw, roll, mirrored = pose["drawn"]["yaw"], pose["drawn"]["roll"], pose["mirrored"]
+    yield {
+        "en": (
+            f"Head pose of drawn heads turned by up to 40 degrees ({yaw['faces']}): mean error of yaw; of roll",
+            f"{yaw['mean_absolute_error']:.1f}; {roll['mean_absolute_error']:.1f} degrees",
+            f"photographs against their mirror images: {mirrored['yaw']:.1f}; {mirrored['roll']:.1f}",
+        ),
+        "zh": (
+            f"头部姿态，转动不超过 40 度的绘制头像（{yaw['faces']} 张）：偏航角、滚转角的平均误差",
+            f"{yaw['mean_absolute_error']:.1f}；{roll['mean_absolute_error']:.1f} 度",
+            f"照片与其镜像相比：{mirrored['yaw']:.1f}；{mirrored['roll']:.1f}",
+        ),
+    }
+
+
+def templates(result: dict[str, Any]) -> Iterator[Texts]:
+    chosen = result["chosen_on_half_a"]
+    for data, (en, zh) in (
+        ("half_b", ("half B", "B 半")), ("pins_among_half_b", ("48 people of `pins_dev`", "`pins_dev` 的 48 人")),
+    ):  # fmt: skip
+        for references, facts in result[data].items():
+            if references == "1" or (data == "pins_among_half_b" and references != "5"):
+                continue
+            ours, single = facts[chosen], facts["best single"]
+            told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
+            other = f"{percent(single['fnir'])} {within(single['interval'])}"
+            who = (
+                f"{references} references a subject, pooled ({chosen})",
+                f"每人 {references} 张参考，合并模板（{chosen}）",
+            )
+            yield {
+                "en": (f"FNIR at FPIR 1 %, {en}, {who[0]}", told, f"best single score: {other}"),
+                "zh": (f"FPIR 1 % 时的 FNIR，{zh}，{who[1]}", told, f"取最高单张得分：{other}"),
+            }
+
+
 def _of_group(rates: dict[str, Any]) -> str:
     return f"{rates['group']}: {percent(rates['fmr'], 2)} {within(rates['interval'], 2)}"
 
@@ -297,6 +373,63 @@ def crash(result: dict[str, Any]) -> Iterator[Texts]:
     yield {
         "en": (f"`kill -9` while enrolling: galleries sound; lost of {enrolled} acknowledged enrolments", told, ""),
         "zh": (f"登记时 `kill -9`：完好的库；{enrolled} 次已确认登记中丢失的", told, ""),
+    }
+
+
+def crash_postgres(result: dict[str, Any]) -> Iterator[Texts]:
+    told = f"{result['checks_passed']} / {result['rounds']}; {result['missing']}"
+    enrolled = f"{result['acknowledged']:,}"
+    yield {
+        "en": (f"The same in PostgreSQL, every second time the server is killed; of {enrolled}", told, ""),
+        "zh": (f"PostgreSQL 中同样的测试，每两次有一次杀死的是服务器；共 {enrolled} 次", told, ""),
+    }
+
+
+def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
+    size, found, plain = f"{result['templates']:,}", result["scored_by_the_server"], result["scored_by_the_replica"]
+    told = f"p50 {found['p50_ms']:.1f} ms, p95 {found['p95_ms']:.1f} ms, recall@1 {found['recall_at_1']:.4f}"
+    without = f"p50 {plain['p50_ms']:.1f} ms, p95 {plain['p95_ms']:.1f} ms"
+    same = f"p50 {result['sqlite']['p50_ms']:.1f} ms"
+    load = f"{result['load_average']:.0f}"
+    yield {
+        "en": (
+            f"Search among {size} templates in PostgreSQL, one a subject, {found['probes']:,} real probes, load {load}",
+            told,
+            f"without pgvector: {without}; SQLite in the same run: {same}",
+        ),
+        "zh": (
+            f"在 PostgreSQL 的 {size} 个模板中检索，每人一个，{found['probes']:,} 个真实探针，系统负载 {load}",
+            told,
+            f"无 pgvector：{without}；同一次运行中的 SQLite：{same}",
+        ),
+    }
+    fresh = result["freshness"]
+    told = f"{fresh['seen_by_the_next_search']} / {fresh['writes']}; p95 {fresh['search']['p95_ms']:.1f} ms"
+    yield {
+        "en": ("A write on one replica is seen by the next search of another", told, ""),
+        "zh": ("一个副本写入后，另一个副本的下一次检索即可看到", told, ""),
+    }
+
+
+def ingest(result: dict[str, Any]) -> Iterator[Texts]:
+    killed, load = result["killed"], f"{result['load_average']:.0f}"
+    told = f"{killed['lost']} lost, {killed['double']} double"
+    gain = f"{result['speed_up']:.2f}x"
+    yield {
+        "en": (
+            f"Two workers of `mien ingest`, {killed['kills']} times killed, {killed['enrolled']} pictures",
+            told,
+            "",
+        ),
+        "zh": (
+            f"两个 `mien ingest` 进程，{killed['kills']} 次被杀死，{killed['enrolled']} 张图片",
+            f"丢失 {killed['lost']}，重复 {killed['double']}",
+            "",
+        ),
+    }
+    yield {
+        "en": (f"Two workers over one, {result['pictures']} pictures, load {load}", gain, ""),
+        "zh": (f"两个进程比一个快多少，{result['pictures']} 张图片，系统负载 {load}", gain, ""),
     }
 
 
@@ -577,6 +710,216 @@ def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
         }
 
 
+def video(result: dict[str, Any]) -> Iterator[Texts]:
+    if "speed" in result:
+        yield from _video_speed(result["speed"])
+    for name, faces, faces_zh in (("one_face", "one face", "一张脸"), ("four_faces", "four faces", "四张脸")):
+        if "latency" not in result:
+            break
+        late = result["latency"][name]
+        dropped = late["dropped"] / max(late["dropped"] + late["looked_at"], 1)
+        yield {
+            "en": (
+                f"`watch`, MJPEG stream of 640x480, {faces}: from the making of a picture to its events, p95",
+                f"{late['p95_ms']:.0f} ms (p50 {late['p50_ms']:.0f} ms)",
+                f"{percent(dropped, 0)} of 30 pictures a second dropped",
+            ),
+            "zh": (
+                f"`watch`，640x480 的 MJPEG 流，{faces_zh}：从画面产生到事件写出，p95",
+                f"{late['p95_ms']:.0f} ms（p50 {late['p50_ms']:.0f} ms）",
+                f"每秒 30 帧中丢弃 {percent(dropped, 0)}",
+            ),
+        }
+    if "tracks" in result:
+        yield _video_tracks(result["tracks"])
+    if "names" in result:
+        yield _video_names(result["names"])
+    if "expressions" in result:
+        yield _video_expressions(result["expressions"])
+    if "memory" in result:
+        sizes, minutes = result["memory"]["resident_mib"], result["memory"]["video_minutes"]
+        grown = sizes[-1] - sizes[2]
+        yield {
+            "en": (
+                f"`watch`, memory over {minutes:.0f} minutes of video",
+                f"{sizes[-1]:.0f} MiB",
+                f"since 30 %: {grown:+.1f} MiB",
+            ),
+            "zh": (f"`watch` 看 {minutes:.0f} 分钟视频的内存", f"{sizes[-1]:.0f} MiB", f"自 30 % 起 {grown:+.1f} MiB"),
+        }
+
+
+def _video_speed(result: dict[str, Any]) -> Iterator[Texts]:
+    for name, faces, faces_zh in (("one_face", "one face", "一张脸"), ("four_faces", "four faces", "四张脸")):
+        clock, cpu, found = (result[name][key] for key in ("frames_per_s", "frames_per_cpu_s", "faces_a_picture"))
+        slower = result[name]["watch_times_as_fast_as_by_cpu"]
+        share = percent(found["peer_quarter"] / found["every_picture"], 0)
+        ours, saved = f"{cpu['watch']:.0f}", f"{cpu['watch_and_film']:.0f}"
+        by_clock = f"{clock['watch']:.0f}, {clock['watch_and_film']:.0f}"
+        same, full = f"**{slower['every_picture']:.1f}x**", f"**{slower['peer_full']:.0f}x**"
+        yield {
+            "en": (
+                f"`watch`, 640x480, {faces}: pictures a second of CPU time",
+                f"{ours}; with `--save` {saved} (on a loaded machine, by the clock: {by_clock})",
+                f"the same networks picture by picture: {same} as long, `face_recognition`'s webcam recipe {full}, its "
+                f"faster one at a quarter of the size {slower['peer_quarter']:.1f}x, finding {share} of the faces",
+            ),
+            "zh": (
+                f"`watch`，640x480，{faces_zh}：每秒 CPU 时间处理的帧数",
+                f"{ours}；加 `--save` {saved}（机器繁忙时按时钟：{by_clock}）",
+                f"同样的网络逐帧分析耗时为 {same}，`face_recognition` 的摄像头做法为 {full}；其缩小到四分之一的"
+                f"快速做法为 {slower['peer_quarter']:.1f}x，只找到 {share} 的脸",
+            ),
+        }
+
+
+def _video_tracks(result: dict[str, Any]) -> Texts:
+    ours, other = result["by_looks"], result["by_overlap"]
+    both = [(f"{arm['idf1'][0]:.2f} {within(arm['idf1'][1:], 0)}", arm["switches_in_all"]) for arm in (ours, other)]
+    mean, low, high = result["fewer_switches_a_film"]
+    fewer = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    films, seconds = result["films"], result["seconds"]
+    return {
+        "en": (
+            f"tracks in {films} composed films of {seconds:.0f} s: four people cross, hide, leave and come back",
+            f"IDF1 {both[0][0]}, {both[0][1]} identity switches",
+            f"overlap alone: IDF1 {both[1][0]}, {both[1][1]} switches; fewer a film: {fewer}",
+        ),
+        "zh": (
+            f"{films} 段各 {seconds:.0f} 秒的合成影片，四人交错、被遮挡、离开又回来",
+            f"IDF1 {both[0][0]}，身份切换 {both[0][1]} 次",
+            f"只看重叠：IDF1 {both[1][0]}，切换 {both[1][1]} 次；每段少 {fewer} 次",
+        ),
+    }
+
+
+def _video_names(result: dict[str, Any]) -> Texts:
+    def missed(arm: str) -> str:
+        mean, *spread = result[arm]["fnir"]
+        return f"{percent(mean)} {within(spread)}"
+
+    mean, *spread = result["best_face_minus_pooled"]
+    better = f"{100 * mean:.1f} {within(spread)}"
+    return {
+        "en": (
+            f"tracks of {result['mated_tracks']} subjects not named, at most 1 % of strangers named, degraded faces",
+            missed("pooled"),
+            f"by the best face alone: {missed('best_face')}, difference {better}; by the first: {missed('first_face')}",
+        ),
+        "zh": (
+            f"{result['mated_tracks']} 个身份的轨迹未被认出的比例，最多 1 % 的陌生人被误认，画质很差",
+            missed("pooled"),
+            f"只用最好的一张脸：{missed('best_face')}，相差 {better}；只用第一张：{missed('first_face')}",
+        ),
+    }
+
+
+def _video_expressions(result: dict[str, Any]) -> Texts:
+    raw, smooth = result["raw"], result["smoothed"]
+    flips = [f"{arm['extra_flips_a_minute'][0]:.1f}" for arm in (smooth, raw)]
+    f1 = [f"{arm['macro_f1'][0]:.3f} [{arm['macro_f1'][1]:.3f}, {arm['macro_f1'][2]:.3f}]" for arm in (smooth, raw)]
+    return {
+        "en": (
+            f"expressions of {result['subjects']} people of CK+, degraded, averaged: false changes a minute; macro-F1",
+            f"{flips[0]}; {f1[0]}",
+            f"each reading alone: {flips[1]}; {f1[1]}",
+        ),
+        "zh": (
+            f"CK+ 的 {result['subjects']} 人的表情，画质很差，随时间平均：每分钟误变次数；宏平均 F1",
+            f"{flips[0]}；{f1[0]}",
+            f"逐次读数：{flips[1]}；{f1[1]}",
+        ),
+    }
+
+
+def restoration(result: dict[str, Any]) -> Iterator[Texts]:
+    """By condition: the arm that won back most, beside the picture as it is; by the default embedder."""
+    conditions = {name: rows for name, rows in result.items() if isinstance(rows, dict) and DEFAULT_EMBEDDER in rows}
+    for condition, by_embedder in conditions.items():
+        rows = {row["arm"]: row for row in by_embedder[DEFAULT_EMBEDDER]}
+        as_is = rows.pop("as is")
+        best = max(rows.values(), key=lambda row: row["tar"])
+        told = f"{best['arm']}: {percent(best['tar'])}; {_points(best)}"
+        sharp = f"{percent(as_is['tar'])}; unsharp: {_points(rows['unsharp'])}"
+        n = result["pairs"]
+        yield {
+            "en": (
+                f"LFW probes, {condition} (n = {n}): mates found at FMR {result['fmr']:g} by the best arm; "
+                f"points gained",
+                told,
+                f"as it is: {sharp}",
+            ),
+            "zh": (
+                f"LFW 探测图片，{SPOILT_ZH.get(condition, condition)}（n = {n}）：FMR {result['fmr']:g} 时"
+                f"最好的方法认出的比例；增加的百分点",
+                told,
+                f"原样：{sharp}",
+            ),
+        }
+
+
+SPOILT_ZH = {
+    "clean": "未损坏",
+    "3 times smaller, noise 8": "缩小到三分之一并加噪声 8",
+    "4 times smaller, noise 8": "缩小到四分之一并加噪声 8",
+    "blurred": "模糊",
+    "noise 40": "噪声 40",
+    "JPEG of quality 5": "质量 5 的 JPEG",
+    "30 % covered": "遮住 30 %",
+}
+
+
+def _points(row: dict[str, Any]) -> str:
+    low, high = row["gain_interval"]
+    return f"{100 * row['gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def anonymize(result: dict[str, Any]) -> Iterator[Texts]:
+    """What is left of who it was, and of what the face showed: generated faces, beside blur and mosaic."""
+    rows = {row["mode"]: row for row in result["rows"]}
+    ours, others = rows["generate"], [rows[mode] for mode in ("blur", "mosaic")]
+
+    def told(row: dict[str, Any], what: str, judge: str) -> str:
+        return f"{percent(row[what][judge]['share'])} {within(row[what][judge]['interval'])}"
+
+    def beside(what: str, judge: str) -> str:
+        return "; ".join(f"{row['mode']}: {told(row, what, judge)}" for row in others)
+
+    n = ours["still_matching"]["sface"]["n"]
+    for judge, english, chinese in (
+        ("sface", "by the embedder that proved it", "由把关的嵌入网络判断"),
+        ("dlib-resnet29", "by one that had no say", "由没有参与的嵌入网络判断"),
+    ):
+        yield {
+            "en": (
+                f"`anonymize` (n = {n}): still matching at FMR {result['fmr']:g}, {english}",
+                told(ours, "still_matching", judge),
+                beside("still_matching", judge),
+            ),
+            "zh": (
+                f"`anonymize`（n = {n}）：FMR {result['fmr']:g} 时仍然匹配，{chinese}",
+                told(ours, "still_matching", judge),
+                beside("still_matching", judge),
+            ),
+        }
+    for judge, english, chinese in (
+        ("reader that chose", "by the reader that chose", "由挑选的读取网络判断"),
+        ("mini-xception", "by one that had no say", "由没有参与的读取网络判断"),
+    ):
+        yield {
+            "en": (
+                f"`anonymize`: expression kept, {english}",
+                told(ours, "expression_kept", judge),
+                beside("expression_kept", judge),
+            ),
+            "zh": (
+                f"`anonymize`：表情保持不变，{chinese}",
+                told(ours, "expression_kept", judge),
+                beside("expression_kept", judge),
+            ),
+        }
+
+
 def speed_in_short(result: dict[str, Any]) -> Texts:
     ours, theirs = (f"{result['times'][name]['p50_ms']:.0f} ms" for name in ("auto", "face_recognition"))
     ratio = f"{result['ratio_p50']['auto']:.1f}"
@@ -694,11 +1037,20 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "identification": identification,
             "poor_pictures": poor_pictures,
             "quality": quality,
+            "templates": templates,
+            "attributes": attributes,
         },
     ),
     "galleries": (
         {"en": "Galleries and groups", "zh": "人脸库与分组"},
-        {"search": search, "grouping": grouping, "crash": crash},
+        {
+            "search": search,
+            "postgres_search": postgres_search,
+            "grouping": grouping,
+            "crash": crash,
+            "crash_postgres": crash_postgres,
+            "ingest": ingest,
+        },
     ),
     "expressions": (
         {"en": "Expressions", "zh": "表情"},
@@ -716,6 +1068,11 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "synthetic_training": synthetic_training,
         },
     ),
+    "changed": (
+        {"en": "Restored and anonymised faces", "zh": "修复与匿名化的人脸"},
+        {"restoration": restoration, "anonymize": anonymize},
+    ),
+    "video": ({"en": "Moving faces", "zh": "运动中的人脸"}, {"video": video}),
     "running": (
         {"en": "Memory, start and bad input", "zh": "内存、启动与坏输入"},
         {"memory": memory, "generative_training": generative_training, "bad_input": bad_input},

@@ -21,6 +21,7 @@ import click
 import pytest
 import torch
 
+from forkserver import commands_by_fork
 from mien import zoo
 from mien.cli.root import cli
 from mien.drawing import draw_face, draw_scene
@@ -37,7 +38,10 @@ RUN = [
         "docs/evaluation.md",
         "docs/training.md",
         "docs/generation.md",
+        "docs/restoration.md",
+        "docs/privacy.md",
         "docs/tutorials-corrected.md",
+        "docs/video.md",
     )
 ]
 CAST = {"amber": 18, "basil": 78, "cedar": 28, "dune": 64, "elm": 53}
@@ -138,9 +142,16 @@ def run_python(block, where, namespace):
         assert_output("\n".join(said), printed.getvalue(), where)
 
 
-def run_page(page, wanted, folder, monkeypatch):
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """Where the pages' commands are looked for first."""
+    with commands_by_fork(tmp_path_factory.mktemp("fork")) as folder:
+        yield [folder, Path(sys.executable).parent]
+
+
+def run_page(page, wanted, folder, programs, monkeypatch):
     monkeypatch.chdir(folder)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "MIEN_OFFLINE": "1", "COLUMNS": "120"}
     namespace = {"__name__": "page"}
     for block in blocks(page):
@@ -173,12 +184,12 @@ def draw_pictures(folder):
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)
-def test_blocks_that_need_no_model_run(page, tmp_path, monkeypatch, request):
+def test_blocks_that_need_no_model_run(page, tmp_path, programs, monkeypatch, request):
     if f"test_blocks_run[{name(page)}]" in {item.name for item in request.session.items} and can_run_models(request):
         pytest.skip("these blocks are run with the others, below")
     threads = torch.get_num_threads()
     try:
-        run_page(page, lambda block: block.runs_offline, tmp_path, monkeypatch)
+        run_page(page, lambda block: block.runs_offline, tmp_path, programs, monkeypatch)
     finally:
         torch.set_num_threads(threads)  # which a page may set
 
@@ -194,10 +205,10 @@ def can_run_models(request):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("page", MODELS_TOO, ids=name)
-def test_blocks_run(models, page, tmp_path, monkeypatch):
+def test_blocks_run(models, page, tmp_path, programs, monkeypatch):
     if page.name not in ("guide.md", "training.md", "generation.md"):  # they draw their own
         draw_pictures(tmp_path)
-    run_page(page, lambda block: block.runs_with_models, tmp_path, monkeypatch)
+    run_page(page, lambda block: block.runs_with_models, tmp_path, programs, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -248,11 +259,23 @@ def test_commands_and_options_exist(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["README", "docs/measured", "docs/training", "docs/generation", "docs/tutorials-corrected"]
+    "page",
+    [
+        "README",
+        "docs/measured",
+        "docs/training",
+        "docs/generation",
+        "docs/tutorials-corrected",
+        "docs/video",
+        "docs/augmentation",
+        "docs/operating",
+        "docs/page",
+        "docs/threat_model",
+    ],
 )
 def test_both_languages_have_the_same_sections_code_and_links(page):
     english, chinese = (
-        (ROOT / f"{page}{language}.md").read_text(encoding="utf-8").replace(".zh-CN.md", ".md")
+        (ROOT / f"{page}{language}.md").read_text(encoding="utf-8").replace(".zh-CN.", ".")
         for language in ("", ".zh-CN")
     )
 

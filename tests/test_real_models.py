@@ -117,3 +117,34 @@ def test_a_folder_goes_through_the_command(portrait, tmp_path):
     assert result.return_value == 1 and "3 pictures: 3 faces, 1 failed" in result.stderr
     norms = [np.linalg.norm(face["embedding"]["vector"]) for p in pictures for face in p.get("faces", ())]
     assert norms == pytest.approx([1] * 3, abs=1e-5)
+
+
+def test_attributes_of_the_astronaut_are_those_of_a_smiling_woman_of_about_thirty(portrait):
+    (face,) = Analyzer(attributes=True, expression=None).analyze(portrait, embed=False)
+
+    seen = face.attributes
+    assert seen.left_eye.open and seen.right_eye.open and seen.mouth.open
+    assert 20 < seen.age.years < 50 and seen.age.error is not None
+    assert seen.gender.label == "female" and seen.mesh_score > 0.99
+    eyes = [seen.mesh[list(corners), :2].mean(axis=0) for corners in ((33, 133), (263, 362))]
+    assert np.abs(np.array(eyes) - face.landmarks[:2]).max() < 6
+
+
+@pytest.mark.parametrize(("yaw", "roll"), [(30.0, 0.0), (-30.0, 0.0), (0.0, 20.0)])
+def test_the_pose_follows_a_drawn_head(yaw, roll):
+    image = draw_face(3, side=320, yaw=yaw, roll=roll).image
+    (face,) = Analyzer(attributes=True, expression=None).analyze(image, embed=False)
+
+    assert abs(face.attributes.pose.yaw - yaw) < 12 and abs(face.attributes.pose.roll - roll) < 6
+
+
+def test_a_mesh_lies_on_the_picture_that_was_stored_turned(portrait):
+    turned = np.ascontiguousarray(np.rot90(portrait, 1))
+    analyzer = Analyzer(attributes=True, expression=None)
+    (straight,), (other,) = (analyzer.analyze(image, embed=False) for image in (portrait, turned))
+
+    assert other.turn == 90
+    # Turned counterclockwise by a quarter, (x, y) is at (y, width - 1 - x).
+    x, y = straight.attributes.mesh[:, 0], straight.attributes.mesh[:, 1]
+    expected = np.stack([y, portrait.shape[1] - 1 - x], axis=1)
+    assert np.abs(other.attributes.mesh[:, :2] - expected).mean() < 2

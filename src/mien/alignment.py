@@ -37,10 +37,14 @@ TEMPLATES: dict[str, Template] = {
         ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)),
     ),
     "dlib-150": Template(150, ((48.6, 44.6), (101.4, 44.6), (75.0, 78.4), (52.5, 102.6), (97.5, 102.6))),
+    # A little tighter, as dlib's networks for age and gender are fed.
+    "dlib-140": Template(140, ((43.6, 39.6), (96.4, 39.6), (70.0, 73.4), (47.5, 97.6), (92.5, 97.6))),
     # Where the five landmarks lie on average in FER2013's 48 px pictures, moved so that the face stands in the middle.
     "fer-48": Template(48, ((14.0, 18.2), (32.7, 18.0), (23.4, 27.7), (16.0, 35.7), (31.2, 35.5))),
     # Tight: forehead to chin, as much as UTKFace's crops hold; what generators draw.
     "face-64": Template(64, ((20.0, 20.0), (44.0, 20.0), (32.0, 33.2), (22.2, 44.0), (41.8, 44.0))),
+    # With room around it, as CelebA's aligned pictures show it: what is restored, and laid back into its photograph.
+    "loose-120": Template(120, ((43.0, 45.0), (77.0, 45.0), (60.0, 63.8), (46.3, 79.8), (73.7, 79.8))),
     "facenet-160": Template(
         160,
         ((54.7066, 73.8519), (105.0454, 73.5734), (80.0360, 102.4809), (59.3561, 131.9507), (101.0427, 131.7201)),

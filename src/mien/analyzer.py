@@ -18,15 +18,17 @@ from mien import zoo
 from mien.errors import ImageError, UsageError
 from mien.images import Source, decode, load_image, printable
 from mien.images import digest as digest_of
-from mien.types import Embedding, Expression, Face, Picture, Records
+from mien.types import Attributes, Box, Embedding, Expression, Face, Picture, Records
+from mien.vision.attributes import AttributeReader
 from mien.vision.cohort import Cohort, with_cohort
-from mien.vision.detector import Detector
+from mien.vision.detector import Detection, Detector
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.finding import DetectorLike
 from mien.vision.quality import assess, measure
+from mien.vision.restorer import Restorer
 from mien.vision.shares import Shares, check_shares
-from mien.vision.views import TURNS, WholePicture, look
+from mien.vision.views import TURNS, View, WholePicture, look
 from mien.zoo.session import thread_count
 
 __all__ = ["DETECTORS", "FACES", "Analyzer", "central_face", "choose_face", "main_face"]
@@ -72,8 +74,12 @@ class Models:
         cohort: Cohort | None,
         threads: int,
         shares: Shares | None = None,
+        attributes: bool = False,
+        restorer: zoo.Card | None = None,
     ) -> None:
         self.turn = turn
+        self._reads_attributes = attributes
+        self._restorer_card = restorer
         self._shares = shares
         self._cohort = cohort
         self._embedder_card = embedder
@@ -92,6 +98,16 @@ class Models:
         if self._expression_card is None:
             return None
         return ExpressionReader(self._expression_card, threads=self._threads, shares=self._shares)
+
+    @cached_property
+    def attributes(self) -> AttributeReader | None:
+        """What reads attributes; None where they were not asked for."""
+        return AttributeReader(threads=self._threads) if self._reads_attributes else None
+
+    @cached_property
+    def restorer(self) -> Restorer | None:
+        """The restorer; None where faces are read as they are."""
+        return None if self._restorer_card is None else Restorer(self._restorer_card, threads=self._threads)
 
 
 class Analyzer:
@@ -113,6 +129,10 @@ class Analyzer:
         cohort: What normalises the embeddings, in place of the embedder's own; see `for_gallery`.
         shares: How common expressions are among the faces: `learned` as in the training pictures of the model, `equal`,
             or a share for each expression that occurs; default the model's own, see `mien models card`.
+        attributes: Also read head pose, 468 points, eyes and mouth, age and apparent gender: `Face.attributes`. Their
+            networks are pulled when they are first needed.
+        restorer: A restorer, by name, run folder or file as `mien.zoo.named` takes it, which spoilt faces go through
+            before they are embedded and read; None: none, see docs/restoration.md for what it does to recognition.
 
     An analyzer can be pickled and copied: the other one opens its networks anew.
 
@@ -134,6 +154,8 @@ class Analyzer:
         turn: int | None = None,
         cohort: Cohort | None = None,
         shares: Shares | None = None,
+        attributes: bool = False,
+        restorer: str | None = None,
     ) -> None:
         if turn is not None and turn not in TURNS:
             raise UsageError(f"A picture is turned by 0, 90, 180 or 270 degrees, got {turn}.")
@@ -157,6 +179,8 @@ class Analyzer:
             "turn": turn,
             "cohort": cohort,
             "shares": shares,
+            "attributes": attributes,
+            "restorer": restorer,
         }
         self.detector = detector
         card = _expect_role(embedder or zoo.default("embedder"), "embedder")
@@ -171,6 +195,8 @@ class Analyzer:
             "turn": turn,
             "cohort": cohort,
             "shares": shares,
+            "attributes": attributes,
+            "restorer": None if restorer is None else _expect_role(restorer, "restorer"),
         }
 
     def __reduce__(self) -> tuple[Callable[..., Analyzer], tuple[_Arguments]]:
@@ -195,9 +221,25 @@ class Analyzer:
         return self._models if self.threads == 1 else Models(**self._options, threads=1)  # type: ignore[arg-type]
 
     @property
+    def expression_id(self) -> str | None:
+        """Id of the expression model; None where no expressions are read."""
+        card = self._options["expression"]
+        return card.id if isinstance(card, zoo.Card) else None
+
+    @property
+    def networks(self) -> Models:
+        """The networks, of one thread each, for those who bring threads of their own."""
+        return self._single
+
+    @property
     def embedder(self) -> Embedder:
         """The embedder in use."""
         return self._models.embedder
+
+    @property
+    def expression_reader(self) -> ExpressionReader | None:
+        """The expression reader in use; None where no expressions are read."""
+        return self._models.expression
 
     def analyze(self, image: Source, *, embed: bool = True, crops: bool = False) -> Records[Face]:
         """Return the faces of a picture, largest first.
@@ -239,7 +281,7 @@ class Analyzer:
             return
         models = self._single
         # Open every network before the workers race for it.
-        _ = models.embedder.session if embed else models.embedder, models.expression
+        _ = models.embedder.session if embed else models.embedder, models.expression, models.attributes
         # One worker more than threads: while one waits for the interpreter, another has a network to run.
         pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="mien")
         running: deque[Future[list[Picture]]] = deque()
@@ -380,19 +422,57 @@ def _faces(models: Models, image: UInt8[np.ndarray, "height width 3"]) -> tuple[
     """Find, cut out and judge the faces of a picture; they carry their crops and no embeddings yet."""
     view, found = look(image, models.detector, turn=models.turn)
     read: Sequence[Expression | None] = [None] * len(found)
-    if models.expression is not None:
+    seen = [(view.image, detection) for detection in found]
+    if models.restorer is not None:
+        seen = [_restored(models.restorer, view.image, detection) for detection in found]
+        if models.expression is not None:
+            read = [models.expression.read(source, [shown])[0] for source, shown in seen]
+    elif models.expression is not None:
         read = models.expression.read(view.image, found)
+    told: Sequence[Attributes | None] = [None] * len(found)
+    if models.attributes is not None:
+        told = models.attributes.read(view.image, found)
     faces = []
-    for detection, expression in zip(found, read, strict=True):
-        crop = models.embedder.crop(view.image, detection.landmarks)
-        quality = assess(measure(crop, detection.landmarks, detection.box, detection.score))
+    for detection, (source, shown), expression, attributes in zip(found, seen, read, told, strict=True):
+        crop = models.embedder.crop(source, shown.landmarks)
+        # Quality is that of what was seen.
+        plain = crop if source is view.image else models.embedder.crop(view.image, detection.landmarks)
+        quality = assess(measure(plain, detection.landmarks, detection.box, detection.score))
         box, landmarks = detection.box, detection.landmarks
         if not view.is_picture:
             box, landmarks = view.to_picture(box, landmarks)
+            attributes = None if attributes is None else _in_picture(attributes, view)
         faces.append(
-            Face(box, landmarks, detection.score, quality=quality, expression=expression, crop=crop, turn=view.turn)
+            Face(
+                box,
+                landmarks,
+                detection.score,
+                quality=quality,
+                expression=expression,
+                crop=crop,
+                turn=view.turn,
+                attributes=attributes,
+            )
         )
     return tuple(faces)
+
+
+def _in_picture(attributes: Attributes, view: View) -> Attributes:
+    """Carry a mesh from a view to the picture; pose stays that of the face as it was looked at."""
+    flat = view.points_to_picture(attributes.mesh[:, :2])
+    depth = attributes.mesh[:, 2:] / view.scale
+    return replace(attributes, mesh=np.concatenate([flat, depth], axis=1).astype(np.float32))
+
+
+def _restored(
+    restorer: Restorer, image: UInt8[np.ndarray, "height width 3"], detection: Detection
+) -> tuple[UInt8[np.ndarray, "height width 3"], Detection]:
+    """Return where a face is to be cut from, restored where it is spoilt, and where it is there."""
+    source, marks, face = restorer.prepared(image, detection.landmarks)
+    if face.left_alone:
+        return image, detection
+    (left, top), (right, bottom) = marks.min(axis=0), marks.max(axis=0)
+    return source, Detection(Box(float(left), float(top), float(right), float(bottom)), marks, detection.score)
 
 
 class _Arguments(TypedDict):
@@ -407,6 +487,8 @@ class _Arguments(TypedDict):
     turn: int | None
     cohort: Cohort | None
     shares: Shares | None
+    attributes: bool
+    restorer: str | None
 
 
 def _open(arguments: _Arguments) -> Analyzer:

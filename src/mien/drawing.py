@@ -20,7 +20,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from mien.types import EXPRESSIONS, Box
 
-__all__ = ["DrawnFace", "DrawnScene", "draw_face", "draw_scene"]
+__all__ = ["DrawnFace", "DrawnScene", "draw_face", "draw_person", "draw_scene"]
 
 Plane = Float32[np.ndarray, "height width"]
 Points = Float[np.ndarray, "points 2"]
@@ -168,6 +168,22 @@ def draw_face(
     ground = _backdrop(rng, side, side) * light
     image = ground * (1 - layer.alpha[..., None]) + layer.colour
     return DrawnFace(_photograph(image, rng), layer.landmarks, layer.box)
+
+
+def draw_person(
+    subject: int, *, side: int = 160, expression: str = "neutral", yaw: float = 0.0, roll: float = 0.0, seed: int = 0
+) -> tuple[DrawnFace, Float32[np.ndarray, "side side"]]:
+    """Draw one subject without a background, to be laid on another picture; arguments as of `draw_face`.
+
+    Returns:
+        The face, and how much of each px is the person, 0 to 1; towards the lower edge the person fades.
+    """
+    assert side >= 8 and expression in _POSES and abs(yaw) <= 60
+    layer = _render(subject, side, expression, math.radians(yaw), math.radians(roll), 1.0, seed)
+    fade = _smooth(np.linspace(7, 0, side, dtype=np.float32))[:, None]
+    colour = np.where(layer.alpha[..., None] > 1e-3, layer.colour / np.maximum(layer.alpha[..., None], 1e-3), 0.0)
+    image = np.asarray(np.clip(colour * 255 + 0.5, 0, 255), dtype=np.uint8)
+    return DrawnFace(image, layer.landmarks, layer.box), np.asarray(layer.alpha * fade, dtype=np.float32)
 
 
 def draw_scene(subjects: Sequence[int], *, width: int = 640, height: int = 480, seed: int = 0) -> DrawnScene:

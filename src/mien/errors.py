@@ -35,3 +35,11 @@ class DataError(MienError):
 
 class TrainingError(MienError):
     """A training that cannot start, go on or be saved."""
+
+
+class VideoError(MienError):
+    """A video, stream or camera that cannot be opened or read, or a film that cannot be written."""
+
+
+class ServiceError(MienError):
+    """A service that refuses, is too busy, or cannot be reached."""

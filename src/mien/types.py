@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
+    "ATTRIBUTES_NOTE",
     "EXPRESSIONS",
+    "AgeGuess",
+    "Attributes",
     "Box",
     "Candidate",
     "Comparison",
@@ -30,8 +33,11 @@ __all__ = [
     "Face",
     "Facts",
     "FrozenDict",
+    "GenderGuess",
+    "Opening",
     "OperatingPoint",
     "Picture",
+    "Pose",
     "Quality",
     "Reason",
     "Records",
@@ -42,6 +48,12 @@ __all__ = [
 EXPRESSIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """The eight FER+ classes, in the order of every expression vector in mien."""
 
+
+ATTRIBUTES_NOTE = (
+    "Age and apparent gender are guesses from looks, with the mean error measured on UTKFace for faces guessed to be "
+    "about as old; errors differ between groups of people (see docs/models.md). Decide nothing about a person by them."
+)
+"""Said wherever attributes are shown."""
 
 Facts = Mapping[str, Any]
 """What a card, a manifest or a report says by key: read from a file, and checked by whoever takes a value out."""
@@ -204,6 +216,111 @@ class Expression:
         _expect(abs(total - 1.0) < 1e-3, f"Probabilities sum to one, got {total:.4g}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a head is turned, degrees; 0, 0, 0 looks into the camera.
+
+    Attributes:
+        yaw: Positive where it looks to the viewer's right.
+        pitch: Positive where it looks up.
+        roll: Positive where it leans clockwise.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How far an eye or a mouth is open.
+
+    Attributes:
+        openness: Distance of lids or lips in widths of the eye or mouth; 0 is closed.
+        open: Whether that counts as open.
+    """
+
+    openness: float
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgeGuess:
+    """How old a face looks to a network.
+
+    Attributes:
+        years: The guess.
+        error: Mean absolute error, years, among faces that were guessed to be about as old; None: not measured.
+    """
+
+    years: float
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenderGuess:
+    """Whether a face looks female or male to a network. It says nothing of how people understand themselves.
+
+    Attributes:
+        label: `female` or `male`.
+        probability: As the network gives it; it is surer than it is right.
+        error: Share of wrong answers among faces that were guessed to be about as old; None: not measured.
+    """
+
+    label: str
+    probability: float
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attributes:
+    """What else can be seen in a face. Left and right are the viewer's.
+
+    Attributes:
+        pose: How the head is turned, in the picture as it was looked at (see `Face.turn`).
+        left_eye: Open or closed.
+        right_eye: Open or closed.
+        mouth: Open or closed.
+        age: A guess.
+        gender: A guess.
+        mesh: 468 points as MediaPipe numbers them, float32, shape (468, 3), read-only: x and y in px of the upright
+            picture, z in px, smaller nearer to the camera.
+        mesh_score: How sure the network is that these points are on a face, 0 to 1.
+    """
+
+    pose: Pose
+    left_eye: Opening
+    right_eye: Opening
+    mouth: Opening
+    age: AgeGuess
+    gender: GenderGuess
+    mesh: Float32[np.ndarray, "points=468 3"]
+    mesh_score: float
+
+    def __post_init__(self) -> None:
+        _expect(
+            isinstance(self.mesh, np.ndarray) and self.mesh.shape == (468, 3),
+            f"A mesh has 468 points, an array of shape (468, 3), got {_kind(self.mesh)}.",
+        )
+        self.mesh.setflags(write=False)
+
+    def to_record(self) -> dict[str, object]:
+        """Return the attributes as one flat row, without the mesh."""
+        return {
+            "yaw": self.pose.yaw,
+            "pitch": self.pose.pitch,
+            "roll": self.pose.roll,
+            "left_eye_open": self.left_eye.open,
+            "right_eye_open": self.right_eye.open,
+            "mouth_open": self.mouth.open,
+            "age": self.age.years,
+            "age_error": self.age.error,
+            "apparent_gender": self.gender.label,
+            "gender_probability": self.gender.probability,
+            "gender_error": self.gender.error,
+        }
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
     """One face of a picture.
@@ -218,6 +335,7 @@ class Face:
         crop: The aligned face that was embedded, RGB uint8 (side, side, 3); None where it was not kept.
         turn: By how many degrees clockwise the picture has to be turned to show the face upright: 0, 90, 180 or 270.
             Box and landmarks are px of the picture as it is.
+        attributes: Pose, eyes, mouth, age and apparent gender; None where they were not asked for.
     """
 
     box: Box
@@ -228,6 +346,7 @@ class Face:
     expression: Expression | None = None
     crop: UInt8[np.ndarray, "side side 3"] | None = None
     turn: int = 0
+    attributes: Attributes | None = None
 
     def __post_init__(self) -> None:
         _expect(
@@ -250,11 +369,13 @@ class Face:
             "expression": None if expression is None else expression.label,
             "probability": None if expression is None else float(expression.probabilities[expression.label]),
             "uncertain": None if expression is None else expression.uncertain,
+            **({} if self.attributes is None else self.attributes.to_record()),
         }
 
     def _repr_html_(self) -> str:
         crop = "" if self.crop is None else notebook.inline_picture(self.crop, "the aligned face")
-        return notebook.html_of([self.to_record()], picture=crop)
+        note = "" if self.attributes is None else ATTRIBUTES_NOTE
+        return notebook.html_of([self.to_record()], picture=crop, note=note)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,7 +419,8 @@ class Picture:
                 shown = notebook.boxed_picture(self.path, self.width, self.height, boxes)
             except ImageError as error:
                 note += f". {error}"
-        note = " ".join([f"{note}{'' if note.endswith('.') else '.'}", *self.notes])
+        said = [ATTRIBUTES_NOTE] if any(face.attributes is not None for face in self.faces) else []
+        note = " ".join([f"{note}{'' if note.endswith('.') else '.'}", *self.notes, *said])
         rows = [{key: value for key, value in row.items() if key != "path"} for row in self.to_records()]
         return notebook.html_of(rows, picture=shown, note=note)
 

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from mien.cli.analyze import analyze
-from mien.errors import ImageError, UsageError
+from mien.errors import ImageError, ModelError, UsageError
+from mien.types import AgeGuess, Attributes, GenderGuess, Opening, Pose
 from squares import _filled, save, scene, store  # noqa: F401
 
 ONE, TWO = ((20, 20, 40, 100),), ((20, 20, 40, 100), (80, 30, 60, 0))
@@ -198,3 +199,83 @@ def test_uncertain_expressions_are_marked(run, folder, monkeypatch):
     assert Analyzer() is not None
 
     assert "fear 0.40 (uncertain)" in run(folder / "a.png").stdout
+
+
+# Attributes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Every face has these attributes."""
+    mesh = np.zeros((468, 3), np.float32)
+    mesh[:, :2] = np.random.default_rng(0).uniform(20, 60, (468, 2))
+    attributes = Attributes(
+        Pose(-12.34, 3.0, 0.4), Opening(0.3, True), Opening(0.02, False), Opening(0.2, True),
+        AgeGuess(31.26, 6.2), GenderGuess("female", 0.98765, 0.0512), mesh, 0.99,
+    )  # fmt: skip
+
+    class Reader:
+        def __init__(self, **_):
+            pass
+
+        def read(self, image, found):
+            return [attributes] * len(found)
+
+    monkeypatch.setattr("mien.analyzer.AttributeReader", Reader)
+    return attributes
+
+
+def test_attributes_are_words_below_their_face_and_guesses_come_with_their_error(run, folder, seen):
+    result = run(folder / "a.png", "--attributes")
+
+    assert result.stdout.splitlines()[2].strip() == (
+        "yaw -12, pitch +3, roll +0 degrees  right eye closed  mouth open  looks 31 years old (+-6)  "
+        "looks female (wrong for 5%)"
+    )
+    assert "guesses from looks" in result.stderr
+
+
+def test_attributes_in_json_carry_error_and_note_and_are_absent_unless_asked_for(run, folder, seen):
+    told = json.loads(run(folder / "a.png", "--json", "--attributes").stdout)
+    plain = json.loads(run(folder / "a.png", "--json").stdout)
+
+    attributes = told["pictures"][0]["faces"][0]["attributes"]
+    assert attributes["pose"] == {"yaw": -12.3, "pitch": 3.0, "roll": 0.4}
+    assert attributes["age"] == {"years": 31.3, "error": 6.2}
+    assert attributes["apparent_gender"] == {"label": "female", "probability": 0.9877, "error": 0.051}
+    assert attributes["right_eye"] == {"open": False, "openness": 0.02} and len(attributes["mesh"]) == 468
+    assert "guesses" in told["note"] and "note" not in plain
+    assert "attributes" not in plain["pictures"][0]["faces"][0]
+
+
+def test_the_mesh_is_drawn_in_place_of_the_box(run, folder, tmp_path, seen):
+    run(folder / "a.png", "--attributes", "--save", tmp_path / "boxes")
+    run(folder / "a.png", "--attributes", "--save", tmp_path / "mesh", "--draw", "mesh")
+
+    boxes, mesh = (cv2.imread(str(tmp_path / kind / "a.faces.jpg")).astype(int) for kind in ("boxes", "mesh"))
+    assert np.abs(boxes - mesh).max() > 60
+
+
+def test_a_picture_without_a_face_has_no_attributes_and_says_nothing_of_them(run, folder, seen):
+    result = run(folder / "deep", "--attributes")
+
+    assert "no face" in result.stdout and result.stderr == "1 picture: 0 faces, 1 without a face\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--draw", "boxes"], "--draw says what --save DIR draws"),
+        (["--draw", "mesh", "--save", "out"], "--draw mesh is of --attributes"),
+    ],
+)
+def test_what_to_draw_needs_a_place_and_something_to_draw(run, folder, options, message):
+    with pytest.raises(UsageError, match=message):
+        run(folder / "a.png", *options)
+
+
+def test_offline_without_their_models_attributes_say_which_to_pull(run, folder, monkeypatch):
+    monkeypatch.setenv("MIEN_OFFLINE", "1")
+
+    with pytest.raises(ModelError, match="mien models pull facemesh"):
+        run(folder / "a.png", "--attributes")

@@ -310,3 +310,23 @@ def test_nothing_but_import_and_enrolment_makes_a_gallery(run, path):
         with pytest.raises(GalleryError, match="no gallery"):
             run(*arguments)
     assert not path.exists()
+
+
+def test_a_copy_is_compared_and_said_in_numbers(run, people, tmp_path, monkeypatch):
+    def copy(*options):
+        words = ["copy", str(people), str(tmp_path / "copy.mien"), *options]
+        return CliRunner().invoke(gallery, words, standalone_mode=False)
+
+    assert copy().stdout.startswith("3 subjects, 6 samples: 6 copied; digest ")
+    told = json.loads(copy("--json").stdout)
+    assert (told["schema"], told["added"], told["already"], told["same_ids"]) == ("mien/gallery-copy/1", 0, 6, True)
+    with Gallery(tmp_path / "copy.mien") as changed, changed.rows.write():
+        changed.rows.connection.execute("UPDATE sample SET quality = 0 WHERE id = 1")
+    result = copy()
+    assert result.return_value == 1 and "1 sample of" in result.stderr and "or the copy is damaged" in result.stderr
+
+
+def test_a_database_that_does_not_answer_is_one_line(run):
+    with pytest.raises(GalleryError, match=r"postgresql://me@/db does not answer: .*See that it runs") as caught:
+        run("list", at="postgresql://me:s3cret@/db?host=/nowhere")
+    assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from mien.data.degradation import add_noise, blur, change_light, compress, cover, degrade, flatten, rotate, shrink
+from mien.data.degradation import (
+    Damage,
+    add_noise,
+    blur,
+    change_light,
+    compress,
+    cover,
+    degrade,
+    flatten,
+    rotate,
+    shrink,
+    spoil,
+)
 from mien.drawing import draw_face
 
 
@@ -57,3 +69,16 @@ def test_random_degradation_repeats_with_its_seed_and_leaves_some_as_they_are(fa
     assert all(np.array_equal(a, b) for a, b in zip(pictures, again, strict=True))
     same = sum(picture.shape == face.shape and np.array_equal(picture, face) for picture in pictures)
     assert 5 < same < 30
+
+
+def test_a_spoilt_picture_keeps_its_size_and_follows_from_its_seed(face):
+    for seed in range(12):
+        one, again = (spoil(face, np.random.default_rng(seed)) for _ in range(2))
+        assert one.shape == face.shape and one.dtype == np.uint8 and np.array_equal(one, again)
+
+
+def test_the_share_asked_for_stays_clean(face):
+    clean = sum(np.array_equal(spoil(face, np.random.default_rng(seed), Damage(clean=0.5)), face) for seed in range(60))
+    assert 20 <= clean <= 40
+    always = Damage(clean=1.0)
+    assert np.array_equal(spoil(face, np.random.default_rng(0), always), face)

@@ -6,6 +6,7 @@ import pytest
 
 from mien.errors import EvaluationError, GalleryError
 from mien.gallery import calibration
+from mien.gallery.records import Entry
 from mien.types import Box
 
 from .made_up import enrol
@@ -23,8 +24,9 @@ def all_scores(gallery):
 
 @pytest.fixture
 def enrolled(gallery, people):
-    for name in "abcdefgh":
-        enrol(gallery, people, name, count=3, crop=False)
+    gallery.enrol_many(
+        Entry(name, people.face(name, crop=False), f"{name} {picture}") for name in "abcdefgh" for picture in range(3)
+    )
     return gallery
 
 
@@ -109,3 +111,11 @@ def test_subjects_of_nothing_but_the_same_pictures_give_no_threshold(gallery, pe
         gallery.enrol(name, face, source_hash="a")
     with pytest.raises(GalleryError, match="same pictures"):
         gallery.calibrate(0.1)
+
+
+def test_a_gallery_whose_last_subject_was_erased_has_no_scores(gallery, people):
+    enrol(gallery, people, "ada")
+    gallery.erase("ada")
+
+    with pytest.raises(GalleryError, match="Enrol first"):
+        gallery.scores()

@@ -92,6 +92,7 @@ with Gallery(sys.argv[1]) as gallery:
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on file sizes")
+@pytest.mark.on("sqlite")
 def test_a_disk_that_takes_no_more_is_one_line_and_loses_nothing(path):
     script = FILL.format(tests=str(Path(__file__).parents[1]))
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60)

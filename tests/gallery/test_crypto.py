@@ -94,6 +94,7 @@ class TestEncryptedGallery:
             assert [s.name for s in again.subjects()] == ["ada", "rob"]
             assert again.check().ok and again.stats().encrypted
 
+    @pytest.mark.on("sqlite")
     def test_the_file_shows_no_name_crop_vector_or_source(self, sealed, path, people):
         face = people.face("Adalovelace")
         sealed.enrol("Adalovelace", face, source_hash="c0ffee" * 10)

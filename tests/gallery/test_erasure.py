@@ -64,6 +64,7 @@ class TestErase:
         assert rows == [("erase", erased.subject_id, "1 samples")]
         assert gallery.stats().erasures == 1
 
+    @pytest.mark.on("sqlite")
     def test_a_coded_index_forgets_too(self, path, people, monkeypatch):
         monkeypatch.setattr("mien.gallery.index.FLAT_LIMIT", 40)
         with Gallery(path) as gallery:
@@ -105,6 +106,7 @@ class TestErase:
         enrol(gallery, people, "template")
         assert gallery.erase("template").name_searched
 
+    @pytest.mark.on("sqlite")
     def test_a_short_name_is_said_not_to_be_searched_for(self, gallery, people):
         enrol(gallery, people, "Ada")
         assert not gallery.erase("Ada").name_searched
@@ -113,6 +115,7 @@ class TestErase:
         with pytest.raises(GalleryError, match="no subject"):
             gallery.erase("nobody")
 
+    @pytest.mark.on("sqlite")
     def test_a_copy_that_remains_is_an_error_that_names_its_kind(self, path, people):
         with Gallery(path) as gallery:
             face = people.face("ada")
@@ -125,6 +128,7 @@ class TestErase:
             gallery.rebuild()
             assert not copy.exists()
 
+    @pytest.mark.on("sqlite")
     def test_a_reader_elsewhere_keeps_the_log_and_that_is_said(self, path, people):
         with Gallery(path, timeout_s=0.05) as gallery, Gallery(path) as reader:
             enrol(gallery, people, "ada")

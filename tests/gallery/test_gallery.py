@@ -9,7 +9,8 @@ from mien.errors import GalleryError
 from mien.gallery import Gallery, GalleryProtocol, sqlite
 from mien.gallery.crops import decode_crop, encode_crop
 from mien.gallery.records import Entry
-from mien.types import Box, Embedding, OperatingPoint, Reason
+from mien.types import Box, Embedding, Face, OperatingPoint, Reason, as_unit
+from mien.vision.cohort import pooled
 
 from .made_up import MODEL, People, enrol
 
@@ -20,6 +21,11 @@ def brute_force(people_by_sample, probe, k):
         sample: float(vector.astype(np.float16).astype(np.float32) @ probe) for sample, vector in people_by_sample
     }
     return sorted(scores.items(), key=lambda item: -item[1])[:k]
+
+
+def unit(*values):
+    """A unit vector of these values and a last one of 0."""
+    return as_unit(np.array([*values, 0.0]))
 
 
 class TestEnrolment:
@@ -164,7 +170,38 @@ class TestSearch:
         found = gallery.search(people.embedding("ada"), k=3, per_subject=True)
 
         assert sorted(candidate.subject for candidate in found) == ["ada", "bob", "cyd"]
-        assert found[0].score == max(candidate.score for candidate in gallery.search(people.embedding("ada"), k=13))
+        best = max(candidate.score for candidate in gallery.search(people.embedding("ada"), k=13))
+        together = float(pooled(gallery.vectors("ada")) @ people.embedding("ada").vector)
+        assert found[0].score == pytest.approx((best + together) / 2, abs=1e-3)
+
+    def test_without_pooling_a_subject_scores_as_its_best_sample(self, gallery, people):
+        enrol(gallery, people, "ada", count=6)
+        probe = people.embedding("ada")
+        gallery.pool = False
+
+        (found,) = gallery.search(probe, k=1, per_subject=True)
+
+        assert found.score == gallery.search(probe, k=1)[0].score
+
+    def test_a_subject_of_one_sample_scores_as_that_sample(self, gallery, people):
+        enrol(gallery, people, "cyd")
+        probe = people.embedding("cyd")
+
+        assert gallery.search(probe, k=1, per_subject=True)[0].score == gallery.search(probe, k=1)[0].score
+
+    def test_who_is_alike_in_all_samples_comes_before_who_is_in_one(self, gallery):
+        steady = [unit(1, 0.75, 0.0), unit(1, 0.75, 0.1), unit(1, 0.75, -0.1)]
+        for name, vectors in (("steady", steady), ("once", [unit(1, 0.7, 0), unit(0, 0, 1), unit(0, -1, 0)])):
+            for number, vector in enumerate(vectors):
+                face = Face(Box(0, 0, 50, 50), np.zeros((5, 2), np.float32), 0.9, embedding=Embedding("tiny", vector))
+                gallery.enrol(name, face, source_hash=f"{name}-{number}")
+        probe = Embedding("tiny", unit(1, 0, 0))
+
+        order = [[one.subject for one in gallery.search(probe, k=2, per_subject=True)]]
+        gallery.pool = False
+        order.append([one.subject for one in gallery.search(probe, k=2, per_subject=True)])
+
+        assert order == [["steady", "once"], ["once", "steady"]]
 
     def test_identify_names_whoever_reaches_the_threshold_and_nobody_else(self, gallery, people):
         enrol(gallery, people, "ada", cosine=0.8)
@@ -279,9 +316,11 @@ class TestFile:
         with Gallery(path, create=False, model=MODEL) as gallery:
             assert gallery.search(people.embedding("ada"))[0].subject == "ada"
 
+    @pytest.mark.on("sqlite")
     def test_only_its_owner_may_read_it(self, gallery, path):
         assert path.stat().st_mode & 0o077 == 0
 
+    @pytest.mark.on("sqlite")
     def test_commits_wait_for_the_disk_and_deletions_overwrite(self, path, monkeypatch):
         monkeypatch.undo()
         with Gallery(path) as gallery:
@@ -293,6 +332,7 @@ class TestFile:
             "journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "busy_timeout": 30_000,
         }  # fmt: skip
 
+    @pytest.mark.on("sqlite")
     def test_a_missing_gallery_is_not_made_unasked(self, path):
         with pytest.raises(GalleryError, match="mien enroll"):
             Gallery(path, create=False)
@@ -306,6 +346,7 @@ class TestFile:
         with pytest.raises(GalleryError, match="is a folder"):
             Gallery(tmp_path)
 
+    @pytest.mark.on("sqlite")
     def test_a_file_of_another_kind_is_refused_and_left_alone(self, path):
         path.write_bytes(b"no database at all, but long enough to look at" * 100)
         before = path.read_bytes()
@@ -313,6 +354,7 @@ class TestFile:
             Gallery(path)
         assert path.read_bytes() == before
 
+    @pytest.mark.on("sqlite")
     def test_another_sqlite_database_is_refused_and_left_alone(self, path):
         with sqlite3.connect(path) as other:
             other.execute("CREATE TABLE t (x)")
@@ -322,6 +364,7 @@ class TestFile:
             Gallery(path)
         assert path.read_bytes() == before
 
+    @pytest.mark.on("sqlite")
     def test_a_gallery_of_a_newer_version_is_refused(self, path):
         Gallery(path).close()
         with sqlite3.connect(path) as other:
@@ -330,6 +373,7 @@ class TestFile:
         with pytest.raises(GalleryError, match=r"newer mien.*pip install --upgrade"):
             Gallery(path)
 
+    @pytest.mark.on("sqlite")
     def test_a_damaged_gallery_is_called_damaged(self, path, people):
         with Gallery(path) as gallery:
             enrol(gallery, people, "ada", count=20)
@@ -347,6 +391,7 @@ class TestFile:
                 enrol(waiting, people, "bob")
             assert [s.name for s in waiting.subjects()] == ["ada"]
 
+    @pytest.mark.on("sqlite")
     def test_a_full_disk_loses_nothing_that_was_acknowledged(self, path, people):
         with Gallery(path) as gallery:
             pages = gallery.rows.connection.execute("PRAGMA page_count").fetchone()[0]
@@ -371,10 +416,6 @@ class TestFile:
     def test_read_only_never_makes_a_gallery(self, path):
         with pytest.raises(GalleryError, match="no gallery"):
             Gallery(path, read_only=True)
-
-    def test_a_database_server_is_not_yet_an_option(self):
-        with pytest.raises(GalleryError, match=r"PostgreSQL are not yet available"):
-            Gallery("postgresql://host/db")
 
     def test_it_implements_the_protocol(self, gallery):
         missing = [name for name in vars(GalleryProtocol) if not name.startswith("_") and not hasattr(gallery, name)]
@@ -501,3 +542,33 @@ class TestSameFace:
         face = people.face("ada")
         gallery.enrol("ada", face, source_hash="a")
         assert gallery.enrol("countess", face, source_hash="b").same_face == ()
+
+
+def test_samples_are_split_off_to_another_subject_and_found_under_it(gallery, people):
+    first, second = enrol(gallery, people, "ada", count=2)
+
+    assert gallery.split([second], "bob") == (second,) and gallery.split([second], "bob") == ()
+    assert gallery.holder(second) == gallery.subject("bob") == gallery.subject_by_id(gallery.holder(second).id)
+    assert [sample.id for sample in gallery.samples("ada")] == [first]
+    (found,) = gallery.search(Embedding(people.model, gallery.vectors("bob")[0]), k=1)
+    assert (found.subject, found.sample_id) == ("bob", second)
+    assert gallery.holder(99) is None and gallery.subject_by_id(99) is None
+    with pytest.raises(GalleryError, match="no sample 99"):
+        gallery.split([first, 99], "cyd")
+    assert [subject.name for subject in gallery.subjects()] == ["ada", "bob"]
+
+
+def test_a_picture_that_both_have_stays_where_it_is(gallery, people):
+    face = people.face("ada")
+    sample = gallery.enrol("ada", face, source_hash="one").sample_id
+    gallery.enrol("bob", face, source_hash="one")
+
+    assert gallery.split([sample], "bob") == ()
+
+
+def test_the_state_differs_once_anything_was_written(gallery, people):
+    before = gallery.state()
+    assert gallery.state() == before
+    enrol(gallery, people, "ada")
+
+    assert gallery.state() != before

@@ -49,6 +49,7 @@ def test_everybody_is_found_in_a_large_gallery(large, people):
     assert names(large, people, *everybody) == everybody
 
 
+@pytest.mark.on("sqlite")
 def test_a_restart_loads_the_stored_index_without_reading_templates(large, path, people, monkeypatch):
     large.close()
     monkeypatch.setattr(CodedIndex, "build", lambda *_: pytest.fail("built again"))
@@ -56,6 +57,7 @@ def test_a_restart_loads_the_stored_index_without_reading_templates(large, path,
         assert names(again, people, "s7") == ["s7"]
 
 
+@pytest.mark.on("sqlite")
 def test_a_deleted_index_is_made_again(large, path, people):
     large.close()
     shutil.rmtree(path.with_name("people.mien.index"))
@@ -65,6 +67,7 @@ def test_a_deleted_index_is_made_again(large, path, people):
 
 
 @pytest.mark.parametrize("name", ["index.json", "codes.u8", "vectors.f16"])
+@pytest.mark.on("sqlite")
 def test_a_damaged_index_is_made_again(large, path, people, name):
     large.close()
     (path.with_name("people.mien.index") / name).write_bytes(b"{}")
@@ -72,6 +75,7 @@ def test_a_damaged_index_is_made_again(large, path, people, name):
         assert names(again, people, "s7", "s299") == ["s7", "s299"]
 
 
+@pytest.mark.on("sqlite")
 def test_late_templates_are_stored_at_closing(large, path, people, monkeypatch):
     enrol(large, people, "late", crop=False)
     assert names(large, people, "late") == ["late"]
@@ -82,6 +86,7 @@ def test_late_templates_are_stored_at_closing(large, path, people, monkeypatch):
         assert names(again, people, "late") == ["late"]
 
 
+@pytest.mark.on("sqlite")
 def test_many_late_templates_are_stored_at_once(large, people, monkeypatch):
     monkeypatch.setattr(live, "APPEND_ROWS", 5)
     enrol(large, people, "late", count=5, crop=False)
@@ -89,6 +94,7 @@ def test_many_late_templates_are_stored_at_once(large, people, monkeypatch):
     assert len(CodedIndex.load(large.live.folder)) == SUBJECTS + 5
 
 
+@pytest.mark.on("sqlite")
 def test_two_processes_append_to_one_index_without_harm(large, path, people):
     with Gallery(path) as other:
         enrol(other, people, "one", crop=False)
@@ -103,6 +109,7 @@ def test_two_processes_append_to_one_index_without_harm(large, path, people):
         assert names(again, people, "one", "two", "s5") == ["one", "two", "s5"]
 
 
+@pytest.mark.on("sqlite")
 def test_an_erasure_the_stored_index_missed_is_blotted_out_at_opening(large, path, people):
     vector = large.vectors("s7").astype(np.float16)[0].tobytes()
     large.close()
@@ -119,6 +126,7 @@ def test_an_erasure_the_stored_index_missed_is_blotted_out_at_opening(large, pat
     assert vector not in (folder / "vectors.f16").read_bytes()
 
 
+@pytest.mark.on("sqlite")
 def test_the_index_of_a_restored_backup_is_made_again(large, path, people):
     large.close()
     backup = path.with_name("backup")
@@ -133,6 +141,7 @@ def test_the_index_of_a_restored_backup_is_made_again(large, path, people):
         assert "after the backup" not in {c.subject for c in restored.search(people.embedding("after the backup"), 50)}
 
 
+@pytest.mark.on("sqlite")
 def test_the_index_of_a_backup_from_before_an_erasure_is_made_again(large, path, people):
     large.close()
     backup = path.with_name("backup")
@@ -144,6 +153,7 @@ def test_the_index_of_a_backup_from_before_an_erasure_is_made_again(large, path,
         assert names(restored, people, "s3") == ["s3"]
 
 
+@pytest.mark.on("sqlite")
 def test_many_erased_rows_make_a_new_index_worth_while(large, path, people):
     for number in range(0, 160, 2):
         large.merge("s299", f"s{number}")
@@ -157,6 +167,7 @@ def test_many_erased_rows_make_a_new_index_worth_while(large, path, people):
         assert CodedIndex.load(again.live.folder).wasted == 0
 
 
+@pytest.mark.on("sqlite")
 def test_read_only_uses_a_stored_index_and_writes_none(large, path, people):
     large.close()
     folder = path.with_name("people.mien.index")
@@ -172,6 +183,7 @@ def test_read_only_uses_a_stored_index_and_writes_none(large, path, people):
     assert not folder.exists()
 
 
+@pytest.mark.on("sqlite")
 def test_an_index_that_cannot_be_written_lives_in_memory(gallery, people, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -182,6 +194,7 @@ def test_an_index_that_cannot_be_written_lives_in_memory(gallery, people, monkey
     assert gallery.live.files() == []
 
 
+@pytest.mark.on("sqlite")
 def test_a_search_does_not_wait_for_a_writer_to_store_templates(large, path, people, monkeypatch):
     monkeypatch.setattr(live, "APPEND_ROWS", 1)
     enrol(large, people, "late", crop=False)
@@ -196,6 +209,7 @@ def test_per_subject_search_looks_past_many_samples_of_one(large, people):
     assert {candidate.subject for candidate in found} == {"s0", "twin"}
 
 
+@pytest.mark.on("sqlite")
 def test_a_large_gallery_of_vectors_that_no_sub_quantiser_divides_finds_everybody(path):
     people = People(dimension=129)
     with Gallery(path) as gallery:
@@ -210,6 +224,7 @@ def test_a_large_gallery_of_vectors_that_no_sub_quantiser_divides_finds_everybod
         assert names(again, people, "s7", "late") == ["s7", "late"]
 
 
+@pytest.mark.on("sqlite")
 class TestLinks:
     """One gallery by several paths: the index lies beside the file, and what lies elsewhere goes with an erasure."""
 

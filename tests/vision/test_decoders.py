@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien import zoo
-from mien.vision.detector import Detector, blazeface, centerface, scrfd, yunet
+from mien.vision.detector import Detector, blazeface, centerface, retinaface, scrfd, yunet
 from vision.planted import make, save_constant
 
 SIZE = (64, 64)
@@ -62,7 +62,21 @@ def blazeface_outputs():
 
 BLAZEFACE = [40, 10, 60, 20, 0.7, 44, 14, 54, 14, 49, 16, 49, 19, 49, 19]
 
+
+def retinaface_outputs():
+    """One face at stride 16, cell (row 1, column 2), second prior of 128 px, after 64 cells of two at stride 8."""
+    boxes, scores, marks = (np.zeros((1, 168, columns), np.float32) for columns in (4, 2, 10))
+    row = 128 + (1 * 4 + 2) * 2 + 1
+    scores[0, row] = 0.2, 0.8
+    boxes[0, row] = 0.625, -0.625, 5 * np.log(0.25), 5 * np.log(0.5)  # 8 px right and up of (40, 24); 32 by 64 px
+    marks[0, row] = np.array([-1, -1, 1, -1, 0, 0, -1, 1, 1, 1]) / 1.28
+    return [boxes, scores, marks]
+
+
+RETINAFACE = [32, -16, 64, 48, 0.8, 30, 14, 50, 14, 40, 24, 30, 34, 50, 34]
+
 CASES = {
+    "retinaface": (retinaface, retinaface_outputs, RETINAFACE),
     "centerface": (centerface, centerface_outputs, CENTERFACE),
     "scrfd": (scrfd, scrfd_outputs, SCRFD),
     "yunet": (yunet, yunet_outputs, YUNET),

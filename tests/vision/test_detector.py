@@ -7,6 +7,7 @@ import pytest
 
 from mien import zoo
 from mien.errors import ModelError
+from mien.types import Box
 from mien.vision.detector import Detector, cut_tiles, suppress
 from vision.planted import RedSquares, draw, landmarks_of, make
 
@@ -404,3 +405,11 @@ def test_an_unknown_kind_of_detector_is_refused_with_those_that_are_known():
         ModelError, match="'odd' has convention 'retina'; known are blazeface, centerface, scrfd, yunet"
     ):
         Detector(card)
+
+
+def test_faces_that_are_expected_are_looked_for_where_they_should_be(detector):
+    finder = detector()
+    image = draw(320, 240, (100, 80, 60))
+    near, nothing = finder.look_again(image, [Box(92, 85, 158, 139), Box(240, 10, 300, 70)])
+    assert corners(near) == pytest.approx(expected_corners(100, 80, 60), abs=4) and nothing is None
+    assert shown(finder) == [(128, 128)] and finder.can_look_again

@@ -97,6 +97,23 @@ def yunet(*, names=("cls", "obj", "bbox", "kps")) -> Net:
     return net
 
 
+def retinaface(*, order=(0, 1, 2), columns=(4, 2, 10), softmax=True) -> Net:
+    """Boxes, scores and landmarks of two priors a cell, all strides in one output."""
+    net, outputs = Net(["n", 3, "h", "w"]), []
+    for wide in columns:
+        levels = []
+        for stride in (8, 16, 32):
+            x = net.node("AveragePool", "x", kernel_shape=[stride] * 2, strides=[stride] * 2)
+            x = net.node("Transpose", net.conv(x, 3, 2 * wide), perm=[0, 2, 3, 1])
+            levels.append(net.node("Reshape", x, net.weight(np.array([0, -1, wide], np.int64))))
+        x = net.node("Concat", *levels, axis=1)
+        outputs.append(
+            net.node("Softmax", x, axis=2) if wide == 2 and softmax else net.node("Mul", x, net.weight(np.float32(9)))
+        )
+    net.outputs = [outputs[index] for index in order]
+    return net
+
+
 def expression(side=224, classes=8, *, softmax=False, channels=3, batch="n", batch_reshape=None) -> Net:
     net = embedder(side, batch=batch, channels=channels, dimension=classes, batch_reshape=batch_reshape)
     if softmax:

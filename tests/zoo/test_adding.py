@@ -11,7 +11,7 @@ from mien.errors import ModelError
 from mien.zoo import adding, fetch
 from mien.zoo.conventions import CONVENTIONS
 
-from .nets import Net, centerface, embedder, expression, scrfd, yunet
+from .nets import Net, centerface, embedder, expression, retinaface, scrfd, yunet
 
 SHIPPED = {card.name: "ok" for card in zoo.cards() if card.source.kind == "weights"}
 
@@ -101,7 +101,7 @@ def not_finite() -> Net:
     [
         (embedder(150), r"takes \(batch, 3, 112, 112\), this file takes \(free, 3, 150, 150\)"),
         (embedder(channels=1), r"this file takes \(free, 1, 112, 112\)"),
-        (Net(["n", 112, 112, 3]), "laid out NHWC: transpose"),
+        (Net(["n", 112, 112, 5]), r"this file takes \(free, 112, 112, 5\)"),
         (Net(["n", 3, 112]), r"this file takes \(free, 3, 112\)"),
         (embedder(dimension=8), r"at least 32; this gives \(2, 8\)"),
         (half_input(), "takes float32, this file takes float16"),
@@ -109,7 +109,7 @@ def not_finite() -> Net:
         (not_finite(), "not finite"),
         (renamed_input(), r"custom operators \(com.example\)"),
     ],
-    ids=["side", "channels", "NHWC", "rank", "dimension", "float16", "constant", "NaN", "custom operator"],
+    ids=["side", "channels", "layout", "rank", "dimension", "float16", "constant", "NaN", "custom operator"],
 )
 def test_an_embedder_that_does_not_fit_is_refused_and_not_kept(add, home, net, message):
     if not net.outputs:
@@ -283,3 +283,97 @@ class TestExpressions:
     def test_another_number_of_classes_is_refused(self, add):
         with pytest.raises(ModelError, match=r"answers \(batch, 8\), .* this gives \(2, 7\)"):
             add(expression(classes=7), "hsemotion-224")
+
+
+def test_weights_in_blocks_become_float32_and_inputs_that_nothing_uses_are_no_inputs(add, tmp_path):
+    """As the OpenCV Zoo quantises: a Reshape after each, biases in one block, replaced weights left as inputs."""
+    rng = np.random.default_rng(0)
+    values, bias = rng.integers(-128, 128, (6, 48), dtype=np.int8), rng.integers(-128, 128, 48, dtype=np.int8)
+    scales = rng.uniform(1e-3, 2e-3, (2, 48)).astype(np.float32)
+    weights = {
+        "w.quantized": values, "w.scales": scales, "w.zero": np.zeros((2, 48), np.int8),
+        "b.quantized": bias, "b.scales": np.float32([0.01]), "b.zero": np.zeros(1, np.int8),
+        "w.shape": np.array([12, 24], np.int64), "b.shape": np.array([48], np.int64),
+        "flat": np.array([0, -1], np.int64),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w.quantized", "w.scales", "w.zero"], ["w.flat"], axis=0, block_size=3),
+        helper.make_node("Reshape", ["w.flat", "w.shape"], ["w.made"]),
+        helper.make_node("DequantizeLinear", ["b.quantized", "b.scales", "b.zero"], ["b.flat"], axis=0, block_size=48),
+        helper.make_node("Reshape", ["b.flat", "b.shape"], ["b.made"]),
+        helper.make_node("AveragePool", ["x"], ["pooled"], kernel_shape=[56, 56], strides=[56, 56]),
+        helper.make_node("Reshape", ["pooled", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w.made"], ["narrow"]),
+        helper.make_node("Concat", ["narrow", "narrow"], ["wide"], axis=1),
+        helper.make_node("Add", ["wide", "b.made"], ["embedding"]),
+    ]
+    inputs = [("x", ["n", 3, 112, 112]), ("w", [12, 24]), ("w.scales", [2, 48])]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=6)
+    path = tmp_path / "quantised.onnx"
+    path.write_bytes(model.SerializeToString())
+
+    add(path, "arcface-112")
+
+    x = rng.normal(size=(2, 3, 112, 112)).astype(np.float32)
+    session = onnxruntime.InferenceSession(zoo.path("mine"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"x": x})
+    pooled = x.reshape(2, 3, 2, 56, 2, 56).mean(axis=(3, 5)).reshape(2, 12)
+    narrow = pooled @ (values * np.repeat(scales, 3, axis=0)).reshape(12, 24)
+    np.testing.assert_allclose(got, np.concatenate([narrow, narrow], axis=1) + bias * 0.01, atol=1e-4)
+    assert [item.name for item in session.get_inputs()] == ["x"]
+
+
+def channels_last() -> Net:
+    """A network as TensorFlow exports it: (batch, height, width, channels), here of one grey channel."""
+    net = Net(["n", 48, 48, 1])
+    x = net.node("Reshape", "x", net.weight(np.array([0, -1], np.int64)))
+    matrix = net.rng.normal(0, 0.01, (48 * 48, 7)).astype(np.float32)
+    net.outputs = [net.node("Softmax", net.node("MatMul", x, net.weight(matrix)), axis=1)]
+    return net
+
+
+def test_a_network_that_takes_channels_last_gets_a_transpose(add):
+    card = add(channels_last(), "deepface-48")
+
+    session = onnxruntime.InferenceSession(zoo.path("mine"), providers=["CPUExecutionProvider"])
+    (put,) = session.get_inputs()
+    assert put.shape[1:] == [1, 48, 48] and card.convention["answers"] == "probabilities"
+    assert session.run(None, {put.name: np.zeros((3, 1, 48, 48), np.float32)})[0].shape == (3, 7)
+
+
+def test_an_embedding_that_is_a_column_of_a_map_is_flattened(add):
+    net = embedder()
+    net.outputs = [net.node("Unsqueeze", "embedding", net.weight(np.array([2, 3], np.int64)), name="map")]
+
+    card = add(net)
+
+    assert card.convention["dimension"] == 64
+    assert outputs("mine", (2, 3, 112, 112))["map.flat"].shape == (2, 64)
+
+
+def test_retinafaces_outputs_are_put_in_order_by_their_columns(add):
+    add(retinaface(order=(2, 0, 1)), "retinaface")
+
+    columns = [answer.shape[-1] for answer in outputs("mine", (1, 3, 64, 96)).values()]
+    assert columns == [4, 2, 10]
+
+
+@pytest.mark.parametrize(
+    ("net", "convention", "message"),
+    [
+        (retinaface(softmax=False), "retinaface", "Export it with its last sigmoid or softmax"),
+        (retinaface(columns=(4, 2, 8)), "retinaface", r"outputs of \(4, 2, 10\) columns; this file has one of 8"),
+        (scrfd(order=range(6)), "scrfd", "It finds no landmarks"),
+    ],
+    ids=["logits", "columns", "no landmarks"],
+)
+def test_detectors_that_do_not_fit_say_what_they_lack(add, net, convention, message):
+    with pytest.raises(ModelError, match=message):
+        add(net, convention)

@@ -26,11 +26,12 @@ from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
 from mien.files import printable
 from mien.reporting import schemas
+from mien.types import ATTRIBUTES_NOTE
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.images import Source
-    from mien.types import Face, Picture
+    from mien.types import Attributes, Face, Picture
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in any script
@@ -42,9 +43,24 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
 @click.option("--embeddings", is_flag=True, help="Compute embeddings and put them into the JSON.")
 @click.option("--save", type=_FOLDER, metavar="DIR", help="Write annotated pictures here: NAME.faces.jpg.")
 @click.option("--crops", type=_FOLDER, metavar="DIR", help="Write aligned faces here: NAME.face-1.png, ...")
+@click.option(
+    "--attributes", is_flag=True, help="Also head pose, eyes, mouth, 468 points; age and apparent gender, as guesses."
+)
+@click.option(
+    "--draw",
+    type=click.Choice(["boxes", "mesh"]),
+    help="What --save draws; the mesh is of --attributes.  [default: boxes]",
+)
 @click.option("--threshold", type=float, help="Least detection score; default: the detector's own.")
 @click.option(
     "--expression", metavar="MODEL", help="Expression model, run folder or ONNX file; none for none.  [default: ours]"
+)
+@click.option(
+    "--restore",
+    metavar="MODEL",
+    default="off",
+    show_default=True,
+    help="Restore spoilt faces before they are read: auto is the catalogue's restorer, or name one.",
 )
 @shares_option
 @analyzer_options
@@ -54,8 +70,11 @@ def analyze(
     embeddings: bool,
     save: Path | None,
     crops: Path | None,
+    attributes: bool,
+    draw: str | None,
     threshold: float | None,
     expression: str | None,
+    restore: str,
     shares: str | None,
     detector: str,
     embedder: str | None,
@@ -69,11 +88,24 @@ def analyze(
         raise UsageError("--embeddings go into JSON. Add --json or --jsonl.")
     if "-" in pictures and len(pictures) > 1:
         raise UsageError("- reads one picture from stdin. Give it alone.")
+    if draw is not None and save is None:
+        raise UsageError("--draw says what --save DIR draws. Add it.")
+    if draw == "mesh" and not attributes:
+        raise UsageError("--draw mesh is of --attributes. Add it.")
     model = expression_model(expression)
     if model is None and shares is not None:
         raise UsageError("--shares are of expressions, and none are read. Leave one of the two options out.")
-    analyzer = make_analyzer(detector, embedder, min_face, threshold=threshold, expression=model, shares=shares)
-    keeper = _Keeper(save and make_folder(save), crops and make_folder(crops))
+    analyzer = make_analyzer(
+        detector,
+        embedder,
+        min_face,
+        threshold=threshold,
+        expression=model,
+        shares=shares,
+        attributes=attributes,
+        restorer=_restorer(restore),
+    )
+    keeper = _Keeper(save and make_folder(save), crops and make_folder(crops), mesh=draw == "mesh")
     options = {"embed": embeddings, "crops": crops is not None}
     tally = _Tally()
     if pictures == ("-",):
@@ -87,7 +119,8 @@ def analyze(
     def as_json(picture: Picture) -> dict[str, object]:
         return schemas.analysis(picture, embeddings=embeddings)
 
-    writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words)
+    head = {"note": ATTRIBUTES_NOTE} if attributes else None
+    writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words, head=head)
     with writer as write, progress(len(paths) or None, printing=True) as advance:
         for picture in results:
             kept = keeper.keep(picture, picture.path if data is None else data)
@@ -98,7 +131,20 @@ def analyze(
             tally.add(kept)
             advance()
     click.echo(tally.line(), err=True)
+    if attributes and tally.faces and form is None:
+        click.echo(f"mien: {ATTRIBUTES_NOTE}", err=True)
     return 1 if tally.failed else 0
+
+
+def _restorer(option: str) -> str | None:
+    """Return the restorer that an option names; None for off."""
+    if option != "auto":
+        return None if option == "off" else option
+    from mien import zoo
+
+    if (name := zoo.defaults().get("restorer")) is None:
+        raise UsageError("No restorer is shipped. Name a run of `mien train restoration`, or leave --restore out.")
+    return name
 
 
 def _one(analyzer: Analyzer, data: bytes, *, embed: bool, crops: bool) -> Iterator[Picture]:
@@ -132,8 +178,8 @@ class _Tally:
 class _Keeper:
     """Writes annotated pictures and crops into folders, no two under one name."""
 
-    def __init__(self, save: Path | None, crops: Path | None) -> None:
-        self._save, self._crops = save, crops
+    def __init__(self, save: Path | None, crops: Path | None, *, mesh: bool = False) -> None:
+        self._save, self._crops, self._mesh = save, crops, mesh
         self._taken: set[str] = set()
 
     def keep(self, picture: Picture, source: Source | None) -> Picture:
@@ -150,7 +196,8 @@ class _Keeper:
                 image = load_image(source)
             except ImageError as error:
                 return replace(picture, width=0, height=0, faces=(), error=str(error))
-            save_image(self._save / f"{name}.faces.jpg", reporting.annotate(image, picture.faces))
+            drawn = reporting.annotate(image, picture.faces, mesh=self._mesh)
+            save_image(self._save / f"{name}.faces.jpg", drawn)
         if self._crops:
             for number, face in enumerate(picture.faces, start=1):
                 assert face.crop is not None, "crops were asked for"
@@ -175,6 +222,8 @@ def _echo_words(picture: Picture) -> None:
     click.echo(f"{printable(picture.path or '-')}  {picture.width} x {picture.height} px  {faces}")
     for number, face in enumerate(picture.faces, start=1):
         click.echo(f"{number:5}  {'  '.join(_words(face))}")
+        if face.attributes is not None:
+            click.echo(f"{'':7}{'  '.join(_attribute_words(face.attributes))}")
 
 
 def _words(face: Face) -> Iterator[str]:
@@ -189,3 +238,15 @@ def _words(face: Face) -> Iterator[str]:
         yield f"{best} {face.expression.probabilities[best]:.2f}{sure}"
     if face.quality is not None and face.quality.reasons:
         yield ", ".join(reason.replace("_", " ") for reason in face.quality.reasons)
+
+
+def _attribute_words(seen: Attributes) -> Iterator[str]:
+    pose = seen.pose
+    yield f"yaw {pose.yaw:+.0f}, pitch {pose.pitch:+.0f}, roll {pose.roll:+.0f} degrees"
+    closed = [name for name, eye in (("left", seen.left_eye), ("right", seen.right_eye)) if not eye.open]
+    yield {0: "eyes open", 1: f"{''.join(closed)} eye closed", 2: "eyes closed"}[len(closed)]
+    yield f"mouth {'open' if seen.mouth.open else 'closed'}"
+    off = "error not measured" if seen.age.error is None else f"+-{seen.age.error:.0f}"
+    yield f"looks {seen.age.years:.0f} years old ({off})"
+    wrong = "error not measured" if seen.gender.error is None else f"wrong for {seen.gender.error:.0%}"
+    yield f"looks {seen.gender.label} ({wrong})"

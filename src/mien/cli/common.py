@@ -112,6 +112,8 @@ def make_analyzer(
     threshold: float | None = None,
     expression: str | None = None,
     shares: str | None = None,
+    attributes: bool = False,
+    restorer: str | None = None,
 ) -> Analyzer:
     """Return the analyzer that the options ask for; ``threshold`` is the detector's. None reads no expressions."""
     from mien.vision.shares import read_shares
@@ -126,6 +128,8 @@ def make_analyzer(
         threshold=threshold,
         turn=turn,
         shares=None if shares is None else read_shares(shares),
+        attributes=attributes,
+        restorer=restorer,
     )
 
 
@@ -171,10 +175,10 @@ def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
         gallery = click.option(
             "--gallery",
             required=required,
-            metavar="FILE",
+            metavar="FILE|URL",
             # Where a gallery is optional, only the command line may bring it in.
             envvar="MIEN_GALLERY" if required else None,
-            help="The gallery's file; same as MIEN_GALLERY." if required else "The gallery's file.",
+            help="A file, or postgresql://...; same as MIEN_GALLERY." if required else "A file, or postgresql://...",
         )
         return gallery(key(command))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
@@ -19,14 +20,23 @@ from mien.cli.common import (
     say_notes,
 )
 from mien.cli.records import json_options, record_writer
+from mien.errors import UsageError
 from mien.files import printable
 from mien.gallery.names import shown
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
     from mien.gallery.ingest import Outcome
 
 MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
+
+
+class _Rules(TypedDict):
+    which: str
+    min_quality: float
+    duplicates: float | None
 
 
 @click.command()
@@ -37,6 +47,7 @@ MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien -
 @click.option(
     "--csv", "table", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Columns path and subject."
 )
+@click.option("--video", "videos", is_flag=True, help="PICTURES are films of --subject: its best faces are taken.")
 @gallery_options()
 @click.option(
     "--min-quality", type=click.FloatRange(0, 1), default=MIN_QUALITY, show_default=True, help="Refuse faces below it."
@@ -48,6 +59,7 @@ def enroll(
     pictures: tuple[str, ...],
     subject: str | None,
     table: Path | None,
+    videos: bool,
     gallery: str,
     key: Path | None,
     min_quality: float,
@@ -63,6 +75,7 @@ def enroll(
     mien enroll a.jpg b.jpg --subject NAME     pictures of one subject
     mien enroll PEOPLE/                        a folder a subject: PEOPLE/NAME/*.jpg
     mien enroll --csv people.csv               columns path and subject
+    mien enroll --video clip.mp4 --subject NAME    the best faces of who is there longest
 
     A picture is reported when it is stored for good. The same picture of a subject twice is one sample. Status 1 if a
     picture was refused or failed; the others are stored all the same. A gallery that is made with --key is encrypted.
@@ -70,9 +83,11 @@ def enroll(
     Of a picture with several faces the large and central one is taken, and it is said which; a picture where none
     stands out is refused. See --face.
     """
-    from mien.gallery.ingest import DUPLICATE_FMR, duplicate_threshold, ingest, wanted
+    from mien.gallery.ingest import DUPLICATE_FMR, Wish, duplicate_threshold, ingest, wanted
 
-    wish = wanted(pictures, subject=subject, table=table)
+    if videos and (subject is None or table is not None or not pictures):
+        raise UsageError("--video takes films of one subject: name files, and whose they are with --subject NAME.")
+    wish = Wish(()) if videos else wanted(pictures, subject=subject, table=table)
     for line in (*wish.notes, *wish.failures):
         click.echo(f"mien: {line}", err=True)
     analyzer = make_analyzer(detector, embedder, min_face)
@@ -83,23 +98,37 @@ def enroll(
         if threshold is None:
             rate = f"FMR {DUPLICATE_FMR:g}"
             click.echo(f"mien: duplicates are not looked for: the model has no operating point at {rate}.", err=True)
-        writer = record_writer(form, schemas.ENROLMENT, as_json=schemas.enrolment, in_words=_echo_words)
+        writer = record_writer(form, schemas.ENROLMENT, as_json=schemas.enrolment, in_words=echo_words)
         with writer as write, progress(len(wish.pictures), printing=True) as advance:
-            for outcome in ingest(
-                opened, analyzer, wish.pictures, which=which, min_quality=min_quality, duplicates=threshold
-            ):
+            rules: _Rules = {"which": which, "min_quality": min_quality, "duplicates": threshold}
+            outcomes = (
+                _ingest_films(opened, analyzer, pictures, str(subject), rules)
+                if videos
+                else ingest(opened, analyzer, wish.pictures, **rules)
+            )
+            for outcome in outcomes:
                 counts[outcome.status] += 1
                 write(outcome)
-                _say_oddities(outcome, which)
+                say_oddities(outcome, which)
                 advance()
-        subjects = len(opened)
+        subjects, place = len(opened), opened.path
     told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
-    summary = f"{counted(len(wish.pictures), 'picture')}: {told or 'none'}."
-    click.echo(f"{summary} {gallery} has {counted(subjects, 'subject')}.", err=True)
+    taken = counted(len(pictures), "film") if videos else counted(len(wish.pictures), "picture")
+    summary = f"{taken}: {told or 'none'}."
+    click.echo(f"{summary} {place} has {counted(subjects, 'subject')}.", err=True)
     return 1 if counts["refused"] or counts["failed"] or wish.failures else 0
 
 
-def _echo_words(outcome: Outcome) -> None:
+def _ingest_films(
+    gallery: Gallery, analyzer: Analyzer, films: Sequence[str], subject: str, rules: _Rules
+) -> Iterator[Outcome]:
+    from mien.video.enrolment import ingest_films
+
+    return ingest_films(gallery, analyzer, films, subject, **rules)
+
+
+def echo_words(outcome: Outcome) -> None:
+    """Print what became of one picture."""
     enrolment = outcome.enrolment
     if enrolment is None:
         return
@@ -117,7 +146,7 @@ def _echo_words(outcome: Outcome) -> None:
             click.echo(f"         also matches {name} (score {other.score:.3f}): one person, two names?")
 
 
-def _say_oddities(outcome: Outcome, which: str) -> None:
+def say_oddities(outcome: Outcome, which: str) -> None:
     """Say on stderr what failed, which of several faces was taken, and what was odd about the picture."""
     if outcome.error is not None:
         click.echo(f"mien: {outcome.error}", err=True)

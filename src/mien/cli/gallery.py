@@ -26,6 +26,7 @@ from mien.errors import GalleryError
 from mien.files import search_images
 from mien.gallery.crypto import write_key
 from mien.gallery.names import shown
+from mien.gallery.postgres.address import Address
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table; see docs/json.md.")
 
 
-@click.group(short_help="List, show, rename, merge, erase, check, audit, export, import, migrate.")
+@click.group(short_help="List, show, rename, merge, erase, check, audit, copy, export, import, migrate.")
 def gallery() -> None:
     """Look after a gallery of enrolled subjects."""
 
@@ -146,6 +147,12 @@ def erase(subjects: tuple[str, ...], gallery: str, key: Path | None, yes: bool, 
                 click.echo(
                     f"mien: an index of this gallery was once kept in {shown(folder)}, which cannot be reached now. If "
                     "it is still there, delete that folder.",
+                    err=True,
+                )
+            if isinstance(opened.path, Address):
+                click.echo(
+                    "mien: the server keeps old pages, its log and backups until it overwrites them. To rewrite the "
+                    "tables now: mien gallery rebuild",
                     err=True,
                 )
             if erased.shared:
@@ -296,6 +303,51 @@ def import_(folder: Path, gallery: str, key: Path | None) -> None:
     click.echo(
         f"{counted(moved.subjects, 'new subject')}, {counted(moved.samples, 'sample')} added{already}.", err=True
     )
+
+
+@gallery.command("copy")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The key of FROM, if it is encrypted.")
+@click.option("--to-key", type=click.Path(path_type=Path), metavar="FILE", help="The key of TO, if it is to be.")
+@_json
+def copy(source: str, target: str, key: Path | None, to_key: Path | None, as_json: bool) -> int:
+    """Copy the gallery FROM into the gallery TO: files or postgresql://... addresses, either way.
+
+    TO is made if need be; in a new one subjects and samples keep their ids. Run it again to go on with a copy that was
+    broken off. At the end all samples of both are compared. Status 1 if TO lacks one or has it otherwise.
+    """
+    from mien.gallery.copying import copy_gallery
+
+    with open_gallery(source, key, read_only=True) as one, open_gallery(target, to_key, create=True) as other:
+        with progress(one.stats().samples, "samples") as advance:
+            done = 0
+
+            def moved(now: int, _: int) -> None:
+                nonlocal done
+                for _step in range(now - done):
+                    advance()
+                done = now
+
+            copied = copy_gallery(one, other, progress=moved)
+        if one.encrypted and not other.encrypted:
+            click.echo(f"mien: {one.path} is encrypted, {other.path} is not. Keep it accordingly.", err=True)
+        place = other.path
+    if as_json:
+        echo_json(schemas.record(copied, schemas.GALLERY_COPY), indent=1)
+    else:
+        already = f", {copied.already} there already" if copied.already else ""
+        click.echo(
+            f"{counted(copied.subjects, 'subject')}, {counted(copied.samples, 'sample')}: {copied.added} "
+            f"copied{already}; digest {copied.digest[:16]}"
+        )
+    if copied.differing:
+        click.echo(
+            f"mien: {counted(copied.differing, 'sample')} of {source if '@' not in source else 'FROM'} are not in "
+            f"{place} as they are there: it had them before, or the copy is damaged. See: mien gallery check",
+            err=True,
+        )
+    return 1 if copied.differing else 0
 
 
 @gallery.command()

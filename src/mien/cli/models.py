@@ -9,6 +9,7 @@ import click
 
 from mien import zoo
 from mien.errors import UsageError
+from mien.reporting import schemas
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -30,20 +31,7 @@ def list_(as_json: bool) -> None:
     known = zoo.cards()
     defaults = set(zoo.defaults().values())
     if as_json:
-        facts = [
-            {
-                "name": card.name,
-                "id": card.id,
-                "role": card.role,
-                "default": card.name in defaults,
-                "present": zoo.is_present(card.name),
-                "download_bytes": card.source.download_bytes,
-                "licence": card.licence,
-                "source": card.origin,
-            }
-            for card in known
-        ]
-        click.echo(json.dumps(facts, indent=1))
+        click.echo(json.dumps(schemas.models(), indent=1))
         return
     rows = [("MODEL", "ROLE", "HERE", "DOWNLOAD", "LICENCE")]
     for card in known:

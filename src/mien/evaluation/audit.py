@@ -550,8 +550,8 @@ def membership(
 
 def pixel_space(samples: Faces, train: Faces, holdout: Faces) -> Space:
     """Return faces as 16x16 px of even brightness and contrast; mirror images are looked at too."""
-    views = [np.stack([_pixels(faces), _pixels(faces[:, :, ::-1])]) for faces in (samples, holdout)]
-    return Space("pixels", "", views[0], _pixels(train), views[1])
+    views = [np.stack([pixel_vectors(faces), pixel_vectors(faces[:, :, ::-1])]) for faces in (samples, holdout)]
+    return Space("pixels", "", views[0], pixel_vectors(train), views[1])
 
 
 def network_space(
@@ -579,7 +579,7 @@ def network_space(
     return make
 
 
-def _pixels(faces: Faces) -> Vectors:
+def pixel_vectors(faces: Faces) -> Vectors:
     small = np.stack([cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA) for face in faces])
     vectors = small.reshape(len(small), -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxtyping import Int64, UInt64
 
 from mien.errors import GalleryError
 from mien.gallery.live import LiveIndex
-from mien.gallery.records import Erasure, Needle
+from mien.gallery.records import Erasure, Needle, Subject
 from mien.gallery.rows import Rows
 
 __all__ = ["Needle", "Remain", "erase", "remains"]
@@ -40,9 +41,13 @@ def erase(rows: Rows, live: LiveIndex, name: str) -> Erasure:
     with rows.write():
         subject = rows.subject(name)
         needles, counts, size = rows.belongings(subject.id)
+        samples = [sample.id for sample in rows.samples(subject.id)] if rows.file is None else []
+        rows.drop_waiting(subject.id)
         rows.drop_subject(subject.id)
         rows.note("erase", subject.id, f"{counts['sample']} samples")
     out_of_reach = live.blot()
+    if rows.file is None:
+        return _proof_by_rows(rows, subject, samples, needles, counts, size)
     if not rows.empty_log():
         raise GalleryError(
             f"The subject is deleted, but another program reads {rows.path}, so its log still holds old pages. "
@@ -81,6 +86,32 @@ def erase(rows: Rows, live: LiveIndex, name: str) -> Erasure:
         name_searched=name_searched,
         shared=shared,
         out_of_reach=out_of_reach,
+    )
+
+
+def _proof_by_rows(
+    rows: Rows, subject: Subject, samples: list[int], needles: list[Needle], counts: Counter[str], size: int
+) -> Erasure:
+    """Look through the tables of a database server, whose files nobody but itself may read."""
+    left = rows.rows_of(subject.id, samples)
+    if left:
+        raise GalleryError(
+            f"Subject {subject.id} is deleted, but {left} rows of it remain in {rows.path}. See: mien gallery check"
+        )
+    places: dict[str, set[bytes]] = {}
+    for needle in needles:
+        if needle.place:
+            places.setdefault(needle.place, set()).add(needle.data)
+    return Erasure(
+        subject_id=subject.id,
+        samples=counts["sample"],
+        templates=counts["template"],
+        crops=counts["crop"],
+        bytes_erased=size,
+        files=rows.tables(),
+        bytes_searched=rows.size_bytes(),
+        name_searched=True,  # by its fingerprint
+        shared=sum(rows.held(place, values) for place, values in places.items()),
     )
 
 

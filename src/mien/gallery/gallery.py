@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
@@ -21,6 +22,7 @@ from mien.gallery.crypto import read_key
 from mien.gallery.index import CodedIndex, FlatIndex, is_unit
 from mien.gallery.live import LiveIndex
 from mien.gallery.names import clean_name
+from mien.gallery.postgres.address import Address
 from mien.gallery.protocol import Change, Embed
 from mien.gallery.records import (
     ActiveModel,
@@ -35,13 +37,15 @@ from mien.gallery.records import (
     Subject,
     Transfer,
 )
-from mien.gallery.rows import Rows, now
+from mien.gallery.rows import now
+from mien.gallery.stores import open_rows
 from mien.types import Candidate, Embedding, Face, OperatingPoint, Reason, Records
-from mien.vision.cohort import Cohort
+from mien.vision.cohort import Cohort, pooled
 
 __all__ = ["Gallery"]
 
 _LONGEST_HASH = 500  # characters
+_POOLED = 8  # subjects, the best by a single sample, whose samples are pooled: one further down hardly ever comes first
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,18 +68,20 @@ def exclusive(
 
 
 class Gallery:
-    """All references of a system, in one SQLite file.
+    """All references of a system, in one SQLite file or in a PostgreSQL database.
 
     Safe to share between threads and, by path, between processes: what one enrols or erases the others see at their
     next search. With a key file, names, crops and vectors are encrypted and the index lives in memory only.
 
     Args:
-        path: The database file, such as ``gallery.mien``.
+        path: The database file, such as ``gallery.mien``, or an address: ``postgresql://host/database``.
         key_file: Key of an encrypted gallery, or of one to be made; see `mien.gallery.crypto.write_key`.
         model: Id of the embedder in use. A gallery of another one is refused. None: whatever the gallery has.
         create: Make the gallery if there is none.
         read_only: Change nothing, not even the index.
         timeout_s: How long to wait for another process's write.
+        pool: Score a subject of several samples by the mean of two scores: its best sample's, and that of the template
+            that all its samples make together. False: by the best sample alone.
 
     Attributes:
         rows: What is stored.
@@ -89,23 +95,24 @@ class Gallery:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Address,
         *,
         key_file: str | Path | None = None,
         model: str | None = None,
         create: bool = True,
         read_only: bool = False,
         timeout_s: float = 30.0,
+        pool: bool = True,
     ) -> None:
-        if str(path).startswith(("postgresql:", "postgres:")):
-            raise GalleryError("Galleries in PostgreSQL are not yet available. Name a file instead.")
-        if not isinstance(path, str | Path):
+        if not isinstance(path, str | Path | Address):
             raise GalleryError(f"A gallery is a file: expected its path, got {type(path).__name__}.")
-        self.path = Path(path)
         self.lock = threading.RLock()
         self.closed = False
+        self._stop = threading.Event()
+        self.pool = pool
         key = None if key_file is None else read_key(key_file)
-        self.rows = Rows(self.path, create=create, read_only=read_only, timeout_s=timeout_s)
+        self.rows = open_rows(path, create=create, read_only=read_only, timeout_s=timeout_s)
+        self.path = self.rows.path
         self.live = LiveIndex(self.rows)
         try:
             with self.rows.errors_in_words():
@@ -132,6 +139,7 @@ class Gallery:
                     self.live.close()
                     self.rows.close()
                 self.closed = True
+                self._stop.set()
 
     @property
     def read_only(self) -> bool:
@@ -254,7 +262,8 @@ class Gallery:
         Args:
             embedding: The probe.
             k: How many at most.
-            per_subject: Return subjects, each with its best sample, rather than samples.
+            per_subject: Return subjects, each with its best sample, rather than samples. The score is that of the
+                subject: of all its samples, see ``pool`` of the gallery.
 
         Raises:
             GalleryError: The probe is of another model than the gallery, or no unit vector.
@@ -281,21 +290,36 @@ class Gallery:
         if not per_subject:
             ids, scores = index.search(probes, min(k, len(index)))
             return [self._candidates(*row) for row in zip(ids, scores, strict=True)]
-        return [self._best_subjects(index, probe, k) for probe in probes]
+        return [self._best_subjects(index, probe, k, active) for probe in probes]
 
     def _best_subjects(
-        self, index: FlatIndex | CodedIndex, probe: Float32[np.ndarray, " dimension"], k: int
+        self, index: FlatIndex | CodedIndex, probe: Float32[np.ndarray, " dimension"], k: int, active: ActiveModel
     ) -> tuple[Candidate, ...]:
-        """Look further down the list until it names k subjects."""
-        wanted = 4 * k
+        """Look further down the list until it names enough subjects, and score them by all their samples."""
+        enough = max(k, _POOLED) if self.pool else k
+        wanted = 4 * enough
         while True:
             ids, scores = index.search(probe[None], min(wanted, len(index)))
             best: dict[int, Candidate] = {}
             for candidate in self._candidates(ids[0], scores[0]):
                 best.setdefault(candidate.subject_id, candidate)
-            if len(best) >= k or wanted >= len(index):
-                return tuple(best.values())[:k]
+            if len(best) >= enough or wanted >= len(index):
+                break
             wanted *= 4
+        found = list(best.values())[:enough]
+        if self.pool:
+            found = sorted((self._of_all_samples(one, probe, active) for one in found), key=lambda one: -one.score)
+        return tuple(found[:k])
+
+    def _of_all_samples(
+        self, best: Candidate, probe: Float32[np.ndarray, " dimension"], active: ActiveModel
+    ) -> Candidate:
+        """Score a subject by its best sample and by the template that all its samples make together."""
+        vectors = self.rows.vectors(best.subject_id, active)
+        if len(vectors) < 2:
+            return best
+        together = float(pooled(np.stack(list(vectors.values()))) @ probe)
+        return replace(best, score=(best.score + together) / 2)
 
     def _candidates(self, ids: Int64[np.ndarray, " k"], scores: Float32[np.ndarray, " k"]) -> tuple[Candidate, ...]:
         """Look up whose templates these are; one that was erased meanwhile is left out."""
@@ -307,7 +331,7 @@ class Gallery:
         )
 
     def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> Records[Candidate]:
-        """Return up to k subjects whose best sample scores at least ``threshold``, best first; empty: nobody known."""
+        """Return up to k subjects who score at least ``threshold``, best first; empty: nobody known."""
         _check_number(threshold, "threshold")
         found = self.search(embedding, k, per_subject=True)
         return Records(candidate for candidate in found if candidate.score >= threshold)
@@ -316,6 +340,21 @@ class Gallery:
     def index(self) -> FlatIndex | CodedIndex | None:
         """Return the index in use, up to date; None while the gallery is empty."""
         return self.live.fresh()
+
+    def follow(self) -> None:
+        """Take in what others write as soon as the database announces it, so that the next search need not.
+
+        A thread does so until the gallery is closed. Searches are up to date without it, too: they take in what they
+        lack themselves, which after thousands of enrolments elsewhere is a pause. A file announces nothing.
+        """
+
+        def take_in() -> None:
+            for _ in self.rows.announcements(self._stop):
+                with contextlib.suppress(GalleryError), self.lock:
+                    if not self.closed:
+                        self.index()
+
+        threading.Thread(target=take_in, name="mien follow", daemon=True).start()
 
     # Subjects and samples
 
@@ -333,6 +372,19 @@ class Gallery:
         """
         with self.rows.snapshot():
             return self.rows.subject(name)
+
+    @exclusive
+    def subject_by_id(self, subject_id: int) -> Subject | None:
+        """Return one subject; None where there is none of that id."""
+        with self.rows.snapshot():
+            return self.rows.subject_by_id(subject_id)
+
+    @exclusive
+    def holder(self, sample_id: int) -> Subject | None:
+        """Return whose a sample is; None where there is none of that id."""
+        with self.rows.snapshot():
+            subject_id = self.rows.holder(sample_id)
+            return None if subject_id is None else self.rows.subject_by_id(subject_id)
 
     @exclusive
     def samples(self, subject: str) -> list[Sample]:
@@ -396,6 +448,34 @@ class Gallery:
         return moved
 
     @exclusive
+    def split(self, samples: Sequence[int], name: str) -> tuple[int, ...]:
+        """Give samples to a subject, made if there is none of that name: they are not of whom they were enrolled as.
+
+        Args:
+            samples: Ids; of any subjects.
+            name: Whose they are.
+
+        Returns:
+            Ids of the samples that moved. One that is that subject's already, or whose picture is, stays.
+
+        Raises:
+            GalleryError: There is no sample of one of the ids; nothing was moved.
+        """
+        clean_name(name)
+        with self.rows.write():
+            holders = {sample: self.rows.holder(sample) for sample in samples}
+            missing = next((sample for sample, holder in holders.items() if holder is None), None)
+            if missing is not None or not holders:
+                raise GalleryError("No sample was named." if missing is None else f"There is no sample {missing}.")
+            into = self.rows.add_subject(name)
+            moved = tuple(
+                sample for sample, holder in holders.items() if holder != into and self.rows.move_sample(sample, into)
+            )
+            if moved:
+                self.rows.note("split", into, f"samples {', '.join(map(str, moved))}")
+        return moved
+
+    @exclusive
     def erase(self, subject: str) -> Erasure:
         """Remove a subject with all samples, and prove that nothing of them is left.
 
@@ -423,7 +503,7 @@ class Gallery:
             templates=rows.count_templates(active),
             crops=rows.count("crop"),
             encrypted=self.encrypted,
-            database_bytes=sum(path.stat().st_size for path in rows.files()),
+            database_bytes=rows.size_bytes(),
             index_bytes=sum(path.stat().st_size for path in self.live.files()),
             erasures=rows.noted("erase"),
             created=str(rows.meta("created")),
@@ -525,7 +605,21 @@ class Gallery:
             migration.renormalise(self.rows, model, change, cohort)
             return [self.calibrate(rate) for rate in fmr]
 
+    @exclusive
+    def state(self) -> tuple[int, int]:
+        """Return what differs once anything was written, by this gallery or through another one open on the same."""
+        return self.rows.state()
+
     # Operating points
+
+    @exclusive
+    def scores(self) -> calibration.Scores:
+        """Return the scores of its samples with each other, which `calibrate` looks at.
+
+        Raises:
+            GalleryError: It has fewer than two subjects.
+        """
+        return calibration.scores(self.rows)
 
     @exclusive
     def calibrate(self, fmr: float) -> StoredPoint:

@@ -192,7 +192,7 @@ def audit(rows: Rows, live: LiveIndex, threshold: float) -> list[Finding]:
     Of a gallery too large for that, an evenly spaced part is searched for in all of it.
     """
     active = rows.active_model()
-    if active is None:
+    if active is None or not rows.count_templates(active):  # or everybody was erased
         return []
     owners = rows.owners(active)
     matches = list(_matches(rows, live, owners, threshold))

@@ -31,7 +31,7 @@ from jaxtyping import Float, Float16, Float32, Int64, UInt8
 if TYPE_CHECKING:
     import faiss
 
-__all__ = ["FLAT_LIMIT", "CodedIndex", "FlatIndex", "SearchIndex", "Stamp", "Templates", "is_unit", "top"]
+__all__ = ["FLAT_LIMIT", "CodedIndex", "FlatIndex", "Remote", "SearchIndex", "Stamp", "Templates", "is_unit", "top"]
 
 FLAT_LIMIT = 20_000
 """Up to this many templates are searched exactly from memory: under 1.5 ms at 512-d, and nothing to train."""
@@ -78,6 +78,22 @@ class SearchIndex(Protocol):
         self, probes: Float32[np.ndarray, "probes dimension"], k: int
     ) -> tuple[Int64[np.ndarray, "probes k"], Float32[np.ndarray, "probes k"]]:
         """Return ids and scores of the best k, best first; -1 and -inf where there are fewer."""
+        ...
+
+
+class Remote(Protocol):
+    """Vectors that an index leaves where they are stored, and has scored there."""
+
+    def vectors(
+        self, ids: Int64[np.ndarray, " rows"]
+    ) -> tuple[Int64[np.ndarray, " found"], Float16[np.ndarray, "found dimension"]]:
+        """Return those of these templates that are still there, by rising id."""
+        ...
+
+    def best(
+        self, ids: Int64[np.ndarray, " rows"], probe: Float32[np.ndarray, " dimension"], k: int
+    ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
+        """Score these templates and return the best k of those that are still there, as `top` does."""
         ...
 
 
@@ -227,8 +243,10 @@ class CodedIndex:
         codes: UInt8[np.ndarray, "rows bytes"],
         ids: Int64[np.ndarray, " rows"],
         vectors: Float16[np.ndarray, "rows dimension"],
+        remote: Remote | None = None,
     ) -> None:
         self.stamp = stamp
+        self._remote = remote  # with it no vector is held here
         self._rotation = rotation
         self._centroids = centroids
         # Erased rows would only crowd out others: all of them share one code.
@@ -295,6 +313,34 @@ class CodedIndex:
         return cls._load(folder, stamp)
 
     @classmethod
+    def build_apart(cls, rows: Callable[[], Templates], count: int, stamp: Stamp, remote: Remote) -> CodedIndex:
+        """Train and code all templates, and leave the vectors where they are: memory holds codes and ids alone.
+
+        Args:
+            rows: Returns all templates; asked twice, to train and to code.
+            count: How many there are, about.
+            stamp: Of the gallery as ``rows`` shows it.
+            remote: Scores what the codes suggest.
+        """
+        parts, step, start = _parts(stamp.dimension), max(count // _TRAINING_ROWS, 1), 0
+        picked = [np.empty((0, stamp.dimension), dtype=np.float16)]
+        for _, block in rows():
+            picked.append(block[-start % step :: step])
+            start += len(block)
+        sample = np.concatenate(picked).astype(np.float32)
+        rotation = balanced_rotation(sample, parts=parts)
+        centroids = _train(sample @ rotation, parts=parts)
+        encode = _encoder(centroids)
+        ids, codes = [np.empty(0, dtype=np.int64)], [np.empty((0, parts // 2), dtype=np.uint8)]
+        for block_ids, block in rows():
+            ids.append(block_ids)
+            codes.append(encode(block.astype(np.float32) @ rotation))
+        every_id = np.concatenate(ids)
+        stamp = replace(stamp, rows=len(every_id), last_id=int(every_id[-1]), build=uuid.uuid4().hex)
+        nothing = np.empty((0, stamp.dimension), dtype=np.float16)
+        return cls(stamp, rotation, centroids, np.concatenate(codes), every_id, nothing, remote)
+
+    @classmethod
     def load(cls, folder: Path) -> CodedIndex | None:
         """Open a stored index; None where there is none that this version can read."""
         stamp = read_stamp(folder)
@@ -349,7 +395,8 @@ class CodedIndex:
         if len(ids):
             self._scanner.add(np.ascontiguousarray(vectors.astype(np.float32) @ self._rotation))
             self._ids.append(ids)
-            self._tail.append(vectors)
+            if self._remote is None:
+                self._tail.append(vectors)
             self._last_id = int(ids[-1])
 
     def remove(self, ids: Int64[np.ndarray, " rows"]) -> None:
@@ -357,11 +404,13 @@ class CodedIndex:
         rows = np.flatnonzero(np.isin(self._ids.rows, ids))
         rows = rows[self._ids.rows[rows] >= 0]
         self._ids.rows[rows] = -1
+        self._removed += len(rows)
+        if self._remote is not None:
+            return
         base = self._base_rows
         self._tail.rows[rows[rows >= base] - base] = 0
         if self._base.flags.writeable:
             self._base[self._positions(rows[rows < base])] = 0
-        self._removed += len(rows)
 
     def search(
         self, probes: Float32[np.ndarray, "probes dimension"], k: int
@@ -371,7 +420,7 @@ class CodedIndex:
         One probe is one thread's work; several are shared between the cores.
         """
         workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 32)
-        if len(probes) < 2 or workers < 2:
+        if len(probes) < 2 or workers < 2 or self._remote is not None:
             return self._search(probes, k)
         blocks = np.array_split(probes, min(workers, len(probes)))
         with ThreadPoolExecutor(len(blocks)) as pool:
@@ -397,7 +446,10 @@ class CodedIndex:
                 rows = rows[rows >= 0]
             ids = self._ids.rows[rows]
             rows, ids = rows[ids >= 0], ids[ids >= 0]
-            found[row], values[row] = top(cosine(self._vectors(rows), probe), ids, k)
+            if self._remote is not None:
+                found[row], values[row] = self._remote.best(ids, probe, k)
+            else:
+                found[row], values[row] = top(cosine(self._vectors(rows), probe), ids, k)
         return found, values
 
     def blocks(self) -> Iterator[tuple[Int64[np.ndarray, " rows"], Float16[np.ndarray, "rows dimension"]]]:
@@ -405,7 +457,8 @@ class CodedIndex:
         for start in range(0, self._ids.count, _CHUNK_ROWS):
             rows = np.arange(start, min(start + _CHUNK_ROWS, self._ids.count))
             rows = rows[self._ids.rows[rows] >= 0]
-            yield self._ids.rows[rows], self._vectors(rows)
+            ids = self._ids.rows[rows]
+            yield (ids, self._vectors(rows)) if self._remote is None else self._remote.vectors(ids)
 
     def spot_checks(self, rows: int) -> Iterator[tuple[Int64[np.ndarray, " rows"], Float16[np.ndarray, "rows dim"]]]:
         """Yield a few evenly spaced rows, the last among them."""

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.zoo import Card
 
-__all__ = ["DUPLICATE_FMR", "MIN_QUALITY", "Outcome", "Wanted", "Wish", "duplicate_threshold", "ingest", "wanted"]
+__all__ = [
+    "DUPLICATE_FMR",
+    "MIN_QUALITY",
+    "Outcome",
+    "Wanted",
+    "Wish",
+    "duplicate_threshold",
+    "enrol_picture",
+    "ingest",
+    "wanted",
+]
 
 MIN_QUALITY = 0.3
 """Quality is the chance that a genuine comparison with a good picture is accepted at FMR 1e-3."""
@@ -105,18 +115,19 @@ def ingest(
     listed = list(pictures)
     found = analyzer.pictures([one.path for one in listed], crops=True, digests=True)
     for picture, (_, subject) in zip(found, listed, strict=True):
-        yield _enrol(gallery, picture, subject, which, min_quality=min_quality, duplicates=duplicates)
+        yield enrol_picture(gallery, picture, subject, which, min_quality=min_quality, duplicates=duplicates)
 
 
-def _enrol(
+def enrol_picture(
     gallery: GalleryProtocol,
     picture: Picture,
     subject: str,
-    which: str,
+    which: str = "main",
     *,
-    min_quality: float,
-    duplicates: float | None,
+    min_quality: float = MIN_QUALITY,
+    duplicates: float | None = None,
 ) -> Outcome:
+    """Enrol a face of a picture that was analysed with crops and digest; arguments as of `ingest`."""
     if picture.error is not None or picture.digest is None:
         return Outcome(picture, subject, error=picture.error)
     if not picture.faces:

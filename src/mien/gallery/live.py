@@ -39,8 +39,9 @@ class LiveIndex:
 
     @property
     def folder(self) -> Path | None:
-        """Where the index of a large gallery is kept; None for an encrypted one, whose index stays in memory."""
-        return None if self._rows.cipher.encrypted else self._beside(self._rows.file)
+        """Where the index of a large gallery is kept; None where it stays in memory: encrypted, or on a server."""
+        file = self._rows.file
+        return None if file is None or self._rows.cipher.encrypted else self._beside(file)
 
     def fresh(self) -> FlatIndex | CodedIndex | None:
         """Return the index, brought up to what this and other processes have committed; None without templates."""
@@ -106,10 +107,11 @@ class LiveIndex:
 
     def _folders(self) -> list[Path]:
         """Return the folder of the index, and such as were left in the making, as far as they exist."""
-        name = self._beside(self._rows.file).name
-        return [
-            path for path in self._rows.file.parent.iterdir() if path.name == name or path.name.startswith(f"{name}.")
-        ]
+        file = self._rows.file
+        if file is None:
+            return []
+        name = self._beside(file).name
+        return [path for path in file.parent.iterdir() if path.name == name or path.name.startswith(f"{name}.")]
 
     def _remembered(self) -> list[str]:
         try:
@@ -129,7 +131,9 @@ class LiveIndex:
 
         One beside another file, a backup of the gallery for instance, is that file's and stays.
         """
-        own = self.folder
+        own, held = self.folder, self._rows.file
+        if held is None or not isinstance(self._rows.path, Path):
+            return ()
         given = self._beside(self._rows.path.absolute())  # where an older mien kept it
         unseen = []
         for folder in dict.fromkeys([given, *map(Path, self._remembered())]):
@@ -142,7 +146,7 @@ class LiveIndex:
             if stamp is None or stamp.gallery != str(self._rows.meta("gallery")) or _same(folder, own):
                 continue
             file = folder.with_name(folder.name.removesuffix(".index"))
-            if file.exists() and not _same(file, self._rows.file):
+            if file.exists() and not _same(file, held):
                 continue
             try:
                 indexes.remove_folder(folder)
@@ -191,6 +195,10 @@ class LiveIndex:
         """Make the index of a large gallery; keep it beside the database if that can be written."""
         self._erasures = self._rows.erasures()
         stamp = self._stamp(active)
+        remote = self._rows.remote(active)
+        if remote is not None:
+            count = self._rows.count_templates(active)
+            return CodedIndex.build_apart(lambda: self._rows.templates(active), count, stamp, remote)
         folder = None if self._rows.read_only else self.folder
         if folder is not None:
             # Full disk or locked: memory will do.

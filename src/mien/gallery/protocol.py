@@ -35,7 +35,7 @@ Embed = Callable[[UInt8[np.ndarray, "batch side side 3"]], Float[np.ndarray, "ba
 class GalleryProtocol(Protocol):
     """All references of a system: enrol, search, identify, erase, and keep in order.
 
-    Implemented by `mien.gallery.gallery.Gallery` on SQLite. Methods raise `GalleryError` with one line.
+    Implemented by `mien.gallery.gallery.Gallery` on SQLite and PostgreSQL. Methods raise `GalleryError` with one line.
     """
 
     @property
@@ -74,7 +74,7 @@ class GalleryProtocol(Protocol):
         ...
 
     def search(self, embedding: Embedding, k: int = 10, *, per_subject: bool = False) -> tuple[Candidate, ...]:
-        """Return the k most similar samples, or subjects by their best sample, best first."""
+        """Return the k most similar samples, or subjects by all their samples, best first."""
         ...
 
     def search_many(
@@ -84,7 +84,7 @@ class GalleryProtocol(Protocol):
         ...
 
     def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> tuple[Candidate, ...]:
-        """Return up to k subjects whose best sample reaches the threshold, best first."""
+        """Return up to k subjects who reach the threshold, best first."""
         ...
 
     def subjects(self) -> list[Subject]:
@@ -93,6 +93,14 @@ class GalleryProtocol(Protocol):
 
     def subject(self, name: str) -> Subject:
         """Return one subject."""
+        ...
+
+    def subject_by_id(self, subject_id: int) -> Subject | None:
+        """Return one subject; None where there is none of that id."""
+        ...
+
+    def holder(self, sample_id: int) -> Subject | None:
+        """Return whose a sample is; None where there is none of that id."""
         ...
 
     def samples(self, subject: str) -> list[Sample]:
@@ -113,6 +121,10 @@ class GalleryProtocol(Protocol):
 
     def merge(self, into: str, other: str) -> int:
         """Move all samples of one subject to another and drop the emptied one; return how many moved."""
+        ...
+
+    def split(self, samples: Sequence[int], name: str) -> tuple[int, ...]:
+        """Give samples to a subject, made if need be; return which moved."""
         ...
 
     def erase(self, subject: str) -> Erasure:

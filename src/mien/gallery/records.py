@@ -28,7 +28,12 @@ __all__ = [
     "StoredPoint",
     "Subject",
     "Transfer",
+    "UnreachableError",
 ]
+
+
+class UnreachableError(GalleryError):
+    """The database of a gallery does not answer; it may do so again."""
 
 
 class ActiveModel(NamedTuple):

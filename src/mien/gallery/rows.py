@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
 import uuid
 import zlib
 from collections import Counter, defaultdict
@@ -17,20 +18,26 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float16, Int64
 
 from mien.errors import GalleryError, ModelError
 from mien.gallery.crypto import Cipher, Plain, Sealed
-from mien.gallery.index import Templates, is_unit
+from mien.gallery.index import Remote, Templates, is_unit
 from mien.gallery.names import clean_name, first_spelling, folded_name, shown
 from mien.gallery.records import ActiveModel, Needle, Owners, Sample, StoredPoint, Subject
 from mien.gallery.sqlite import VERSION, connect, errors_in_words, transaction
 from mien.types import Box, OperatingPoint, Reason
 from mien.vision.cohort import Cohort
 
+if TYPE_CHECKING:
+    from mien.gallery.postgres.address import Address
+
 __all__ = ["Rows", "now"]
+
+T = TypeVar("T")
 
 _KNOWN = b"mien gallery"  # opens under the right key only
 _BLOCK = 4096  # templates read at a time
@@ -54,6 +61,14 @@ class Rows:
         writes: Grows with every write through this connection, whose own commits SQLite does not announce.
     """
 
+    _joined_names = "group_concat(model.name, char(10))"
+    clock = "CAST(strftime('%s', 'now') AS INTEGER)"
+    claim_suffix = ""
+
+    path: Path | Address
+    file: Path | None
+    connection: Any
+
     def __init__(self, path: Path, *, create: bool, read_only: bool, timeout_s: float) -> None:
         self.path, self.read_only, self.timeout_s = path, read_only, timeout_s
         self.file = path.resolve()
@@ -68,6 +83,7 @@ class Rows:
 
     def errors_in_words(self) -> contextlib.AbstractContextManager[None]:
         """Turn the database's errors into one line that says what to do."""
+        assert isinstance(self.path, Path), "this gallery is a file"
         return errors_in_words(self.path, self.timeout_s)
 
     def unlock(self, key: bytes | None) -> None:
@@ -130,7 +146,7 @@ class Rows:
         taken = {key for _, _, key in rows}
         for subject_id, stored, key in rows:
             try:
-                folded = self._name_key(folded_name(self._name(subject_id, stored)))
+                folded = self.name_key(folded_name(self._name(subject_id, stored)))
             except GalleryError:  # damaged, or nothing of it is to be seen: `check` says the first, the second works
                 continue
             if folded != key and folded not in taken:
@@ -152,6 +168,12 @@ class Rows:
                 yield
         finally:
             self.writes += 1
+
+    @contextlib.contextmanager
+    def side_write(self) -> Iterator[None]:
+        """Write something that no search or index depends on."""
+        with self.write():
+            yield
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -179,6 +201,10 @@ class Rows:
     def state(self) -> tuple[int, int]:
         """Return what differs once anything was committed, by this connection or another one."""
         return self._one("PRAGMA data_version"), self.writes
+
+    def announcements(self, stop: threading.Event) -> Iterator[None]:
+        """Yield whenever somebody has written to this gallery, until told to stop; a file announces nothing."""
+        yield from ()
 
     # Facts, models, the audit log
 
@@ -241,7 +267,9 @@ class Rows:
 
     def add_model(self, name: str, dimension: int) -> ActiveModel:
         """Return the model of that name, made if need be."""
-        self.connection.execute("INSERT OR IGNORE INTO model (name, dimension) VALUES (?, ?)", (name, dimension))
+        self.connection.execute(
+            "INSERT INTO model (name, dimension) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, dimension)
+        )
         row = self.connection.execute("SELECT id, name, dimension FROM model WHERE name = ?", (name,)).fetchone()
         model = ActiveModel(*row)
         model.check_dimension(dimension)
@@ -291,7 +319,7 @@ class Rows:
         """Return the id of the subject of that name, or of a name that looks the same; None where there is none."""
         for spelling in dict.fromkeys((first_spelling(name), folded_name(name))):
             row = self.connection.execute(
-                "SELECT id FROM subject WHERE name_key = ?", (self._name_key(spelling),)
+                "SELECT id FROM subject WHERE name_key = ?", (self.name_key(spelling),)
             ).fetchone()
             if row is not None:
                 return int(row[0])
@@ -307,12 +335,18 @@ class Rows:
         subject_id = self.find_subject(name)
         if subject_id is None:
             raise GalleryError("There is no subject of that name. `mien gallery list` shows all.")
+        found = self.subject_by_id(subject_id)
+        assert found is not None, "names and rows agree"
+        return found
+
+    def subject_by_id(self, subject_id: int) -> Subject | None:
+        """Return one subject; None where there is none of that id."""
         row = self.connection.execute(
             "SELECT name, (SELECT count(*) FROM sample WHERE subject_id = subject.id), created FROM subject "
             "WHERE id = ?",
             (subject_id,),
         ).fetchone()
-        return Subject(subject_id, self._name(subject_id, row[0]), row[1], row[2])
+        return None if row is None else Subject(subject_id, self._name(subject_id, row[0]), row[1], row[2])
 
     def add_subject(self, name: str) -> int:
         """Return the id of the subject of that name, made if need be."""
@@ -323,21 +357,55 @@ class Rows:
             sealed = self.cipher.seal(kept.encode(), "subject", "name", subject_id)
             self.connection.execute(
                 "INSERT INTO subject (id, name, name_key, created) VALUES (?, ?, ?, ?)",
-                (subject_id, sealed, self._name_key(folded_name(name)), now()),
+                (subject_id, sealed, self.name_key(folded_name(name)), now()),
             )
         return subject_id
+
+    def subjects_by_key(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the subjects that have one of these fingerprints of names."""
+        return {
+            row[0]: row[1]
+            for part in _parts(keys)
+            for row in self.connection.execute(
+                f"SELECT name_key, id FROM subject WHERE name_key IN ({','.join('?' * len(part))})", part
+            )
+        }
+
+    def taken(self, table: str, ids: Sequence[int]) -> bool:
+        """Return whether a row has one of these ids."""
+        return any(
+            self._one(f"SELECT count(*) FROM {table} WHERE id IN ({','.join('?' * len(part))})", *part)
+            for part in _parts(ids)
+        )
 
     def rename_subject(self, subject_id: int, name: str) -> None:
         """Give a subject another name, which nobody else has."""
         sealed = self.cipher.seal(clean_name(name).encode(), "subject", "name", subject_id)
-        key = self._name_key(folded_name(name))
+        key = self.name_key(folded_name(name))
         self.connection.execute("UPDATE subject SET name = ?, name_key = ? WHERE id = ?", (sealed, key, subject_id))
 
     def move_samples(self, into: int, other: int) -> int:
         """Give all samples of one subject to another, a picture that both have excepted; return how many moved."""
-        return self.connection.execute(
-            "UPDATE OR IGNORE sample SET subject_id = ? WHERE subject_id = ?", (into, other)
-        ).rowcount
+        moved = self.connection.execute(
+            "UPDATE sample SET subject_id = ? WHERE subject_id = ? AND source_key NOT IN "
+            "(SELECT source_key FROM sample WHERE subject_id = ?)",
+            (into, other, into),
+        )
+        return int(moved.rowcount)
+
+    def holder(self, sample_id: int) -> int | None:
+        """Return the id of the subject that a sample is of; None where there is no such sample."""
+        row = self.connection.execute("SELECT subject_id FROM sample WHERE id = ?", (sample_id,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def move_sample(self, sample_id: int, into: int) -> bool:
+        """Give one sample to another subject; False where that one has its picture already."""
+        moved = self.connection.execute(
+            "UPDATE sample SET subject_id = ? WHERE id = ? AND source_key NOT IN "
+            "(SELECT source_key FROM sample WHERE subject_id = ?)",
+            (into, sample_id, into),
+        )
+        return bool(moved.rowcount)
 
     def drop_subject(self, subject_id: int) -> None:
         """Delete a subject's rows and let indexes know."""
@@ -346,12 +414,24 @@ class Rows:
         )
         self.connection.execute("DELETE FROM subject WHERE id = ?", (subject_id,))
 
+    def drop_waiting(self, subject_id: int) -> None:
+        """Delete what waits to be enrolled as this subject: it holds the name."""
+        if self.has_work():
+            self.connection.execute(
+                "DELETE FROM work WHERE subject_key = (SELECT name_key FROM subject WHERE id = ?)", (subject_id,)
+            )
+
+    def has_work(self) -> bool:
+        """Return whether there is a table of pictures to enrol; see `mien.gallery.work`."""
+        return bool(self._one("SELECT count(*) FROM sqlite_master WHERE name = 'work'"))
+
     def _bury(self, templates: str, argument: int) -> None:
         """Count an erasure and note which templates it takes: SQL that selects their ids by one parameter."""
         erasures = self.erasures() + 1
         self.set_meta("erasures", erasures)
         self.connection.execute(
-            f"INSERT OR IGNORE INTO tombstone (template_id, erasure) SELECT id, {erasures} FROM ({templates})",
+            f"INSERT INTO tombstone (template_id, erasure) SELECT id, {erasures} FROM ({templates}) AS gone "
+            "WHERE true ON CONFLICT DO NOTHING",
             (argument,),
         )
 
@@ -368,17 +448,21 @@ class Rows:
 
     def samples(self, subject_id: int) -> list[Sample]:
         """Return a subject's samples in the order of enrolment."""
+        return self.samples_between(subject_id, subject_id)
+
+    def samples_between(self, first: int, last: int) -> list[Sample]:
+        """Return the samples of all subjects from one id to another in the order of enrolment."""
         rows = self.connection.execute(
             "SELECT id, source, box_left, box_top, box_right, box_bottom, quality, reasons, created, "
             "coalesce((SELECT length(image) FROM crop WHERE sample_id = sample.id), 0), "
-            "(SELECT group_concat(model.name, char(10)) FROM template JOIN model ON model.id = model_id "
-            "WHERE sample_id = sample.id) FROM sample WHERE subject_id = ? ORDER BY id",
-            (subject_id,),
+            f"(SELECT {self._joined_names} FROM template JOIN model ON model.id = model_id "
+            "WHERE sample_id = sample.id), subject_id FROM sample WHERE subject_id BETWEEN ? AND ? ORDER BY id",
+            (first, last),
         ).fetchall()
         return [
             Sample(
                 id=row[0],
-                subject_id=subject_id,
+                subject_id=row[11],
                 source_hash=self.cipher.open(row[1], "sample", "source", row[0]).decode(),
                 box=Box(*row[2:6]),
                 quality=row[6],
@@ -389,6 +473,16 @@ class Rows:
             )
             for row in rows
         ]
+
+    def samples_by_key(self, keys: Sequence[bytes]) -> set[tuple[int, bytes]]:
+        """Return which subjects have which of these pictures, by the fingerprints of their hashes."""
+        return {
+            (row[0], row[1])
+            for part in _parts(keys)
+            for row in self.connection.execute(
+                f"SELECT subject_id, source_key FROM sample WHERE source_key IN ({','.join('?' * len(part))})", part
+            )
+        }
 
     def add_sample(
         self,
@@ -451,15 +545,25 @@ class Rows:
     def crop(self, sample_id: int) -> bytes | None:
         """Return a sample's encoded crop; None where it was not kept."""
         row = self.connection.execute("SELECT image, digest FROM crop WHERE sample_id = ?", (sample_id,)).fetchone()
-        if row is None:
-            return None
-        image = self.cipher.open(row[0], "crop", sample_id)
-        if self.cipher.fingerprint(image, "crop", "digest") != row[1]:
+        return None if row is None else self._crop(sample_id, *row)
+
+    def _crop(self, sample_id: int, stored: bytes, digest: bytes) -> bytes:
+        image = self.cipher.open(stored, "crop", sample_id)
+        if self.cipher.fingerprint(image, "crop", "digest") != digest:
             raise GalleryError(
                 f"The crop of sample {sample_id} differs from its digest: {self.path} is damaged. "
                 "See: mien gallery check"
             )
         return image
+
+    def crops_between(self, first: int, last: int) -> dict[int, bytes]:
+        """Return the encoded crops of all subjects from one id to another, by sample."""
+        rows = self.connection.execute(
+            "SELECT crop.sample_id, image, digest FROM crop JOIN sample ON sample.id = crop.sample_id "
+            "WHERE subject_id BETWEEN ? AND ?",
+            (first, last),
+        ).fetchall()
+        return {sample_id: self._crop(sample_id, stored, digest) for sample_id, stored, digest in rows}
 
     def add_crop(self, sample_id: int, image: bytes) -> None:
         """Store an encoded crop."""
@@ -483,6 +587,28 @@ class Rows:
             ),
         )
 
+    def add_templates(
+        self, samples: Sequence[int], model: ActiveModel, vectors: Sequence[Float16[np.ndarray, " dimension"]]
+    ) -> None:
+        """Store many vectors."""
+        blobs = [vector.astype("<f2").tobytes() for vector in vectors]
+        self.connection.executemany(
+            "INSERT INTO template (sample_id, model_id, vector, checksum) VALUES (?, ?, ?, ?)",
+            [
+                (
+                    sample,
+                    model.row_id,
+                    self.cipher.seal(data, "template", sample, model.row_id),
+                    self._checksum(data, sample, model.row_id),
+                )
+                for sample, data in zip(samples, blobs, strict=True)
+            ],
+        )
+
+    def remote(self, model: ActiveModel) -> Remote | None:
+        """Return what scores templates where they are stored; None where the index has to hold the vectors."""
+        return None
+
     def templates(self, model: ActiveModel, after: int = 0) -> Templates:
         """Yield ids and vectors of a model's templates in the order of enrolment, a block at a time."""
         cursor = self.connection.execute(
@@ -495,10 +621,17 @@ class Rows:
 
     def vectors(self, subject_id: int, model: ActiveModel) -> dict[int, Float16[np.ndarray, " dimension"]]:
         """Return a subject's templates of a model by sample, in the order of enrolment."""
+        return self.vectors_between(subject_id, subject_id, model)
+
+    def vectors_between(
+        self, first: int, last: int, model: ActiveModel
+    ) -> dict[int, Float16[np.ndarray, " dimension"]]:
+        """Return the templates of all subjects from one id to another by sample, in the order of enrolment."""
         rows = self.connection.execute(
             f"SELECT template.id, sample_id, vector, {self._stored_checksum} FROM template "
-            "JOIN sample ON sample.id = sample_id WHERE subject_id = ? AND model_id = ? ORDER BY template.id",
-            (subject_id, model.row_id),
+            "JOIN sample ON sample.id = sample_id WHERE subject_id BETWEEN ? AND ? AND model_id = ? "
+            "ORDER BY template.id",
+            (first, last, model.row_id),
         ).fetchall()
         return dict(zip((row[1] for row in rows), self._vectors(rows, model), strict=True))
 
@@ -561,7 +694,7 @@ class Rows:
 
     # Samples that lack a template of a model
 
-    def lacking(self, model: str, limit: int = -1) -> list[int]:
+    def lacking(self, model: str, limit: int = 1 << 62) -> list[int]:
         """Return ids of samples without a template of a model, in the order of enrolment."""
         rows = self.connection.execute(
             "SELECT sample.id FROM sample LEFT JOIN template ON template.sample_id = sample.id "
@@ -592,7 +725,9 @@ class Rows:
         """Store an operating point; one for the same target is replaced."""
         point = stored.point
         self.connection.execute(
-            "INSERT OR REPLACE INTO threshold VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO threshold VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (model_id, target_fmr) DO UPDATE SET "
+            "point = excluded.point, subjects = excluded.subjects, templates = excluded.templates, "
+            "created = excluded.created",
             (
                 model.row_id,
                 point.target_fmr,
@@ -618,14 +753,20 @@ class Rows:
         """Return how many subjects have 1, 2, ... samples."""
         return dict(
             self.connection.execute(
-                "SELECT n, count(*) FROM (SELECT count(*) AS n FROM sample GROUP BY subject_id) GROUP BY n ORDER BY n"
+                "SELECT n, count(*) FROM (SELECT count(*) AS n FROM sample GROUP BY subject_id) AS counts "
+                "GROUP BY n ORDER BY n"
             ).fetchall()
         )
 
     def files(self) -> list[Path]:
         """Return the database, its log and its shared memory, as far as they exist."""
+        assert self.file is not None, "this gallery is a file"
         names = (self.file.name + suffix for suffix in ("", "-wal", "-shm", "-journal"))
         return [path for path in map(self.file.with_name, names) if path.exists()]
+
+    def size_bytes(self) -> int:
+        """Return what the gallery takes on disk."""
+        return sum(path.stat().st_size for path in self.files())
 
     def compact(self) -> None:
         """Rewrite the database without gaps, and empty its log."""
@@ -662,11 +803,11 @@ class Rows:
             templates.
         """
         wrong: dict[str, list[int]] = defaultdict(list)
-        ask, cipher = self.connection.execute, self.cipher
+        ask, cipher = self._each, self.cipher
         for subject_id, stored, key in ask("SELECT id, name, name_key FROM subject"):
             try:
                 name = self._name(subject_id, stored)
-                if key not in {self._name_key(first_spelling(name)), self._name_key(folded_name(name))}:
+                if key not in {self.name_key(first_spelling(name)), self.name_key(folded_name(name))}:
                     wrong["subject names differ from their fingerprint"].append(subject_id)
             except (GalleryError, UnicodeDecodeError):
                 wrong["subject names do not open"].append(subject_id)
@@ -765,6 +906,23 @@ class Rows:
         table, column = place.split(".")
         return bool(self._one(f"SELECT count(*) FROM {table} WHERE instr({column}, ?)", fragment))
 
+    def held(self, place: str, values: Iterable[bytes]) -> int:
+        """Count the values that a row holds in a place such as ``template.vector``."""
+        return sum(self.holds(place, value) for value in values)
+
+    def rows_of(self, subject_id: int, samples: Sequence[int]) -> int:
+        """Count the rows that refer to a subject or to one of these samples."""
+        count = self._one("SELECT count(*) FROM subject WHERE id = ?", subject_id)
+        count += self._one("SELECT count(*) FROM sample WHERE subject_id = ?", subject_id)
+        for table in ("crop", "template"):
+            for sample in samples:
+                count += self._one(f"SELECT count(*) FROM {table} WHERE sample_id = ?", sample)
+        return count
+
+    def tables(self) -> tuple[str, ...]:
+        """Return the tables that hold something of a subject."""
+        return ("subject", "sample", "crop", "template")
+
     def texts(self) -> list[str]:
         """Return text that rightly stands in the file in the clear: of the tables, models, and, unencrypted, names."""
         rows = self.connection.execute("SELECT sql FROM sqlite_master UNION SELECT name FROM model")
@@ -791,7 +949,8 @@ class Rows:
     def _name(self, subject_id: int, stored: bytes) -> str:
         return self.cipher.open(stored, "subject", "name", subject_id).decode()
 
-    def _name_key(self, spelling: str) -> bytes:
+    def name_key(self, spelling: str) -> bytes:
+        """Return the fingerprint by which a name is looked up."""
         return self.cipher.fingerprint(spelling.encode(), "subject", "name")
 
     def _next_id(self, table: str) -> int:
@@ -799,8 +958,34 @@ class Rows:
         row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         return 1 if row is None else int(row[0]) + 1
 
+    def reserve(self, table: str, count: int) -> int:
+        """Return the first of so many ids in a row that nobody else gets. Inside a write."""
+        first = self._next_id(table)
+        self.raise_ids(table, first + count - 1)
+        return first
+
+    def raise_ids(self, table: str, last: int) -> None:
+        """See that no id up to this one is given to a new row. Inside a write."""
+        last = max(last, self.last_id(table))
+        self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        self.connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, last))
+
+    def last_id(self, table: str) -> int:
+        """Return the highest id that a row ever had."""
+        return self._next_id(table) - 1
+
+    def _each(self, query: str) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query that may be too many for memory."""
+        yield from self.connection.execute(query)
+
     def _one(self, sql: str, *values: object) -> int:
         return int(self.connection.execute(sql, values).fetchone()[0])
+
+
+def _parts(values: Sequence[T], length: int = 500) -> Iterator[Sequence[T]]:
+    """Yield values a few hundred at a time: a statement of SQLite takes no more than 999."""
+    for start in range(0, len(values), length):
+        yield values[start : start + length]
 
 
 def now() -> str:

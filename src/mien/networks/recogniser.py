@@ -5,6 +5,7 @@ A network that stands in a loss learns to be pleased: whatever is trained with i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,13 @@ class FaceRecogniser(nn.Module):
 
     def embed(self, x: Float[Tensor, "batch 3 150 150"]) -> Float[Tensor, "batch dimension"]:
         """Return unit embeddings of RGB faces that are cut as the network wants them."""
+        return self.look(x, ())[0]
+
+    def look(
+        self, x: Float[Tensor, "batch 3 150 150"], blocks: Sequence[int]
+    ) -> tuple[Float[Tensor, "batch dimension"], list[Float[Tensor, "batch c h w"]]]:
+        """Return unit embeddings, and the maps after some of the network's blocks, numbered from 0."""
+        maps = []
         x = functional.max_pool2d(functional.relu(self._convolved("stem", x, 2, 0)), 3, 2)
         for index, (out, halves) in enumerate(BLOCKS):
             name, channels = f"block{index}", x.shape[1]
@@ -73,8 +81,10 @@ class FaceRecogniser(nn.Module):
                 rest = x.shape[-1] - y.shape[-1]
                 y = functional.pad(y, (0, rest, 0, rest))
             x = functional.relu(y + x)
+            if index in blocks:
+                maps.append(x)
         with torch.autocast(x.device.type, enabled=False):
-            return functional.normalize(x.float().mean((2, 3)) @ self.projection)
+            return functional.normalize(x.float().mean((2, 3)) @ self.projection), maps
 
     def _part(self, name: str) -> Tensor:
         value: Tensor = getattr(self, name.replace(".", "_"))

@@ -16,7 +16,11 @@ _OPSET = 17
 
 
 def onnx_bytes(
-    model: nn.Module, *examples: Tensor, outputs: Sequence[str], inputs: Sequence[str] = ("image",)
+    model: nn.Module,
+    *examples: Tensor,
+    outputs: Sequence[str],
+    inputs: Sequence[str] = ("image",),
+    any_side: bool = False,
 ) -> bytes:
     """Return a network as ONNX, in float32, its batch size free.
 
@@ -25,8 +29,10 @@ def onnx_bytes(
         examples: One of each input, shape (batch, ...).
         outputs: Names of the answers, in order.
         inputs: Names of the inputs, in order.
+        any_side: Height and width of pictures are free, too: all inputs and outputs are pictures.
     """
     assert len(examples) == len(inputs)
+    free = {0: "batch", 2: "height", 3: "width"} if any_side else {0: "batch"}
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -40,6 +46,6 @@ def onnx_bytes(
             opset_version=_OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
+            dynamic_axes=dict.fromkeys((*inputs, *outputs), free),
         )
     return file.getvalue()

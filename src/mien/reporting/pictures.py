@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.types import Face
+from mien.vision.attributes import CONTOURS, mesh_edges
 
 __all__ = ["animation", "annotate", "colour_of", "contact_sheet", "thumbnail"]
 
@@ -37,6 +38,7 @@ def annotate(
     *,
     colours: Sequence[int] | None = None,
     landmarks: bool = True,
+    mesh: bool = False,
 ) -> RGB:
     """Draw boxes, landmarks and labels on a copy of a picture.
 
@@ -46,6 +48,7 @@ def annotate(
         labels: A line for each face; an empty one draws no chip. Default: none.
         colours: A number for each face, see `colour_of`. Default: all alike.
         landmarks: Dot the five points.
+        mesh: Draw the mesh of faces whose attributes were read, in place of box and points.
     """
     assert labels is None or len(labels) == len(faces)
     height, width = image.shape[:2]
@@ -58,6 +61,10 @@ def annotate(
     for i, face in enumerate(faces):
         colour = colour_of(colours[i] if colours is not None else 0)
         size = min(unit * 1.4, max(face.box.side * finer / 28, finer))
+        if mesh and face.attributes is not None:
+            # Triangles of a small face would be a blot; they fade in from 40 px to 140.
+            _net(pen, face.attributes.mesh[:, :2] * finer, colour, size, inner=min((face.box.side - 40) / 100, 1.0))
+            continue
         corners = [v * finer for v in face.box.as_tuple()]
         _frame(pen, corners, colour, size)
         if landmarks:
@@ -178,6 +185,18 @@ def _frame(pen: ImageDraw.ImageDraw, corners: Sequence[float], colour: tuple[int
             inner = bold / 2 * np.array([sx, sy])
             pen.line((x + sx * radius, y + inner[1], x + sx * (radius + reach), y + inner[1]), (*colour, 255), bold)
             pen.line((x + inner[0], y + sy * radius, x + inner[0], y + sy * (radius + reach)), (*colour, 255), bold)
+
+
+def _net(
+    pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int], size: float, *, inner: float
+) -> None:
+    """Thin triangles, as strong as ``inner`` says, and lines around eyes, brows, lips and face on a soft dark one."""
+    fine, strong = max(round(size / 2), 1), max(round(size), 1)
+    for a, b in mesh_edges() if inner > 0 else ():
+        pen.line((*points[a], *points[b]), (*colour, round(150 * inner)), fine)
+    for width, ink in ((strong + 2, (0, 0, 0, 90)), (strong, (*colour, 255)))[inner <= 0 :]:
+        for line in CONTOURS:
+            pen.line([tuple(points[i]) for i in line], ink, width, joint="curve")
 
 
 def _dots(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int], radius: float) -> None:

@@ -13,6 +13,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mien import zoo
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from mien.gallery.records import CheckReport, Finding, Sample, Subject
     from mien.grouping import Grouping
     from mien.reporting.groups import Album, Name
-    from mien.types import Box, Candidate, Comparison, Face, OperatingPoint, Picture
+    from mien.types import Attributes, Box, Candidate, Comparison, Face, Opening, OperatingPoint, Picture
+    from mien.video.records import Event, Identity, Summary, Watched
     from mien.vision.subjects import Subjects
     from mien.zoo import Card
 
@@ -31,12 +34,14 @@ COMPARISON = "mien/comparison/1"
 ENROLMENT = "mien/enrolment/1"
 EXPRESSIONS = "mien/expressions/1"
 GALLERY_CHECK = "mien/gallery-check/1"
+GALLERY_COPY = "mien/gallery-copy/1"
 GALLERY_ERASURE = "mien/gallery-erasure/1"
 GALLERY_STATS = "mien/gallery-stats/1"
 GALLERY_SUBJECT = "mien/gallery-subject/1"
 GROUPS = "mien/groups/1"
 IDENTIFICATION = "mien/identification/1"
 SEARCH = "mien/search/1"
+WATCH = "mien/watch/1"
 
 
 def plain(value: object) -> object:
@@ -90,11 +95,37 @@ def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, object]:
         },
         "turn": face.turn,
     }
+    if face.attributes is not None:
+        facts["attributes"] = _attributes(face.attributes)
     if embedding and face.embedding is not None:
         # Nine digits give a float32 back to the last bit.
         vector = [float(f"{value:.9g}") for value in face.embedding.vector.tolist()]
         facts["embedding"] = {"model": face.embedding.model, "vector": vector}
     return facts
+
+
+def _attributes(seen: Attributes) -> dict[str, object]:
+    def opening(found: Opening) -> dict[str, object]:
+        return {"open": found.open, "openness": round(found.openness, 3)}
+
+    return {
+        "pose": {name: round(value, 1) for name, value in record(seen.pose).items() if isinstance(value, float)},
+        "left_eye": opening(seen.left_eye),
+        "right_eye": opening(seen.right_eye),
+        "mouth": opening(seen.mouth),
+        "age": {"years": round(seen.age.years, 1), "error": _rounded(seen.age.error, 1)},
+        "apparent_gender": {
+            "label": seen.gender.label,
+            "probability": round(seen.gender.probability, 4),
+            "error": _rounded(seen.gender.error, 3),
+        },
+        "mesh": [[round(value, 2) for value in point] for point in seen.mesh.tolist()],
+        "mesh_score": round(seen.mesh_score, 4),
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _box(box: Box) -> list[float]:
@@ -301,6 +332,98 @@ def groups(
     return {**head, "people": people, "pictures": pictures}
 
 
+def watch_head(
+    source: str, *, live: bool, embedder: str, expression: str | None, point: OperatingPoint | None
+) -> dict[str, object]:
+    """Return the first line of `mien/watch/1`; ``point`` decides about identities, None where there is no gallery."""
+    return {
+        "schema": WATCH,
+        "event": "start",
+        "source": source,
+        "live": live,
+        "embedder": embedder,
+        "expression_model": expression,
+        "operating_point": None if point is None else point_as_json(point),
+    }
+
+
+def watch_event(event: Event) -> dict[str, object]:
+    """Return a line of `mien/watch/1` about something that happened."""
+    from mien.video import records  # with NumPy and OpenCV, as above
+
+    facts: dict[str, object] = {"event": event.kind, "time_s": round(event.time_s, 3), "frame": event.frame}
+    if isinstance(event, records.Entered):
+        return facts | {"track": event.track, "box": _box(event.box), "again": event.again}
+    if isinstance(event, records.Named):
+        return facts | {"track": event.track, **identity(event.identity)}
+    if isinstance(event, records.Changed):
+        told = event.expression
+        shares = {label: round(value, 4) for label, value in told.probabilities.items()}
+        return facts | {
+            "track": event.track,
+            "expression": told.label,
+            "before": event.before,
+            "uncertain": told.uncertain,
+            "probabilities": shares,
+        }
+    if isinstance(event, records.Left):
+        when = {"since_s": round(event.since_s, 3), "until_s": round(event.until_s, 3)}
+        return facts | {"track": event.track, **when, **identity(event.identity)}
+    assert isinstance(event, records.Notice)
+    return facts | {"what": event.what, "text": event.text}
+
+
+def identity(known: Identity) -> dict[str, object]:
+    """Return who a track is taken to be."""
+    return {
+        "state": known.state,
+        "subject": known.subject,
+        "unknown": known.number,
+        "score": None if known.score is None else round(known.score, 6),
+        "crops": known.crops,
+    }
+
+
+def watch_picture(watched: Watched) -> dict[str, object]:
+    """Return a line of `mien/watch/1` about one picture and the faces in it."""
+    faces = [
+        {
+            "track": face.track,
+            "box": _box(face.box),
+            "found": face.found,
+            "who": face.identity.label or None,
+            "expression": face.expression and face.expression.label,
+        }
+        for face in watched.faces
+    ]
+    frame = watched.frame
+    return {"event": "picture", "time_s": round(frame.time_s, 3), "frame": frame.number, "faces": faces}
+
+
+def watch_tail(summary: Summary) -> dict[str, object]:
+    """Return the last line of `mien/watch/1`."""
+    tracks = [
+        {
+            "track": track.track,
+            **identity(track.identity),
+            "visits": [[round(since, 3), round(until, 3)] for since, until in track.visits],
+            "expressions": {label: round(seconds, 2) for label, seconds in track.expressions.items()},
+        }
+        for track in summary.tracks
+    ]
+    return {
+        "event": "end",
+        "time_s": round(summary.seconds, 3),
+        "ended": summary.ended,
+        "frames": summary.frames,
+        "dropped": summary.dropped,
+        "searches": summary.searches,
+        "took_s": round(summary.took_s, 3),
+        "latency_ms": summary.latency and {k: round(getattr(summary.latency, k), 1) for k in ("p50", "p95", "p99")},
+        "tracks": tracks,
+    }
+
+
 def gallery_subject(subject: Subject, samples: Sequence[Sample]) -> dict[str, object]:
     """Return the document `mien/gallery-subject/1`."""
     return {"schema": GALLERY_SUBJECT, "subject": subject, "samples": list(samples)}
@@ -320,3 +443,21 @@ def record(value: DataclassInstance, schema: str | None = None) -> dict[str, obj
     """Return the fields of a record by name, after the id of their schema where they are a document."""
     facts = {field.name: getattr(value, field.name) for field in fields(value)}
     return facts if schema is None else {"schema": schema, **facts}
+
+
+def models() -> list[dict[str, object]]:
+    """Return the models that this machine knows, and which are here."""
+    defaults = set(zoo.defaults().values())
+    return [
+        {
+            "name": card.name,
+            "id": card.id,
+            "role": card.role,
+            "default": card.name in defaults,
+            "present": zoo.is_present(card.name),
+            "download_bytes": card.source.download_bytes,
+            "licence": card.licence,
+            "source": card.origin,
+        }
+        for card in zoo.cards()
+    ]

@@ -16,12 +16,12 @@ from mien.errors import TrainingError
 from mien.images import printable
 from mien.training.run import load_checkpoint, write_result
 
-__all__ = ["DESCRIPTION", "EXPRESSION", "UNREADABLE", "VAE", "fill", "read_network", "write_network"]
+__all__ = ["DESCRIPTION", "EXPRESSION", "RESTORER", "UNREADABLE", "VAE", "fill", "read_network", "write_network"]
 
 DESCRIPTION = "network.json"
 """File of a run that says how its network is built."""
 
-EXPRESSION, VAE = "mien-expression", "mien-vae"
+EXPRESSION, VAE, RESTORER = "mien-expression", "mien-vae", "mien-restorer"
 """Kinds of networks: keys of the header of a file."""
 
 UNREADABLE = (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError)

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ORDERS",
+    "AttributeConvention",
     "ClassifierConvention",
     "DetectorConvention",
     "EmbedderConvention",
     "ExpressionConvention",
     "GeneratorConvention",
+    "RestorerConvention",
 ]
 
 ORDERS = ("RGB", "BGR", "GRAY")
@@ -280,6 +282,56 @@ class ExpressionConvention(_Convention):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeConvention(_Convention):
+    """Of a network that reads an attribute: mesh, eyes, age or gender.
+
+    Attributes:
+        side: Of the faces that it is fed, px.
+        kind: Which attribute.
+        order: One of `ORDERS`.
+        layout: Of its input.
+        mean: Subtracted from pixels of 0 to 255.
+        scale: What they are multiplied with after that.
+        template: How faces are cut; None where they are cut with room around their points.
+        labels: Of its answers, in their order, where they have names.
+        classes: How many there are, where they have none.
+    """
+
+    side: int
+    kind: str
+    order: str = "RGB"
+    layout: str = "NCHW"
+    mean: Channels = 0.0
+    scale: Channels = 1.0
+    template: str | None = None
+    labels: tuple[str, ...] = ()
+    classes: int = 0
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Read and check a card.
+
+        Raises:
+            ModelError: A fact is missing or is none, or the template is unknown.
+        """
+        facts = _Facts(card, f"{card.role} model", "See docs/models.md for what it should hold.")
+        facts.expect("side", "kind")
+        template = facts.get("template", str, None)
+        if template is not None and template not in TEMPLATES:
+            facts.refuse("template", template, f"one of {', '.join(TEMPLATES)}")
+        read = cls(
+            side=facts.get("side", int, 0),
+            kind=facts.get("kind", str, ""),
+            **facts.pixels(),
+            template=template,
+            labels=facts.several("labels", str),
+            classes=facts.get("classes", int, 0),
+            more=facts.more(cls),
+        )
+        return facts.checked(read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorConvention(_Convention):
     """Of a generator.
 
@@ -349,6 +401,54 @@ class GeneratorConvention(_Convention):
     def grey(self) -> bool:
         """Whether its faces are grey."""
         return self.order == "GRAY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorerConvention(_Convention):
+    """Of a network that restores faces.
+
+    Attributes:
+        template: How the faces are cut, a name of `mien.alignment.TEMPLATES`.
+        side: Of the faces, px.
+        multiple: It takes faces of any side that is a multiple of so many px.
+        order: `RGB`.
+        gate: Grey levels of change below which a face counts as clean; 0: every face is restored.
+        weight: Share of its change that serves recognition best.
+        losses: Networks that stood in its loss, and may therefore not judge it.
+    """
+
+    template: str
+    side: int
+    multiple: int = 16
+    order: str = "RGB"
+    gate: float = 0.0
+    weight: float = 1.0
+    losses: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Read and check a card.
+
+        Raises:
+            ModelError: A fact is missing or is none, or the template is unknown.
+        """
+        facts = _Facts(card, "restorer", "Export it again.")
+        facts.expect("template", "side")
+        template = facts.get("template", str, "")
+        if template not in TEMPLATES:
+            raise ModelError(
+                f"Restorer '{card.name}' takes faces of template '{template}'; known are {', '.join(TEMPLATES)}."
+            )
+        read = cls(
+            template=template,
+            side=facts.get("side", int, 0),
+            multiple=facts.get("multiple", int, 16),
+            gate=facts.get("gate", float, 0.0),
+            weight=facts.get("weight", float, 1.0),
+            losses=facts.several("losses", str),
+            more=facts.more(cls),
+        )
+        return facts.checked(read)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ Every decoder takes raw network outputs at one scale and returns rows (left, top
 coordinates) in px of the network's input; `Detector` does the rest once for all: scale, padding, tiles, suppression.
 
 Sources: CenterFace, Xu et al., arXiv:1911.03599; SCRFD, Guo et al., arXiv:2105.04714; YuNet, Wu et al., 2023;
-BlazeFace, Bazarevsky et al., arXiv:1907.05047.
+BlazeFace, Bazarevsky et al., arXiv:1907.05047; RetinaFace, Deng et al., arXiv:1905.00641.
 """
 
 from __future__ import annotations
@@ -125,6 +125,30 @@ class Detector:
         rows = rows[inside]
         order = np.argsort(-_sides(rows), kind="stable")
         return [_detection(rows[i], image.shape[1], image.shape[0]) for i in order]
+
+    @property
+    def can_look_again(self) -> bool:
+        """Whether `look_again` is to be had: a network of one size cannot be shown a small cut-out."""
+        return (self.second or self).refine
+
+    def look_again(self, image: Image, boxes: Sequence[Box]) -> list[Detection | None]:
+        """Look for faces that are expected, each at one standard size: a fraction of the time of a search.
+
+        Args:
+            image: RGB uint8, shape (height, width, 3).
+            boxes: Where the faces should be, px.
+
+        Returns:
+            One a box, as `detect` would return it; None where there is no face.
+        """
+        assert self.can_look_again
+        rows = np.zeros((len(boxes), 15), np.float32)
+        for row, box in zip(rows, boxes, strict=True):
+            row[:4] = box.as_tuple()
+        rows, sure = (self.second or self).refine_boxes(image, rows)
+        height, width = image.shape[:2]
+        inside = (rows[:, :2] < (width, height)).all(axis=1) & (rows[:, 2:4] > 0).all(axis=1)
+        return [_detection(row, width, height) if seen else None for row, seen in zip(rows, sure & inside, strict=True)]
 
     def _scales_for(self, width: int, height: int) -> list[float]:
         """Return network px per picture px: one view, or a close one for small faces and ever farther ones."""
@@ -331,6 +355,27 @@ def blazeface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: f
     return found
 
 
+def retinaface(outputs: Sequence[np.ndarray], size: tuple[int, int], threshold: float) -> list[Rows]:
+    """Decode boxes, scores and landmarks relative to priors, two a cell for strides 8, 16, 32 (variances 0.1, 0.2)."""
+    centres = np.concatenate([_grid(size, stride, anchors=2, shift=0.5) for stride in _PRIORS])
+    sides = np.concatenate(
+        [np.tile(pair, (size[0] // stride) * (size[1] // stride)) for stride, pair in _PRIORS.items()]
+    )
+    found = []
+    for box, score, mark in zip(*(np.asarray(o) for o in outputs), strict=True):
+        keep = np.nonzero(score[:, 1] > threshold)[0]
+        c, side = centres[keep], sides[keep, None]
+        middle, half = c + 0.1 * side * box[keep, :2], side * np.exp(0.2 * box[keep, 2:]) / 2
+        points = (c[:, None, :] + 0.1 * side[:, None] * mark[keep].reshape(-1, 5, 2)).reshape(-1, 10)
+        rows = np.concatenate([middle - half, middle + half, score[keep, 1:], points], axis=1)
+        found.append(suppress(rows.astype(np.float32)))
+    return found
+
+
+_PRIORS = {8: (16.0, 32.0), 16: (64.0, 128.0), 32: (256.0, 512.0)}
+"""Sides in px of RetinaFace's two priors in each cell, by stride."""
+
+
 @lru_cache(maxsize=32)
 def _grid(size: tuple[int, int], stride: int, *, anchors: int, shift: float) -> Float32[np.ndarray, "cells 2"]:
     """Return the anchor centres (x, y) in px, row by row, each repeated for its anchors."""
@@ -343,6 +388,7 @@ def _grid(size: tuple[int, int], stride: int, *, anchors: int, shift: float) -> 
 _DECODERS: dict[str, Callable[[Sequence[np.ndarray], tuple[int, int], float], list[Rows]]] = {
     "blazeface": blazeface,
     "centerface": centerface,
+    "retinaface": retinaface,
     "scrfd": scrfd,
     "yunet": yunet,
 }

@@ -57,16 +57,28 @@ class View:
     def to_picture(self, box: Box, landmarks: Float32[np.ndarray, "5 2"]) -> tuple[Box, Float32[np.ndarray, "5 2"]]:
         """Return box and landmarks in px of the picture itself."""
         corners = (np.reshape(box.as_tuple(), (2, 2)) - self.border) / self.scale
-        points = (landmarks - self.border + 0.5) / self.scale - 0.5
-        height, width = ((side - 2 * self.border) / self.scale for side in self.image.shape[:2])
+        height, width = self._extent()
         for _ in range(self.turn // 90):
             # Back by a quarter: the top of the view is the left of what it was turned from.
             corners = np.stack([corners[:, 1], width - corners[:, 0]], axis=1)
-            points = np.stack([points[:, 1], width - 1 - points[:, 0]], axis=1)
             height, width = width, height
         left, right = np.clip(np.sort(corners[:, 0]), 0, width)
         top, bottom = np.clip(np.sort(corners[:, 1]), 0, height)
-        return Box(float(left), float(top), float(right), float(bottom)), points.astype(np.float32)
+        return Box(float(left), float(top), float(right), float(bottom)), self.points_to_picture(landmarks)
+
+    def points_to_picture(self, points: Float32[np.ndarray, "points 2"]) -> Float32[np.ndarray, "points 2"]:
+        """Return points of the view in px of the picture itself."""
+        points = (points - self.border + 0.5) / self.scale - 0.5
+        height, width = self._extent()
+        for _ in range(self.turn // 90):
+            points = np.stack([points[:, 1], width - 1 - points[:, 0]], axis=1)
+            height, width = width, height
+        return points.astype(np.float32)
+
+    def _extent(self) -> tuple[float, float]:
+        """Return height and width of the view in px of the picture."""
+        height, width = ((side - 2 * self.border) / self.scale for side in self.image.shape[:2])
+        return height, width
 
 
 class WholePicture:

@@ -23,7 +23,7 @@ from mien.types import Facts
 from mien.zoo import catalogue, fetch, store
 from mien.zoo.catalogue import NAME, Card, human_size
 from mien.zoo.conventions import Convention, convention
-from mien.zoo.foreign.onnxfile import model_bytes, parse_model
+from mien.zoo.foreign.onnxfile import dequantise_blocks, model_bytes, parse_model
 from mien.zoo.session import runtime_errors
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Fitted:
 
 
 def _fit(data: bytes, chosen: Convention) -> _Fitted:
-    model = _parsed(data)
+    model = _channels_first(_parsed(data), chosen)
     _check_input(model, chosen)
     match chosen.role:
         case "detector":
@@ -153,6 +153,7 @@ def _parsed(data: bytes) -> onnx.ModelProto:
     foreign = sorted({entry.domain for entry in model.opset_import} - set(_DOMAINS))
     if foreign:
         raise ModelError(f"The model needs custom operators ({', '.join(foreign)}), which mien does not load.")
+    dequantise_blocks(model)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
@@ -167,6 +168,29 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from [attribute.t, *attribute.tensors]
             for inner in [attribute.g, *attribute.graphs]:
                 yield from _tensors(inner)
+
+
+def _channels_first(model: onnx.ModelProto, chosen: Convention) -> onnx.ModelProto:
+    """Put a Transpose before a network that takes (batch, height, width, channels), as exports of TensorFlow do."""
+    from onnx import helper
+
+    inputs = list(model.graph.input)
+    shape = _shape(inputs[0]) if len(inputs) == 1 else []
+    if len(shape) != 4 or shape[3] != chosen.channels or shape[1] == chosen.channels:
+        return model
+    (old,) = inputs
+    batch, height, width, channels = (dimension for dimension in old.type.tensor_type.shape.dim)
+    new = type(old)()
+    new.CopyFrom(old)
+    new.name = f"{old.name}.nchw"
+    del new.type.tensor_type.shape.dim[:]
+    new.type.tensor_type.shape.dim.extend([batch, channels, height, width])
+    turned = helper.make_node("Transpose", [new.name], [old.name], name=f"{old.name}.nhwc", perm=[0, 2, 3, 1])
+    nodes = [turned, *model.graph.node]
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(nodes)
+    model.graph.input.append(new)
+    return model
 
 
 def _check_input(model: onnx.ModelProto, chosen: Convention) -> None:
@@ -187,14 +211,16 @@ def _check_input(model: onnx.ModelProto, chosen: Convention) -> None:
     if len(shape) != 4:
         raise ModelError(f"{chosen.name} takes {wanted}, this file takes {_words(shape)}.")
     if shape[1] not in (None, channels):
-        hint = " It is laid out NHWC: transpose it on export." if shape[3] == channels else ""
-        raise ModelError(f"{chosen.name} takes {wanted}, this file takes {_words(shape)}.{hint}")
+        raise ModelError(f"{chosen.name} takes {wanted}, this file takes {_words(shape)}.")
     if side and any(extent not in (None, side) for extent in shape[2:]):
         raise ModelError(f"{chosen.name} takes {wanted}, this file takes {_words(shape)}.")
 
 
 def _fit_embedder(model: onnx.ModelProto, chosen: Convention) -> _Fitted:
     model, facts, outputs = _batched(model, chosen)
+    if any(_is_column(output) for output in outputs):
+        model = _flattened(model, outputs)
+        outputs = [output.reshape(len(output), -1) if _is_column(output) else output for output in outputs]
     flat = [index for index, output in enumerate(outputs) if output.ndim == 2 and output.shape[1] >= 32]
     if not flat:
         found = ", ".join(_words(output.shape) for output in outputs)
@@ -204,6 +230,25 @@ def _fit_embedder(model: onnx.ModelProto, chosen: Convention) -> _Fitted:
         raise ModelError("The file gives the same embedding for different pictures: the export is broken.")
     # Some files add a norm or a map beside the embedding.
     return _Fitted(_with_outputs(model, [flat[0]]), {**facts, "dimension": int(vectors.shape[1])})
+
+
+def _is_column(output: np.ndarray) -> bool:
+    """Whether an output is (batch, dimension, 1, 1), as MobileFaceNet's last convolution gives it."""
+    return output.ndim == 4 and output.shape[2:] == (1, 1)
+
+
+def _flattened(model: onnx.ModelProto, outputs: Sequence[np.ndarray]) -> onnx.ModelProto:
+    """Return a copy that answers (batch, dimension) where it answered (batch, dimension, 1, 1)."""
+    from onnx import ModelProto, helper
+
+    flat = ModelProto()
+    flat.CopyFrom(model)
+    for value, output in zip(flat.graph.output, outputs, strict=True):
+        if _is_column(output):
+            flat.graph.node.append(helper.make_node("Flatten", [value.name], [f"{value.name}.flat"], axis=1))
+            value.name = f"{value.name}.flat"
+            value.type.tensor_type.ClearField("shape")
+    return flat
 
 
 def _fit_expression(model: onnx.ModelProto, chosen: Convention) -> _Fitted:
@@ -276,21 +321,28 @@ def _fed(
 
 
 def _reordered(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
-    """Put the outputs into the order that the decoder expects: by shape for SCRFD, by name for YuNet."""
+    """Put the outputs into the order that the decoder expects: by name for YuNet, by shape for the others."""
     names = [value.name for value in model.graph.output]
-    count = {"centerface": 4, "scrfd": 9, "yunet": 12}[kind]
+    count = {"centerface": 4, "retinaface": 3, "scrfd": 9, "yunet": 12}[kind]
     if len(names) != count:
-        raise ModelError(f"{kind} has {count} outputs, this file has {len(names)}: {', '.join(names[:12])}.")
+        # Without landmarks no face can be aligned; such files are common.
+        lacking = " It finds no landmarks; export one that does." if (kind, len(names)) == ("scrfd", 6) else ""
+        raise ModelError(f"{kind} has {count} outputs, this file has {len(names)}: {', '.join(names[:12])}.{lacking}")
     if kind == "yunet":
         wanted = [f"{part}_{stride}" for part in ("cls", "obj", "bbox", "kps") for stride in _STRIDES]
         if set(names) != set(wanted):
             raise ModelError(f"yunet has outputs {', '.join(wanted)}; this file has {', '.join(names)}.")
         return _parsed(_with_outputs(model, [names.index(name) for name in wanted]))
-    if kind == "scrfd":
+    if kind in ("scrfd", "retinaface"):
         size = tuple(extent or 640 for extent in _shape(model.graph.input[0])[2:])
         shapes = [output.shape for output in _run(model, np.zeros((1, 3, *size), np.float32))]
-        # Scores, boxes, landmarks have 1, 4, 10 columns; the finer stride has more rows.
-        order = sorted(range(count), key=lambda index: (shapes[index][-1], -int(np.prod(shapes[index][:-1]))))
+        # Scores, boxes, landmarks have 1, 4, 10 columns (RetinaFace: 2, after boxes); finer strides have more rows.
+        columns = (1, 4, 10) if kind == "scrfd" else (4, 2, 10)
+        if strange := {shape[-1] for shape in shapes} - set(columns):
+            raise ModelError(f"{kind} has outputs of {_words(columns)} columns; this file has one of {min(strange)}.")
+        order = sorted(
+            range(count), key=lambda index: (columns.index(shapes[index][-1]), -int(np.prod(shapes[index][:-1])))
+        )
         return _parsed(_with_outputs(model, order))
     return model
 
@@ -303,6 +355,11 @@ def _check_detection(outputs: Sequence[np.ndarray], size: tuple[int, int], kind:
         expected = [(1, channels, height // 4, width // 4) for channels in (1, 2, 2, 10)]
         found = [output.shape for output in outputs]
         scores = outputs[:1]
+    elif kind == "retinaface":
+        rows = sum(height // s * (width // s) * 2 for s in _STRIDES)
+        expected = [(rows, column) for column in (4, 2, 10)]
+        found = [output.shape[1:] for output in outputs]
+        scores = outputs[1:2]
     else:
         anchors, columns = (2, (1, 4, 10)) if kind == "scrfd" else (1, (1, 1, 4, 10))
         expected = [(height // s * (width // s) * anchors, column) for column in columns for s in _STRIDES]
@@ -315,7 +372,7 @@ def _check_detection(outputs: Sequence[np.ndarray], size: tuple[int, int], kind:
         )
     if any(float(score.min()) < 0 or float(score.max()) > 1 for score in scores):
         raise ModelError(
-            f"The scores of {kind} lie in [0, 1]; this file gives others. Export it with its last sigmoid."
+            f"The scores of {kind} lie in [0, 1]; this file gives others. Export it with its last sigmoid or softmax."
         )
 
 

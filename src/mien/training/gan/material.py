@@ -56,14 +56,16 @@ class Material(Pinned):
         return len(self.train)
 
 
-def load_material(config: GANConfig, *, cache: Path | None, ranks: Ranks, device: torch.device) -> Material:
-    """Read the pictures, and leave out classes of too few.
+def load_material(
+    config: GANConfig, *, cache: Path | None, ranks: Ranks, device: torch.device, pictures: Pictures | None = None
+) -> Material:
+    """Read the pictures, unless they are given, and leave out classes of too few.
 
     Raises:
         DataError: No class has enough pictures, or there are fewer pictures than a batch has.
     """
     with ranks.main_first(), PictureProgress(quiet=not ranks.is_main) as progress:  # the others read its cache
-        pictures = read_pictures(
+        pictures = pictures or read_pictures(
             config.data, template=config.template, side=config.side, colour=config.colour, kind=config.kind,
             labels=config.labels, splits=("train", "valid"), keep_without_face=config.keep_without_face, cache=cache,
             progress=progress,

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mien.data.pictures import Pictures
 from mien.errors import TrainingError
 from mien.networks import count_macs, count_parameters
 from mien.networks.gan import (
@@ -89,8 +90,12 @@ class DryRun:
     classes: tuple[str, ...]
 
 
-def train(config: GANConfig) -> Trained:
+def train(config: GANConfig, *, pictures: Pictures | None = None) -> Trained:
     """Run the whole story, or go on with it where the run folder holds its beginning.
+
+    Args:
+        config: Its settings.
+        pictures: What to learn from, in place of what ``config.data`` names.
 
     Raises:
         MienError: The data, the settings or the run folder do not allow it, or the run is beyond help.
@@ -99,7 +104,9 @@ def train(config: GANConfig) -> Trained:
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
     with Run(config.out, config, may_change=("cache", "blend"), ranks=ranks) as run:
-        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks, device=device)
+        material = load_material(
+            config, cache=config.cache or config.out / "crops", ranks=ranks, device=device, pictures=pictures
+        )
 
         # Build. The published generator is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)

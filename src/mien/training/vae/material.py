@@ -61,14 +61,14 @@ class Material(Pinned):
         return len(self.train) + len(self.valid)
 
 
-def load_material(config: VAEConfig, *, cache: Path | None, ranks: Ranks) -> Material:
-    """Read the pictures, and leave out classes of too few.
+def load_material(config: VAEConfig, *, cache: Path | None, ranks: Ranks, pictures: Pictures | None = None) -> Material:
+    """Read the pictures, unless they are given, and leave out classes of too few.
 
     Raises:
         DataError: Labels are missing that are asked for, or there are too few pictures.
     """
     with ranks.main_first(), PictureProgress(quiet=not ranks.is_main) as progress:  # the others read its cache
-        pictures = read_pictures(
+        pictures = pictures or read_pictures(
             config.data,
             template=config.template,
             side=config.net.side,

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from mien.data.pictures import Pictures
 from mien.networks import VAE, count_macs, count_parameters
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
@@ -85,8 +86,12 @@ class DryRun:
     attributes: tuple[str, ...]
 
 
-def train(config: VAEConfig) -> Trained:
+def train(config: VAEConfig, *, pictures: Pictures | None = None) -> Trained:
     """Run the whole story, or go on with it where the run folder holds its beginning.
+
+    Args:
+        config: Its settings.
+        pictures: What to learn from, in place of what ``config.data`` names.
 
     Raises:
         MienError: The data, the settings or the run folder do not allow it, or the loss is no number.
@@ -95,7 +100,7 @@ def train(config: VAEConfig) -> Trained:
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
     with Run(config.out, config, may_change=("cache", "prior", "flow"), ranks=ranks) as run:
-        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks)
+        material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks, pictures=pictures)
 
         # Build. The published model is the average (EMA); the raw one only learns.
         torch.manual_seed(config.seed)

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     import onnx
     from google.protobuf.message import Message  # type: ignore[import-untyped]
 
-__all__ = ["IR_VERSION", "OPSET", "Graph", "dynamic_size", "graph_digest", "model_bytes", "parse_model"]
+__all__ = [
+    "IR_VERSION",
+    "OPSET",
+    "Graph",
+    "dequantise_blocks",
+    "dynamic_size",
+    "graph_digest",
+    "model_bytes",
+    "parse_model",
+]
 
 IR_VERSION, OPSET = 8, 13  # Old enough for every ONNX Runtime since 1.10 and for OpenCV's reader.
 
@@ -96,6 +105,54 @@ def dynamic_size(data: bytes) -> bytes:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return model_bytes(model)
+
+
+def dequantise_blocks(model: onnx.ModelProto) -> None:
+    """Write weights that are stored in blocks of small integers as float32, in place.
+
+    The OpenCV Zoo quantises so, for the size of its files alone. ONNX Runtime does not run what its tool writes for
+    biases, and folds nothing of the rest; what was replaced stays among the inputs, unused.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    made: dict[str, onnx.TensorProto] = {}
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        blocked = node.op_type == "DequantizeLinear" and given.get("block_size")
+        if not (blocked or (node.op_type == "Reshape" and node.input[0] in made)):
+            kept.append(node)
+            continue
+        parts = [numpy_helper.to_array((made | stored)[name]) for name in node.input if name in made or name in stored]
+        if len(parts) != len(node.input):  # Made by a node, not stored.
+            kept.append(node)
+            continue
+        values = (
+            _dequantised(parts, given.get("axis", 1), given["block_size"]) if blocked else parts[0].reshape(parts[1])
+        )
+        made[node.output[0]] = numpy_helper.from_array(np.ascontiguousarray(values, np.float32), node.output[0])
+    if not made:
+        return
+    used = {name for node in kept for name in node.input}
+    weights = [tensor for tensor in (stored | made).values() if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(weights)
+    inputs = [value for value in graph.input if value.name in used]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _dequantised(parts: Sequence[np.ndarray], axis: int, block: int) -> np.ndarray:
+    values, scale = parts[:2]
+    zero = parts[2] if len(parts) > 2 else np.zeros_like(scale)
+    extent = values.shape[axis]
+    scale, zero = (
+        np.repeat(part.astype(np.float64), block, axis=axis).take(range(extent), axis=axis) for part in (scale, zero)
+    )
+    return np.asarray((values.astype(np.float64) - zero) * scale)
 
 
 _UNSAID = frozenset(

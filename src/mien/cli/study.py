@@ -1,0 +1,109 @@
+"""`mien study`: does a generative tool help? Arms, controls, seeds, and a verdict that can be no."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mien.cli.common import needs_torch
+from mien.errors import UsageError
+from mien.files import printable, write_whole
+
+if TYPE_CHECKING:
+    from mien.studies.engine import Study
+    from mien.studies.protocol import Cell
+
+STUDIES = {"augmentation": "Do generated faces teach a classifier of expressions more than real ones do?"}
+_FIGURES, _PLOT, _PAGE = "study.json", "study.png", "study.html"
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def study() -> None:
+    """Run and read studies of what generative models bring."""
+
+
+@study.command("list")
+def list_studies() -> None:
+    """List the studies."""
+    for name, question in STUDIES.items():
+        click.echo(f"{name}: {question}")
+
+
+@study.command()
+@click.argument("name", type=click.Choice(list(STUDIES)))
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, metavar="DATA", help="Expressions, split in three parts."
+)
+@click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Its folder; the same command goes on with it.")
+@click.option(
+    "--share", "shares", type=float, multiple=True, metavar="PERCENT", help="Of the training faces; default: 10."
+)
+@click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each arm.")
+@click.option("--images", type=click.IntRange(64), help="Faces that each classifier sees; default: 40,000.")
+@click.option("--generator-images", type=click.IntRange(64), help="Faces that each generator sees; default: 60,000.")
+@click.option("--per-class", type=click.IntRange(1), help="Generated faces of a class that are kept; default: 400.")
+@click.option("--test-on", type=click.IntRange(1), help="Most faces of the test set; default: all.")
+@click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep cut faces here, for several studies.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes at once.")
+def run(name: str, data: Path, out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:
+    """Run the study NAME; write study.json, study.png and study.html into DIR.
+
+    Ctrl-C stops it, and the same command goes on. The exit status is 1 if a run failed; the others are kept.
+    """
+    with needs_torch():
+        from mien.studies import engine
+        from mien.studies.augmentation import AugmentationStudy
+
+    given = {key: value for key, value in settings.items() if value}
+    made = AugmentationStudy(data=data, seeds=seeds, cache=cache or out / "crops", **given)
+
+    def tell(cell: Cell, done: int, of: int) -> None:
+        click.echo(f"{done} of {of}: {cell.arm} at {cell.setting}, seed {cell.seed}", err=True)
+
+    failed = engine.run_cells(made, out, jobs=jobs, told=tell)
+    for line in engine.failures(failed):
+        click.echo(f"mien: {line}", err=True)
+    _write(made, out)
+    return 1 if failed else 0
+
+
+@study.command()
+@click.argument("folder", type=_FOLDER)
+def show(folder: Path) -> None:
+    """Print what the study in FOLDER says."""
+    from mien.studies.report import table
+
+    file = folder / _FIGURES
+    try:
+        figures = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(
+            f"'{printable(folder)}' holds no {_FIGURES}. Name the folder that `mien study run` wrote into."
+        ) from None
+    for line in table(figures):
+        click.echo(line)
+
+
+def _write(made: Study, out: Path) -> None:
+    from mien.studies import engine
+    from mien.studies.report import draw_plot, page, table
+
+    figures = engine.summarise(made, out)
+    plot = draw_plot(figures)
+    for name, data in (
+        (_FIGURES, (json.dumps(figures, indent=1) + "\n").encode()),
+        (_PLOT, plot),
+        (_PAGE, page(figures, plot).encode()),
+    ):
+        try:
+            write_whole(out / name, data)
+        except OSError as error:
+            raise UsageError(f"Cannot write '{printable(out / name)}': {error.strerror or error}.") from error
+    for line in table(figures):
+        click.echo(line)
+    click.echo(f"{printable(out / _PAGE)}")

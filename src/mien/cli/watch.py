@@ -1,0 +1,288 @@
+"""`mien watch`: faces of a video, stream or camera over time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mien.cli.common import (
+    analyzer_options,
+    counted,
+    expression_model,
+    fit_analyzer,
+    gallery_options,
+    machine_readable,
+    make_analyzer,
+    make_folder,
+    open_gallery,
+    shares_option,
+)
+from mien.errors import UsageError
+from mien.gallery.deciding import decide_search
+from mien.gallery.names import shown
+from mien.reporting import schemas
+
+if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
+    from mien.types import OperatingPoint
+    from mien.video.pipeline import Sink
+    from mien.video.records import Event, Summary, Watched
+    from mien.video.sources import Source
+
+FPIR = 0.01
+"""Largest share of strangers that are given a name, a trial being a track and not a picture of it."""
+
+
+@click.command()
+@click.argument("source")
+@gallery_options(required=False)
+@click.option("--fpir", type=float, metavar="RATE", help=f"Largest share of strangers to be named.  [default: {FPIR}]")
+@click.option("--threshold", type=float, help="Decide at this cosine similarity instead of a rate.")
+@click.option("--jsonl", type=click.Path(path_type=Path), metavar="FILE", help="Events, a line each; - is stdout.")
+@click.option("--pictures", is_flag=True, help="A line for each picture, too, with the faces in it.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE.mp4", help="A film with the faces drawn in.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FOLDER", help="report.html: who, when, how long.")
+@click.option("--seconds", type=float, metavar="S", help="End after so much of the video.")
+@click.option("--fps", type=float, help="Pictures a second of a folder, or of a file without times.  [default: 25]")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1), default=5.0, show_default=True, metavar="S",
+    help="A stream has stalled without a picture for so long.",
+)  # fmt: skip
+@click.option(
+    "--give-up", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
+    help="A stream has ended where it does not come back for so long; 0: never.",
+)  # fmt: skip
+@click.option(
+    "--smoothing", type=click.FloatRange(0, 60), default=0.6, show_default=True, metavar="S",
+    help="Average expressions over so long; 0: each reading alone.",
+)  # fmt: skip
+@click.option("--expression", "model", metavar="MODEL", help="Another expression model; none reads no expressions.")
+@shares_option
+@analyzer_options
+def watch(
+    source: str,
+    gallery: str | None,
+    key: Path | None,
+    fpir: float | None,
+    threshold: float | None,
+    jsonl: Path | None,
+    pictures: bool,
+    save: Path | None,
+    report: Path | None,
+    seconds: float | None,
+    fps: float | None,
+    timeout: float,
+    give_up: float,
+    smoothing: float,
+    model: str | None,
+    shares: str | None,
+    detector: str,
+    embedder: str | None,
+    min_face: float | None,
+) -> int:
+    """Follow the faces of SOURCE: who is there, when, for how long, and what their faces show.
+
+    \b
+    mien watch clip.mp4 --gallery people.mien --report out/
+    mien watch 0 --jsonl events.jsonl            the first camera
+    mien watch rtsp://camera/stream --jsonl -    a stream, RTSP or MJPEG over HTTP
+    mien watch frames/ --fps 10                  a folder of pictures
+
+    A file is looked at as fast as it goes, all of it. Of a camera or stream the newest picture is taken, and what is
+    dropped is counted; where it breaks off it is opened again. Ctrl-C ends a watch, and all files are whole.
+
+    A name is given to a track, not to a picture: by its best faces together, and not taken back for one bad picture.
+    The exit status is 1 if the source broke off or a file could not be written to its end.
+    """
+    from mien.video import Eyes, Naming, Options, open_source
+    from mien.video import watch as watch_source
+
+    if (fpir is not None or threshold is not None) and gallery is None:
+        raise UsageError("--fpir and --threshold decide about names: add --gallery FILE.")
+    if pictures and jsonl is None:
+        raise UsageError("--pictures adds lines to those of --jsonl: name its file.")
+    _check_outputs(source, jsonl, save)
+    opened_source = open_source(source, turn=_turn(), fps=fps, timeout_s=timeout, give_up_s=give_up)
+    analyzer = make_analyzer(detector, embedder, min_face, expression=expression_model(model), shares=shares)
+    folder = None if report is None else make_folder(report)
+    with ExitStack() as stack:
+        people, point = None, None
+        if gallery is not None:
+            read_only = not os.access(gallery, os.W_OK)
+            people = stack.enter_context(open_gallery(gallery, key, read_only=read_only))
+            analyzer, point = _fitted(analyzer, people, fpir, threshold)
+        eyes = Eyes(analyzer)
+        if opened_source.live:
+            eyes.warm_up()
+        threshold = 1.0 if point is None else point.threshold
+        naming = Naming(people, model=analyzer.card.id, threshold=threshold, same=eyes.surely_same)
+        keeper = _Keeper()
+        sinks = _sinks(opened_source, analyzer, point, jsonl, pictures, save)
+        try:
+            summary = watch_source(
+                opened_source,
+                eyes,
+                naming=naming,
+                options=Options(smoothing_s=smoothing),
+                sinks=[*sinks, keeper],
+                limit_s=seconds,
+                warn=lambda text: click.echo(f"mien: {shown(text)}", err=True),
+            )
+        finally:
+            # Ctrl-C too: what was seen until then is a report.
+            if folder is not None and keeper.summary is not None:
+                _write_report(folder, keeper.summary, opened_source, people, point)
+    _echo_summary(summary, quiet=str(jsonl) == "-")
+    return 1 if summary.ended in ("truncated", "gave up") or keeper.failed(summary) else 0
+
+
+class _Keeper:
+    """Keeps the summary, also where Ctrl-C ends the watch."""
+
+    needs_pixels = False
+
+    def __init__(self) -> None:
+        self.summary: Summary | None = None
+
+    def write(self, watched: Watched) -> None:
+        for event in watched.events:
+            _echo_event(event)
+
+    def close(self, summary: Summary | None) -> None:
+        self.summary = summary
+
+    @staticmethod
+    def failed(summary: Summary) -> bool:
+        return any(notice.startswith("Cannot write") for notice in summary.notices)
+
+
+def _turn() -> int | None:
+    turn: int | None = click.get_current_context().meta.get("mien.turn")
+    return turn
+
+
+def _check_outputs(source: str, jsonl: Path | None, save: Path | None) -> None:
+    """Refuse to write over what is read, or two things into one file."""
+    if save is not None and save.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        raise UsageError(f"--save writes MP4: name a file such as {save.with_suffix('.mp4').name}.")
+    for option, path in (("--jsonl", jsonl), ("--save", save)):
+        if path is not None and str(path) != "-" and path.exists() and Path(source).exists() and path.samefile(source):
+            raise UsageError(f"{option} would write over the source. Name another file.")
+    if jsonl is not None and save is not None and jsonl == save:
+        raise UsageError("--jsonl and --save name the same file.")
+
+
+def _fitted(
+    analyzer: Analyzer, gallery: Gallery, fpir: float | None, threshold: float | None
+) -> tuple[Analyzer, OperatingPoint]:
+    analyzer = fit_analyzer(analyzer, gallery)
+    rate = FPIR if fpir is None and threshold is None else fpir
+    point, notes = decide_search(analyzer.card, gallery, fpir=rate, threshold=threshold)
+    for note in notes:
+        click.echo(f"mien: {note}", err=True)
+    return analyzer, point
+
+
+def _sinks(
+    source: Source,
+    analyzer: Analyzer,
+    point: OperatingPoint | None,
+    jsonl: Path | None,
+    pictures: bool,
+    save: Path | None,
+) -> list[Sink]:
+    from mien.reporting.overlay import draw_watched
+    from mien.video.sinks import Film, JsonLines
+
+    sinks: list[Sink] = []
+    if jsonl is not None:
+        head = schemas.watch_head(
+            source.name,
+            live=source.live,
+            embedder=analyzer.card.id,
+            expression=analyzer.expression_id,
+            point=point,
+        )
+        if str(jsonl) == "-":
+            machine_readable()
+        sinks.append(
+            JsonLines(
+                sys.stdout if str(jsonl) == "-" else jsonl,
+                event=schemas.watch_event,
+                picture=schemas.watch_picture if pictures else None,
+                head=head,
+                tail=schemas.watch_tail,
+            )
+        )
+    if save is not None:
+        sinks.append(Film(save, draw=draw_watched))
+    return sinks
+
+
+def _write_report(
+    folder: Path, summary: Summary, source: Source, gallery: Gallery | None, point: OperatingPoint | None
+) -> None:
+    from mien.reporting.html import write_text
+    from mien.reporting.watching import watch_page
+
+    basis = "Nobody is known: there was no gallery. People who were seen again have the same number."
+    if gallery is not None and point is not None:
+        basis = (
+            f"Names are from a gallery of {counted(len(gallery), 'subject')}, at cosine {point.threshold:.3f}; "
+            "each track is named by its best faces together."
+        )
+    write_text(folder / "report.html", watch_page(summary, source=_title(source), basis=basis))
+    click.echo(f"mien: wrote {folder / 'report.html'}", err=True)
+
+
+def _title(source: Source) -> str:
+    """Return the name of a file without its folders; of anything else the whole name."""
+    return source.name if source.live else Path(source.name).name
+
+
+def _echo_event(event: Event) -> None:
+    """Print an event for people, on stderr where stdout takes JSON."""
+    line = _in_words(event)
+    if line is not None:
+        click.echo(line, err=True)
+
+
+def _in_words(event: Event) -> str | None:
+    from mien.video import records
+
+    when = f"{event.time_s:8.1f} s"
+    if isinstance(event, records.Entered):
+        return f"{when}  track {event.track} {'is back' if event.again else 'appears'}"
+    if isinstance(event, records.Named):
+        known = event.identity
+        score = "" if known.score is None else f"  score {known.score:.3f}"
+        return f"{when}  track {event.track} is {shown(known.label)}{score}"
+    if isinstance(event, records.Changed):
+        return f"{when}  track {event.track} shows {event.expression.label}"
+    if isinstance(event, records.Left):
+        who = f", {shown(event.identity.label)}," if event.identity.label else ""
+        return f"{when}  track {event.track}{who} has left after {event.until_s - event.since_s:.1f} s"
+    return None  # what happens to the source is said when it happens
+
+
+def _echo_summary(summary: Summary, *, quiet: bool) -> None:
+    from mien.reporting.watching import clock
+
+    rate = summary.frames / max(summary.took_s, 1e-9)
+    people = {track.identity.label for track in summary.tracks if track.identity.label}
+    parts = [
+        f"{clock(summary.seconds)} of video, {counted(summary.frames, 'picture')} ({rate:.0f} a second)",
+        counted(len(summary.tracks), "track"),
+        counted(len(people), "person", "people"),
+    ]
+    if summary.dropped:
+        parts.append(f"{counted(summary.dropped, 'picture')} dropped")
+    if summary.latency is not None:
+        parts.append(f"95 % within {summary.latency.p95:.0f} ms")
+    click.echo(f"{', '.join(parts)}.", err=True)

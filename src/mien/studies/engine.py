@@ -1,0 +1,252 @@
+"""Run the cells of a study, in parallel, so that it can be stopped and gone on with; and write down what they say."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+import mien
+from mien.errors import MienError, UsageError
+from mien.files import printable, write_whole
+from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
+from mien.metrics.intervals import mean_interval
+from mien.studies import protocol as protocols
+from mien.studies.protocol import Cell, Verdict, compare, resampled_counts
+
+__all__ = ["SCHEMA", "Study", "failures", "run_cells", "summarise"]
+
+SCHEMA = "mien/study/1"
+_PROTOCOL, _CELLS = "protocol.json", "cells"
+_REPLICATES_AT_ONCE = 50
+
+
+class Study(Protocol):
+    """What the engine needs of a study; it travels to other processes, so it is plain data."""
+
+    @property
+    def protocol(self) -> protocols.Protocol:
+        """What is asked."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What labels and answers mean."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return every setting that figures depend on, for JSON."""
+
+    def run(self, cell: Cell, folder: Path) -> tuple[Int[np.ndarray, " test"], Int[np.ndarray, " test"]]:
+        """Run one cell; ``folder`` keeps what cells share. Return true labels and answers, shape (test,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    labels: Int[np.ndarray, " test"]
+    answers: Int[np.ndarray, " test"]
+
+
+def run_cells(
+    study: Study, out: Path, *, jobs: int = 1, told: Callable[[Cell, int, int], None] | None = None
+) -> list[tuple[Cell, str]]:
+    """Run what has not run yet; return the cells that failed and why.
+
+    Args:
+        study: Which.
+        out: Its folder; one that holds the same study is gone on with.
+        jobs: Processes at once.
+        told: Called after each cell with it, how many there are now, and of how many.
+
+    Raises:
+        UsageError: The folder holds another study, or the same with other settings or other code.
+    """
+    _claim(study, out)
+    cells = study.protocol.cells()
+    left = [cell for cell in cells if not _file(out, cell).is_file()]
+    failed: list[tuple[Cell, str]] = []
+    for done, (cell, trouble) in enumerate(_finished(study, out, left, jobs), start=len(cells) - len(left) + 1):
+        if trouble:
+            failed.append((cell, trouble))
+        if told is not None:
+            told(cell, done, len(cells))
+    return failed
+
+
+def summarise(study: Study, out: Path) -> dict[str, Any]:
+    """Return what the cells that have run say: a row for each arm and setting, and the verdicts; as JSON has it.
+
+    Raises:
+        UsageError: The folder holds no runs of this study.
+    """
+    found = {cell: _load(_file(out, cell)) for cell in study.protocol.cells() if _file(out, cell).is_file()}
+    if not found:
+        raise UsageError(
+            f"'{printable(out)}' holds no finished run of the study '{study.protocol.name}'. Run it first."
+        )
+    names = study.classes
+    some = next(iter(found.values()))
+    counts = resampled_counts(len(some.labels))
+    values: dict[tuple[str, str, int], float] = {}
+    measured: dict[tuple[str, str, int], np.ndarray] = {}
+    tables: dict[tuple[str, str], list[np.ndarray]] = {}
+    for cell, run in found.items():
+        key = (cell.arm, cell.setting, cell.seed)
+        table = confusion(run.labels, run.answers, classes=len(names))
+        values[key] = float(macro_f1(table))
+        measured[key] = _resampled(run, counts, len(names))
+        tables.setdefault((cell.arm, cell.setting), []).append(table)
+    ready = [one for one in study.protocol.planned if _has_both(one, values)]
+    return {
+        "schema": SCHEMA,
+        "study": study.protocol.as_facts(),
+        "settings": study.facts(),
+        "mien": version("mien"),
+        "test_items": len(some.labels),
+        "rows": [_row(arm, setting, runs, names) for (arm, setting), runs in tables.items()],
+        "verdicts": [_verdict(one) for one in compare(ready, measured, values)] if ready else [],
+        "unfinished": len(study.protocol.cells()) - len(found),
+    }
+
+
+def failures(failed: list[tuple[Cell, str]]) -> list[str]:
+    """Return a line for each cell that failed."""
+    return [f"{cell.arm} at {cell.setting}, seed {cell.seed}: {trouble}" for cell, trouble in failed]
+
+
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+
+def _claim(study: Study, out: Path) -> None:
+    """Write down what runs here, or check that it is the same."""
+    facts = json.loads(json.dumps({"protocol": study.protocol.as_facts(), "settings": study.facts(), "code": _code()}))
+    file = out / _PROTOCOL
+    try:
+        (out / _CELLS).mkdir(parents=True, exist_ok=True)
+        if not file.is_file():
+            write_whole(file, (json.dumps(facts, indent=1) + "\n").encode())
+            return
+        there = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot write into '{printable(out)}': {error.strerror or error}.") from error
+    except ValueError:
+        raise UsageError(f"'{printable(file)}' is damaged. Name a new folder.") from None
+    if not isinstance(there, dict) or there.get("protocol", {}).get("name") != study.protocol.name:
+        raise UsageError(f"'{printable(out)}' holds another study. Name a new folder.")
+    if there.get("code") != facts["code"]:
+        raise UsageError(
+            f"'{printable(out)}' was begun by other code of mien: its runs may not be compared with new ones. Name a "
+            f"new folder, or install the version that began it."
+        )
+    for part in ("protocol", "settings"):
+        for key, value in facts[part].items():
+            if there.get(part, {}).get(key) != value:
+                raise UsageError(
+                    f"'{printable(out)}' was begun with another {key}. Give the same, or name a new folder."
+                )
+
+
+def _code() -> str:
+    """Return a digest of what figures depend on in mien: studies, trainings, networks, losses and metrics."""
+    root = Path(mien.__file__).parent
+    hasher = hashlib.sha256()
+    for folder in ("studies", "training", "networks", "losses", "metrics", "data"):
+        for file in sorted([*(root / folder).rglob("*.py"), *root.glob(f"{folder}.py")]):
+            hasher.update(file.read_bytes())
+    return hasher.hexdigest()[:16]
+
+
+def _finished(study: Study, out: Path, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, str]]:
+    """Yield cells as they end, with what went wrong, or ''."""
+    if jobs == 1:
+        for cell in cells:
+            yield cell, _run(study, cell, out)
+        return
+    # Started anew, not forked: numerical libraries that have begun threads do not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: dict[Future[str], Cell] = {pool.submit(_run, study, cell, out): cell for cell in cells}
+        for future in as_completed(running):
+            trouble = future.exception()
+            yield running[future], future.result() if trouble is None else f"its process ended ({trouble})"
+
+
+def _run(study: Study, cell: Cell, out: Path) -> str:
+    try:
+        labels, answers = study.run(cell, out / "material")
+        packed = io.BytesIO()
+        np.savez_compressed(packed, labels=labels, answers=answers)
+        write_whole(_file(out, cell), packed.getvalue())
+    except (MienError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _file(out: Path, cell: Cell) -> Path:
+    return out / _CELLS / f"{cell.name}.npz"
+
+
+def _load(file: Path) -> _Answers:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return _Answers(arrays["labels"], arrays["answers"])
+    except (OSError, ValueError, KeyError):
+        raise UsageError(f"'{printable(file)}' is damaged. Delete it and run the study again.") from None
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def _resampled(run: _Answers, counts: Int[np.ndarray, "replicates test"], classes: int) -> np.ndarray:
+    place = run.labels * classes + run.answers
+    cells = np.zeros((len(place), classes * classes), np.float32)
+    cells[np.arange(len(place)), place] = 1
+    parts = [
+        macro_f1((counts[i : i + _REPLICATES_AT_ONCE].astype(np.float32) @ cells).reshape(-1, classes, classes))
+        for i in range(0, len(counts), _REPLICATES_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def _has_both(one: protocols.Comparison, values: Mapping[tuple[str, str, int], float]) -> bool:
+    seeds = [{seed for arm, at, seed in values if (arm, at) == (name, one.setting)} for name in (one.arm, one.against)]
+    return bool(seeds[0] & seeds[1])
+
+
+def _row(arm: str, setting: str, tables: list[np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
+    f1 = [float(macro_f1(table)) for table in tables]
+    right = [float(accuracy(table)) for table in tables]
+    by_class = np.mean([[score.f1 for score in per_class(table)] for table in tables], axis=0)
+    interval = mean_interval(f1) if len(f1) > 1 else None
+    return {
+        "arm": arm,
+        "setting": setting,
+        "seeds": len(tables),
+        "macro_f1": float(np.mean(f1)),
+        "macro_f1_interval": interval,
+        "accuracy": float(np.mean(right)),
+        "f1_by_class": dict(zip(classes, by_class.tolist(), strict=True)),
+    }
+
+
+def _verdict(one: Verdict) -> dict[str, Any]:
+    return {
+        "arm": one.asked.arm,
+        "against": one.asked.against,
+        "setting": one.asked.setting,
+        "wanted": one.asked.wanted,
+        "difference": one.difference,
+        "interval": one.interval,
+        "p_value": one.p_value,
+        "p_value_holm": one.corrected,
+        "seeds": one.seeds,
+        "holds": one.holds,
+        "sentence": one.sentence(),
+    }

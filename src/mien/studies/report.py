@@ -1,0 +1,66 @@
+"""A study's figures as a plot and a page in plain words. No PyTorch: a finished study is read anywhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from mien.reporting.html import css_colour, data_uri, render
+
+__all__ = ["draw_plot", "page", "table"]
+
+
+def draw_plot(figures: Mapping[str, Any]) -> bytes:
+    """Draw the measure of each arm, with its interval over seeds, one panel a setting; return a PNG."""
+    from matplotlib.figure import Figure
+
+    study, rows = figures["study"], figures["rows"]
+    settings = [name for name in study["settings"] if any(row["setting"] == name for row in rows)]
+    arms = [arm["name"] for arm in study["arms"] if any(row["arm"] == arm["name"] for row in rows)]
+    figure = Figure(figsize=(1.5 + 4.2 * len(settings), 0.9 + 0.38 * len(arms)), layout="constrained", dpi=110)
+    panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
+    for panel, setting in zip(panels, settings, strict=True):
+        found = {row["arm"]: row for row in rows if row["setting"] == setting}
+        for place, arm in enumerate(arms):
+            row = found.get(arm)
+            if row is None:
+                continue
+            value, interval = 100 * row["macro_f1"], row["macro_f1_interval"]
+            colour = css_colour(place)
+            if interval is not None:
+                panel.plot([100 * end for end in interval], [place, place], color=colour, lw=2, alpha=0.6)
+            panel.plot([value], [place], "o", color=colour, ms=6)
+        control = next((a["name"] for a in study["arms"] if a["control"].startswith("the best")), None)
+        if control in found:
+            panel.axvline(100 * found[control]["macro_f1"], color="0.6", lw=0.8, ls="--")
+        panel.set_yticks(range(len(arms)), arms)
+        panel.invert_yaxis()
+        panel.set_title(f"{setting} of the training faces", fontsize=10)
+        panel.set_xlabel(f"{study['measure']}, %")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="x", alpha=0.25)
+    packed = io.BytesIO()
+    figure.savefig(packed, format="png")
+    return packed.getvalue()
+
+
+def page(figures: Mapping[str, Any], plot: bytes) -> str:
+    """Return the page: question, verdicts in words, plot, arms, figures."""
+    return render("study.html", title=f"Study: {figures['study']['name']}", figures=figures, plot=data_uri(plot))
+
+
+def table(figures: Mapping[str, Any]) -> list[str]:
+    """Return the verdicts and a line for each arm and setting, for a terminal."""
+    lines = [figures["study"]["question"], *(f"  {one['sentence']}" for one in figures["verdicts"])]
+    width = max(len(row["arm"]) for row in figures["rows"])
+    for row in figures["rows"]:
+        interval = row["macro_f1_interval"]
+        around = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+        lines.append(
+            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row['macro_f1']:.1f}"
+            f"{around}, accuracy {100 * row['accuracy']:.1f}, {row['seeds']} seeds"
+        )
+    if figures["unfinished"]:
+        lines.append(f"  {figures['unfinished']} runs are still to come: the same command goes on.")
+    return lines

@@ -1,0 +1,102 @@
+"""`mien` for the pages' commands: forks of one process that has imported what they need.
+
+Most of what a short command costs is importing PyTorch, OpenCV and ONNX Runtime. Here that is paid once: ``serve``
+imports them and waits; ``mien``, a small program on the PATH, hands it arguments, folder, environment and its standard
+streams; a fork of it runs `mien.cli.main` and answers with the exit status.
+"""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+IMPORTED = (
+    "cv2", "faiss", "jinja2", "matplotlib.figure", "onnx", "onnxruntime", "rich.progress", "scipy.optimize", "torch",
+    "mien.analyzer", "mien.cli.main", "mien.gallery", "mien.training.classifier", "mien.training.expression",
+    "mien.training.gan", "mien.training.vae",
+)  # fmt: skip
+CLIENT = """#!{python} -SE
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
+    server.sendall(call)
+    status = server.recv(1)
+sys.exit(status[0] if status else 1)
+"""
+
+
+@contextmanager
+def commands_by_fork(folder):
+    """Yield a folder for the PATH whose `mien` runs in forks of a server, which ends with the block."""
+    address = str(folder / "server")
+    client = folder / "bin" / "mien"
+    client.parent.mkdir()
+    client.write_text(CLIENT.format(python=sys.executable, address=address))
+    client.chmod(0o755)
+    # Numerical libraries that have started threads do not survive a fork.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with Popen([sys.executable, __file__, address], stdout=PIPE, env=environment) as server:
+        try:
+            assert server.stdout.readline() == b"ready\n", "the server of commands has not come up"
+            yield client.parent
+        finally:
+            server.kill()
+
+
+def serve(address):
+    for name in IMPORTED:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks that have ended leave nothing behind
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        print("ready", flush=True)
+        while True:
+            client, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                answer(client)
+            client.close()
+
+
+def answer(client):
+    """Run one command and end the process."""
+    size, streams, _, _ = socket.recv_fds(client, 4, 3)
+    call, missing = b"", int.from_bytes(size, "big")
+    while missing > len(call):
+        call += client.recv(missing - len(call))
+    arguments, folder, environment = json.loads(call)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    sys.argv = ["mien", *arguments]
+    from mien.cli.main import main
+
+    try:
+        status = main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as the interpreter would
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    client.sendall(bytes([status or 0]))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]).as_posix())
