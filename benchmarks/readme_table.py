@@ -261,7 +261,7 @@ def templates(result: dict[str, Any]) -> Iterator[Texts]:
             told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
             other = f"{percent(single['fnir'])} {within(single['interval'])}"
             who = (
-                f"{references} references a subject; pooled",
+                f"{references} references a subject, pooled",
                 f"每人 {references} 张参考，合并模板",
             )
             yield {
