@@ -250,19 +250,19 @@ def attributes(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def templates(result: dict[str, Any]) -> Iterator[Texts]:
-    chosen = result["chosen_on_half_a"]
+    shipped = result["shipped"]
     for data, (en, zh) in (
         ("half_b", ("half B", "B 半")), ("pins_among_half_b", ("48 people of `pins_dev`", "`pins_dev` 的 48 人")),
     ):  # fmt: skip
         for references, facts in result[data].items():
             if references == "1" or (data == "pins_among_half_b" and references != "5"):
                 continue
-            ours, single = facts[chosen], facts["best single"]
+            ours, single = facts[shipped], facts["best single"]
             told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
             other = f"{percent(single['fnir'])} {within(single['interval'])}"
             who = (
-                f"{references} references a subject, pooled ({chosen})",
-                f"每人 {references} 张参考，合并模板（{chosen}）",
+                f"{references} references a subject, pooled",
+                f"每人 {references} 张参考，合并模板",
             )
             yield {
                 "en": (f"FNIR at FPIR 1 %, {en}, {who[0]}", told, f"best single score: {other}"),
