@@ -29,7 +29,6 @@ _ENOUGH, _PLENTY = 5, 8  # faces of somebody who is called unknown: clearly belo
 _MOVED = 0.98  # cosine of a template with that of its last search, below which it is searched again
 _POINTS = 400  # of a track's series: twice as many are thinned to half
 _NOBODY: Mapping[str, float] = MappingProxyType({})
-_MOST = 0.55  # of the evidence for a change, from one reading
 _FLOOR = 1e-3  # of a probability, before its logarithm is averaged: one sure mistake must not outweigh a second
 
 
@@ -101,9 +100,8 @@ class Mood:
             return True
         told = self.labels.index(self.label)
         against = np.zeros(len(self.labels)) if self._against is None else self._against
-        # A face that is not poor counts in full, but no single reading changes what is told, however sure it is.
-        spoken = np.minimum(min(2 * weight, 1.0) * (logs - logs[told]), _MOST * self.options.evidence)
-        self._against = np.maximum(against + spoken, 0.0)
+        # A face that is not poor counts in full.
+        self._against = np.maximum(against + min(2 * weight, 1.0) * (logs - logs[told]), 0.0)
         if float(self._against.max()) <= self.options.evidence:
             return False
         self.label = self.labels[int(self._against.argmax())]
