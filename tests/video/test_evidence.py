@@ -176,7 +176,7 @@ def readings(rng, seconds=40.0, every_s=0.2, wrong=0.2):
     """Two moods that change every ten seconds, a share of the readings wrong."""
     times = np.arange(0, seconds, every_s)
     truth = [LABELS[int(t // 10) % 2] for t in times]
-    told = [(SAD if label == "neutral" else GLAD) if rng.uniform() > wrong else SAD * 0 + [0.5, 0.5] for label in truth]
+    told = [np.array([0.75, 0.25] if label == "neutral" else [0.25, 0.75]) for label in truth]
     flipped = [row[::-1] if rng.uniform() < wrong else row for row in told]
     return times, truth, flipped
 

@@ -45,4 +45,4 @@ class Options:
     least_quality: float = 0.3
     smoothing_s: float = 0.6
     first_s: float = 0.3
-    evidence: float = 3.0
+    evidence: float = 1.5
