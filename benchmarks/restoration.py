@@ -11,6 +11,7 @@ held-out subjects.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def arms(model: Path | None, condition: str) -> dict[str, Restorer | None]:
         "denoise": Restorer(method="denoise"),
     }
     if condition == "30 % covered":
-        found["telea"] = Restorer(method="telea")
+        found |= {"telea": Restorer(method="telea"), "vae": Restorer(method="vae")}
     if model is not None:
         found |= {"ours, whole": Restorer(model, weight=1.0, gate=0.0), "ours": Restorer(model, gate=0.0)}
         found["ours, gated"] = Restorer(model)
@@ -108,7 +109,7 @@ def treated(restorer: Restorer | None, shown: Shown) -> tuple[np.ndarray, np.nda
     """Return the picture to cut a face from, its landmarks there, and whether it was left alone."""
     if restorer is None:
         return shown.image, shown.marks, True
-    if shown.covered is not None and restorer.method in ("network", "telea"):
+    if shown.covered is not None and restorer.method in ("network", "telea", "vae"):
         done = restorer.restore_picture(shown.image, [shown.marks], covered=shown.covered)
         return done.image, shown.marks, False
     image, marks, face = restorer.prepared(shown.image, shown.marks)
@@ -225,9 +226,9 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(error, 0.065)))
 
 
-def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[str, Any]:
+def study(pairs: list[Pair], model: Path | None, conditions: list[str], recognisers: list[str]) -> dict[str, Any]:
     """Measure all arms under all conditions."""
-    embedders = {name: Embedder(mien.zoo.card(name)) for name in RECOGNISERS}
+    embedders = {name: Embedder(mien.zoo.card(name)) for name in recognisers}
     reader = ExpressionReader(mien.zoo.card(mien.zoo.default("expression")))
     views = Restorer(method="unsharp")
     references = {
@@ -238,7 +239,7 @@ def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[
         name: embed(embedder, [(p.probe.image, p.probe.marks) for p in pairs]) for name, embedder in embedders.items()
     }
     limits, accepted = {}, {}
-    for name in RECOGNISERS:
+    for name in recognisers:
         scores = clean[name][0] @ references[name].T
         limits[name] = permissive_threshold(scores[~np.eye(len(pairs), dtype=bool)], rate=FMR)
         accepted[name] = np.diag(scores) >= limits[name]
@@ -246,7 +247,7 @@ def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[
     report: dict[str, Any] = {"pairs": len(pairs), "tar_clean": {k: float(v.mean()) for k, v in accepted.items()}}
     for condition in conditions:
         spoilt = [SPOILT[condition](pair.probe, np.random.default_rng((SEED, i))) for i, pair in enumerate(pairs)]
-        measured: dict[str, dict[str, Measured]] = {name: {} for name in RECOGNISERS}
+        measured: dict[str, dict[str, Measured]] = {name: {} for name in recognisers}
         alone, pictures = {}, {}
         for arm, restorer in arms(model, condition).items():
             done = [treated(restorer, shown) for shown in spoilt]
@@ -267,7 +268,7 @@ def study(pairs: list[Pair], model: Path | None, conditions: list[str]) -> dict[
             print(condition, arm, pictures[arm], float(measured[JUDGE_OF_ALL][arm].accepted.mean()), flush=True)
         report[condition] = {
             name: [{**row, **pictures[row["arm"]]} for row in rows_of(measured[name], accepted[name], alone)]
-            for name in RECOGNISERS
+            for name in recognisers
         }
     return report
 
@@ -297,21 +298,32 @@ def choose(pairs: list[Pair], model: Path) -> None:
             print(f"  weight {weight}: TAR {(np.diag(scores) >= threshold).mean():.3f}, d {gap:.3f}", flush=True)
 
 
+def _last_report(run: Path) -> dict[str, Any]:
+    """Return what a training said last of itself, and the settings that matter."""
+    row = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    kept = {name: config[name] for name in ("batch_size", "net", "judged", "learning_rate", "occluded")}
+    return {**{name: value for name, value in row.items() if name != "seconds"}, "settings": kept}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path)
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--conditions", nargs="*", default=list(SPOILT))
+    parser.add_argument("--recognisers", nargs="*", choices=RECOGNISERS, default=list(RECOGNISERS))
     parser.add_argument("--note", default="")
+    parser.add_argument("--run", type=Path, help="a training run whose last report is written beside, shipped or not")
     given = parser.parse_args()
     if given.choose:
         choose(celeba_pairs(given.pairs), given.model)
         return
-    report = study(lfw_pairs(given.pairs), given.model, given.conditions)
+    report = study(lfw_pairs(given.pairs), given.model, given.conditions, given.recognisers)
     write_result("restoration", {
         "machine": machine(), "fmr": FMR, "note": given.note,
-        "model": None if given.model is None else mien.zoo.named(given.model).id, **report,
+        "model": None if given.model is None else mien.zoo.named(given.model).id,
+        "trained": None if given.run is None else _last_report(given.run), **report,
     })  # fmt: skip
 
 

@@ -57,6 +57,25 @@ def test_faces_come_largest_first_with_unit_embeddings_of_the_model(analyzer):
     assert faces[0].quality.measures["side"] == 60
 
 
+def test_a_restorer_changes_what_is_read_but_not_where_faces_are_nor_their_quality(analyzer, tmp_path):
+    from vision.restorers import save_restorer
+
+    plain = analyzer.analyze(scene(*THREE), crops=True)
+    lighter = Analyzer(embedder="tiny", threads=1, restorer=str(save_restorer(tmp_path / "lighter", added=30))).analyze(
+        scene(*THREE), crops=True
+    )
+    gated = Analyzer(embedder="tiny", threads=1, restorer=str(save_restorer(tmp_path / "gated", added=0.1, gate=1.0)))
+
+    assert [face.box for face in lighter] == [face.box for face in plain]
+    assert [face.quality for face in lighter] == [face.quality for face in plain]
+    assert all((a.crop != b.crop).any() for a, b in zip(lighter, plain, strict=True))
+    clean = np.full((120, 160, 3), 90, np.uint8)
+    assert len(gated.analyze(clean)) == 0
+    assert pickle.loads(pickle.dumps(gated)).analyze(clean) == gated.analyze(clean)
+    with pytest.raises(UsageError, match="expected a model of role restorer"):
+        Analyzer(embedder="tiny", restorer="tiny")
+
+
 def test_a_picture_without_a_face_gives_none(analyzer):
     assert analyzer.analyze(scene()) == ()
 

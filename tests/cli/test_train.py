@@ -8,7 +8,9 @@ from click.testing import CliRunner
 
 from mien.cli.root import cli
 from mien.cli.train import SUBCOMMANDS, expression, train
+from mien.drawing import draw_face
 from mien.errors import UsageError
+from mien.images import save_image
 
 
 @pytest.fixture
@@ -143,3 +145,18 @@ def test_help_imports_no_pytorch():
 
 def test_there_is_no_other_subcommand():
     assert CliRunner().invoke(cli, ["train", "dragon"]).exit_code == 2
+
+
+def test_a_folder_of_faces_becomes_a_restorer_and_the_last_line_says_how_to_use_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("mien.training.card.draw_curves", lambda rows: None)  # longer than the training
+    (tmp_path / "faces").mkdir()
+    for subject in range(12):
+        save_image(tmp_path / "faces" / f"{subject}.png", draw_face(subject, side=48).image)
+    small = ["--aligned", "--set", "net.side=32", "--set", "net.widths=8,8", "--set", "net.blocks=1,1", "--set",
+             "canvas=40", "--set", "judged=0", "--set", "batch_size=4"]  # fmt: skip
+    arguments = ["restoration", "--data", str(tmp_path / "faces"), *small]
+    foreseen = CliRunner().invoke(train, [*arguments, "--dry-run"])
+    assert foreseen.exit_code == 0 and "Nothing was written." in foreseen.output, foreseen.output
+    done = CliRunner().invoke(train, [*arguments, "--out", str(tmp_path / "run"), "--images", "8"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == f"Use: mien restore PICTURE -o OUT --model {tmp_path / 'run'}"

@@ -49,6 +49,16 @@ def test_gradients_reach_the_picture_and_nothing_of_it_is_saved(file):
     assert not recogniser.state_dict() and not list(recogniser.parameters())
 
 
+def test_the_maps_of_its_blocks_can_be_looked_at(file):
+    recogniser = FaceRecogniser("dlib-150", 150, file=file)
+    faces = 255 * torch.rand(1, 3, 150, 150)
+
+    embedding, maps = recogniser.look(faces, (2, 6))
+
+    assert torch.equal(embedding, recogniser.embed(faces))
+    assert [tuple(x.shape[1:]) for x in maps] == [(32, 35, 35), (64, 17, 17)]
+
+
 def test_another_network_is_refused(file, tmp_path):
     model = onnx.load_model(file)
     del model.graph.initializer[0]

@@ -41,7 +41,8 @@ def settings():
     return {
         "side": 16,
         "perceptual": 0.0,
-        "images": 256,
+        "prior": "mixture",
+        "images": 1280,
         "generator_images": 128,
         "per_class": 4,
         "seeds": 1,

@@ -11,6 +11,7 @@ from mien.vision.conventions import (
     EmbedderConvention,
     ExpressionConvention,
     GeneratorConvention,
+    RestorerConvention,
 )
 from mien.zoo import Card, Source
 
@@ -19,6 +20,7 @@ BY_ROLE = {
     "embedder": EmbedderConvention,
     "expression": ExpressionConvention,
     "generator": GeneratorConvention,
+    "restorer": RestorerConvention,
 }
 GENERATOR = {"kind": "vae", "template": "face-64", "side": 64, "order": "RGB", "latents": 8}
 
@@ -44,6 +46,16 @@ def test_what_a_card_does_not_say_has_the_same_default_for_everybody():
     assert DetectorConvention.of(card("detector", kind="scrfd")).threshold == 0.5
     reader = ExpressionConvention.of(card("expression", side=48, labels=["neutral"]))
     assert (reader.answers, reader.temperature, reader.template) == ("logits", 1.0, None)
+
+
+def test_a_restorer_goes_all_the_way_on_every_face_unless_its_card_says_otherwise():
+    facts = {"kind": "residual", "template": "loose-120", "side": 112, "multiple": 16, "order": "RGB"}
+    read = RestorerConvention.of(card("restorer", **facts))
+
+    assert (read.weight, read.gate, read.losses) == (1.0, 0.0, ())
+    assert RestorerConvention.of(card("restorer", **facts, gate=2.5, weight=0.5)).gate == 2.5
+    with pytest.raises(ModelError, match="template"):
+        RestorerConvention.of(card("restorer", template="none", side=112))
 
 
 def test_facts_that_nothing_reads_stay_on_the_card():

@@ -1,5 +1,6 @@
 """Restorers around a tiny network that lightens faces: see `restorers`."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -103,6 +104,19 @@ def test_telea_fills_what_landmarks_say_is_covered():
     covered = cover_from_landmarks(restorer.points, restorer.side, "mouth")
     assert 0.1 < face.covered < 0.4 and (face.after[~covered] == crop[~covered]).all()
     assert (face.after[covered] != crop[covered]).any()
+
+
+def test_a_generator_draws_what_is_covered_and_nothing_else(tmp_path):
+    restorer = Restorer(save_generator(tmp_path / "vae", kind="vae", encoder=True, side=16), method="vae")
+    drawn = draw_face(1, side=200)
+    crop = restorer.crop(drawn.image, drawn.landmarks)
+    covered = cover_from_landmarks(restorer.points, restorer.side, "mouth")
+    face = restorer.restore(crop, cover="mouth")
+    near = cv2.dilate(covered.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert (face.after[covered] != crop[covered]).mean() > 0.8 and (face.after[~near] == crop[~near]).all()
+    assert (restorer.restore(crop, cover="none").after == crop).all()
+    with pytest.raises(UsageError, match="takes an encoder"):
+        Restorer(save_generator(tmp_path / "gan"), method="vae")
 
 
 def test_wrong_arguments_are_refused_in_one_line(model, tmp_path):

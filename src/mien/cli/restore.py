@@ -51,7 +51,9 @@ def restoring_options(command: Command) -> Command:
             "--weight", type=float, metavar="W",
             help="From what was seen (0) to what the method makes of it (1).  [default: the model's]",
         ),
-        click.option("--model", metavar="MODEL", help="A restorer: its name, run folder or ONNX file."),
+        click.option(
+            "--model", metavar="MODEL", help="A restorer: name, run folder or ONNX file; a generator for --by vae."
+        ),
         click.option(
             "-o", "--out", type=click.Path(path_type=Path), required=True,
             help="A picture for one picture, otherwise a folder.",
@@ -66,7 +68,7 @@ def restoring_options(command: Command) -> Command:
 @restoring_options
 @click.option(
     "--by", "method", metavar="METHOD",
-    help="network, unsharp, clahe, denoise, telea.  [default: network if there is one, else unsharp]",
+    help="network, unsharp, clahe, denoise, telea, vae.  [default: network if there is one, else unsharp]",
 )  # fmt: skip
 @click.option(
     "--mask", metavar="WHERE", default="found", show_default=True,
@@ -93,8 +95,11 @@ def restore(
     restorer = open_restorer(model, method, weight, gate)
     covered = None if mask in COVERS else _read_mask(mask)
     cover = mask if covered is None else "none"
-    if covered is None and mask in ("mouth", "eyes") and restorer.method not in ("network", "telea"):
-        raise UsageError(f"'{restorer.method}' fills nothing in. Take --by telea, or a network, with --mask {mask}.")
+    if (cover != "found" and cover != "none") or covered is not None:
+        if restorer.method not in ("network", "telea", "vae"):
+            raise UsageError(f"'{restorer.method}' fills nothing in. Take --by telea, vae or network with --mask.")
+    elif restorer.method in ("telea", "vae"):
+        raise UsageError(f"'{restorer.method}' is to be told what is covered: --mask mouth, eyes, or a picture.")
 
     def work(image: np.ndarray, analyzer: Analyzer) -> RestoredPicture:
         faces = [face.landmarks for face in analyzer.analyze(image, embed=False)]
@@ -171,7 +176,9 @@ def open_restorer(model: str | None, method: str | None, weight: float | None, g
             "No restorer is shipped. Name a run with --model, or take --by unsharp, clahe, denoise or telea."
         )
     levels = None if gate == "auto" else 0.0 if gate == "off" else _number(gate)
-    return Restorer(named if chosen == "network" else None, method=chosen, weight=weight, gate=levels)
+    return Restorer(
+        named if chosen == "network" else model if chosen == "vae" else None, method=chosen, weight=weight, gate=levels
+    )
 
 
 def _number(gate: str) -> float:
@@ -284,7 +291,7 @@ class _Tally:
 def in_words(done: RestoredPicture) -> str:
     """Say what became of a picture's faces."""
     if not done.faces:
-        return "no face was restored"
+        return f"{done.image.shape[1]} x {done.image.shape[0]} px, no face was restored"
     alone = sum(face.left_alone for face in done.faces)
     restored = len(done.faces) - alone
     parts = [f"{counted(restored, 'face')} restored"] if restored else []

@@ -74,7 +74,7 @@ class GalleryProtocol(Protocol):
         ...
 
     def search(self, embedding: Embedding, k: int = 10, *, per_subject: bool = False) -> tuple[Candidate, ...]:
-        """Return the k most similar samples, or subjects by their best sample, best first."""
+        """Return the k most similar samples, or subjects by all their samples, best first."""
         ...
 
     def search_many(
@@ -84,7 +84,7 @@ class GalleryProtocol(Protocol):
         ...
 
     def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> tuple[Candidate, ...]:
-        """Return up to k subjects whose best sample reaches the threshold, best first."""
+        """Return up to k subjects who reach the threshold, best first."""
         ...
 
     def subjects(self) -> list[Subject]:

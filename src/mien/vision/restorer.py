@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ModelError, UsageError
-from mien.vision.blending import Layers, feather
+from mien.vision.blending import Layers, feather, match_border
 from mien.vision.classical import CLASSICAL, fill
 from mien.vision.conventions import RestorerConvention
 from mien.vision.finding import cut_face
+from mien.vision.generator import Generator
 from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
@@ -36,14 +37,15 @@ Crop = UInt8[np.ndarray, "side side 3"]
 Cover = Bool[np.ndarray, "side side"]
 Landmarks = Float[np.ndarray, "5 2"]
 
-METHODS = ("network", *CLASSICAL, "telea")
-"""What restores a face: a trained network, or one of the classical methods."""
+METHODS = ("network", *CLASSICAL, "telea", "vae")
+"""What restores a face: a trained network, one of the classical methods, or a generator that fills what is covered."""
 
 COVERS = ("found", "mouth", "eyes", "none")
 """Where something stands before the face: where the network finds it, a worn mask, glasses, nowhere."""
 
 _LEAST_COVER = 0.01  # of a face: less than that is no thing before it
 _LEAST_FOUND = 0.5  # probability
+_PROJECTIONS = 6  # onto a generator's faces; after these a hole hardly changes
 _MEASURED = 0.7  # of a crop's side: the middle of it, in which changes are measured
 
 
@@ -85,8 +87,8 @@ class Restorer:
     Opening is cheap; the network is opened when it is first needed.
 
     Args:
-        model: A restorer, by name, run folder, ONNX file or card, as `mien.zoo.named` takes it; None: no network, for
-            classical methods.
+        model: A restorer, by name, run folder, ONNX file or card, as `mien.zoo.named` takes it; for the method vae a
+            generator with an encoder, None: the catalogue's. None: no network, for classical methods.
         method: One of `METHODS`.
         weight: Share of the change that is made: 0 leaves the face as it is, 1 goes all the way; None: what the card
             says.
@@ -137,6 +139,7 @@ class Restorer:
         if not 0 <= self.gate <= 255:
             raise UsageError(f"A gate is 0 to 255 grey levels, got {self.gate:g}.")
         self._threads = threads
+        self._generator = _opened(model, threads) if method == "vae" else None
         self.points = TEMPLATES[convention.template].points_at(self.side)
 
     # Crops ------------------------------------------------------------------------------------------------------------
@@ -197,6 +200,8 @@ class Restorer:
         nothing = np.zeros(crop.shape[:2], np.float32)
         if self.method in CLASSICAL:
             return CLASSICAL[self.method](crop).astype(np.float32), nothing
+        if self._generator is not None:
+            return _drawn_in(self._generator, crop, told, self.points * (len(crop) / self.side)), nothing
         if self.method == "telea":
             return (fill(crop, told) if told.any() else crop).astype(np.float32), nothing
         fed = {
@@ -290,6 +295,47 @@ class Restorer:
         return RestoredPicture(layers.blended(), tuple(restored))
 
 
+def _opened(model: str | Path | Card | None, threads: int | None) -> Generator:
+    from mien import zoo
+
+    generator = Generator(zoo.default("generator") if model is None else model, threads=threads)
+    if not generator.has_encoder or generator.convention.grey:
+        raise UsageError(
+            f"'{generator.card.name}' cannot fill faces in: that takes an encoder, and colour. Take a VAE."
+        )
+    return generator
+
+
+def _drawn_in(
+    generator: Generator, crop: Crop, told: Cover, points: Float[np.ndarray, "5 2"]
+) -> Float32[np.ndarray, "side side 3"]:
+    """Return a face whose covered px a generator has drawn: projected onto its faces, again and again.
+
+    What is seen stays; what is covered is what the generator makes of the whole, which then is a part of the whole.
+    """
+    if not told.any():
+        return crop.astype(np.float32)
+    side = generator.side
+    matrix = similarity_transform(points, TEMPLATES[generator.convention.template].points_at(side))
+    small = cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    hole = cv2.warpAffine(told.astype(np.float32), matrix, (side, side))[..., None]
+    # Begun with the colour of the skin that is seen.
+    seen = _middle(small)[_middle(hole)[..., 0] == 0]
+    small = np.where(hole > 0, np.median(seen if len(seen) else crop[~told], axis=0), small).astype(np.uint8)
+    face = small
+    for _ in range(_PROJECTIONS):
+        drawn = generator.decode(generator.encode(face[None].astype(np.uint8)))[0]
+        drawn = match_border(drawn, small, np.clip(cv2.GaussianBlur(hole, (0, 0), 1.5), 0, 1))
+        face = np.rint(small + hole * (drawn.astype(np.float32) - small)).astype(np.uint8)
+    size = (len(crop), len(crop))
+    back = cv2.warpAffine(
+        face.astype(np.float32), cv2.invertAffineTransform(matrix), size, flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    soft = cv2.GaussianBlur(told.astype(np.float32), (0, 0), 1.0)[..., None]
+    return np.asarray(crop + np.maximum(soft, told[..., None]) * (back - crop), np.float32)
+
+
 def cover_from_landmarks(points: Landmarks, side: int, what: str) -> Cover:
     """Return what a worn mask (``mouth``) or glasses (``eyes``) cover of a face, drawn from its landmarks."""
     eyes = points[1] - points[0]
@@ -304,6 +350,6 @@ def cover_from_landmarks(points: Landmarks, side: int, what: str) -> Cover:
     return region.astype(bool)
 
 
-def _middle(change: Float32[np.ndarray, "side side 3"]) -> Float32[np.ndarray, "s s 3"]:
+def _middle(change: Shaped[np.ndarray, "side side channels"]) -> Shaped[np.ndarray, "s s channels"]:
     margin = round(len(change) * (1 - _MEASURED) / 2)
     return change[margin : len(change) - margin, margin : len(change) - margin]

@@ -1,0 +1,74 @@
+"""Make anonymized.png and filled.png, the pictures of privacy.md and restoration.md, from drawn and generated people.
+
+python docs/images/faces.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mien import Analyzer
+from mien.alignment import TEMPLATES
+from mien.anonymizer import Anonymizer
+from mien.drawing import draw_face
+from mien.images import save_image
+from mien.reporting.pictures import contact_sheet
+from mien.vision.generator import Generator
+from mien.vision.restorer import Restorer, cover_from_landmarks
+from mien.zoo import default
+
+COLUMNS, SIDE, LARGE, ROOM = 8, 136, 160, 40
+EXPRESSIONS = ("neutral", "happiness", "surprise", "neutral")
+MASK = (60, 140, 180)
+HERE = Path(__file__).parent
+
+
+def generated(generator: Generator, count: int, *, seed: int) -> list[np.ndarray]:
+    """Return generated faces with room around them."""
+    faces = generator.generate(count, seed=seed, truncation=0.7)
+    large = [cv2.resize(face, (LARGE, LARGE), interpolation=cv2.INTER_CUBIC) for face in faces]
+    return [
+        np.asarray(cv2.copyMakeBorder(face, ROOM, ROOM, ROOM, ROOM, cv2.BORDER_REPLICATE), np.uint8) for face in large
+    ]
+
+
+def anonymized(generator: Generator) -> np.ndarray:
+    """Return people above what was made of them."""
+    analyzer = Analyzer()
+    drawn = [draw_face(18 + 10 * k, side=320, expression=name).image for k, name in enumerate(EXPRESSIONS)]
+    found = [face for face in generated(generator, 24, seed=11) if len(analyzer.analyze(face, embed=False)) == 1]
+    people = [*drawn, *found[: COLUMNS - len(drawn)]]
+    worker = Anonymizer(analyzer, generator, secret=b"the picture of the page")
+    done = [worker.anonymize(picture, name=str(number)) for number, picture in enumerate(people)]
+    shown = [*people, *(picture.image for picture in done)]
+    # The room around a generated face is its border repeated.
+    shown = [picture if len(picture) > LARGE + 2 * ROOM else picture[34:-34, 34:-34] for picture in shown]
+    return contact_sheet(shown, columns=COLUMNS, side=SIDE)
+
+
+def filled(generator: Generator) -> np.ndarray:
+    """Return covered faces, filled in from the border, and by the generator."""
+    ways = [Restorer(method="telea"), Restorer(method="vae")]
+    rows: list[list[np.ndarray]] = [[], [], []]
+    for face in generated(generator, COLUMNS, seed=5):
+        crop = ways[0].crop(face, TEMPLATES["face-64"].points_at(LARGE) + ROOM)
+        covered = cover_from_landmarks(ways[0].points, len(crop), "mouth")
+        crop = np.where(covered[..., None], np.array(MASK), crop).astype(np.uint8)
+        rows[0].append(crop)
+        for row, way in zip(rows[1:], ways, strict=True):
+            row.append(way.restore(crop, covered=covered).after)
+    return contact_sheet([face[8:-8, 8:-8] for row in rows for face in row], columns=COLUMNS, side=SIDE)
+
+
+def main() -> None:
+    """Draw, change, lay out."""
+    generator = Generator(default("generator"))
+    save_image(HERE / "filled.png", filled(generator))
+    save_image(HERE / "anonymized.png", anonymized(generator))
+
+
+if __name__ == "__main__":
+    main()
