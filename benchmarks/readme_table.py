@@ -389,18 +389,17 @@ def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
     size, found, plain = f"{result['templates']:,}", result["scored_by_the_server"], result["scored_by_the_replica"]
     told = f"p50 {found['p50_ms']:.1f} ms, p95 {found['p95_ms']:.1f} ms, recall@1 {found['recall_at_1']:.4f}"
     without = f"p50 {plain['p50_ms']:.1f} ms, p95 {plain['p95_ms']:.1f} ms"
-    same = f"p50 {result['sqlite']['p50_ms']:.1f} ms"
     load = f"{result['load_average']:.0f}"
     yield {
         "en": (
             f"Search among {size} templates in PostgreSQL, one a subject, {found['probes']:,} real probes, load {load}",
             told,
-            f"without pgvector: {without}; SQLite in the same run: {same}",
+            f"without pgvector: {without}",
         ),
         "zh": (
             f"在 PostgreSQL 的 {size} 个模板中检索，每人一个，{found['probes']:,} 个真实探针，系统负载 {load}",
             told,
-            f"无 pgvector：{without}；同一次运行中的 SQLite：{same}",
+            f"无 pgvector：{without}",
         ),
     }
     fresh = result["freshness"]
