@@ -11,6 +11,7 @@ time after time; at the end every picture that was to be enrolled has to be ther
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import subprocess
@@ -104,6 +105,7 @@ def main() -> None:
         same = held(server.url("two")) == expected
         result = {
             "machine": machine(),
+            "load_average": round(os.getloadavg()[0], 1),
             "pictures": given.pictures,
             "enrolled": len(expected),
             "start_seconds": round(idle, 1),

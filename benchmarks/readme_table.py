@@ -376,6 +376,63 @@ def crash(result: dict[str, Any]) -> Iterator[Texts]:
     }
 
 
+def crash_postgres(result: dict[str, Any]) -> Iterator[Texts]:
+    told = f"{result['checks_passed']} / {result['rounds']}; {result['missing']}"
+    enrolled = f"{result['acknowledged']:,}"
+    yield {
+        "en": (f"The same in PostgreSQL, every second time the server is killed; of {enrolled}", told, ""),
+        "zh": (f"PostgreSQL 中同样的测试，每两次有一次杀死的是服务器；共 {enrolled} 次", told, ""),
+    }
+
+
+def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
+    size, found, plain = f"{result['templates']:,}", result["scored_by_the_server"], result["scored_by_the_replica"]
+    told = f"p50 {found['p50_ms']:.1f} ms, p95 {found['p95_ms']:.1f} ms, recall@1 {found['recall_at_1']:.4f}"
+    without = f"p50 {plain['p50_ms']:.1f} ms, p95 {plain['p95_ms']:.1f} ms"
+    same = f"p50 {result['sqlite']['p50_ms']:.1f} ms"
+    load = f"{result['load_average']:.0f}"
+    yield {
+        "en": (
+            f"Search among {size} templates in PostgreSQL, one a subject, {found['probes']:,} real probes, load {load}",
+            told,
+            f"without pgvector: {without}; SQLite in the same run: {same}",
+        ),
+        "zh": (
+            f"在 PostgreSQL 的 {size} 个模板中检索，每人一个，{found['probes']:,} 个真实探针，系统负载 {load}",
+            told,
+            f"无 pgvector：{without}；同一次运行中的 SQLite：{same}",
+        ),
+    }
+    fresh = result["freshness"]
+    told = f"{fresh['seen_by_the_next_search']} / {fresh['writes']}; p95 {fresh['search']['p95_ms']:.1f} ms"
+    yield {
+        "en": ("A write on one replica is seen by the next search of another", told, ""),
+        "zh": ("一个副本写入后，另一个副本的下一次检索即可看到", told, ""),
+    }
+
+
+def ingest(result: dict[str, Any]) -> Iterator[Texts]:
+    killed, load = result["killed"], f"{result['load_average']:.0f}"
+    told = f"{killed['lost']} lost, {killed['double']} double"
+    gain = f"{result['speed_up']:.2f}x"
+    yield {
+        "en": (
+            f"Two workers of `mien ingest`, {killed['kills']} times killed, {killed['enrolled']} pictures",
+            told,
+            "",
+        ),
+        "zh": (
+            f"两个 `mien ingest` 进程，{killed['kills']} 次被杀死，{killed['enrolled']} 张图片",
+            f"丢失 {killed['lost']}，重复 {killed['double']}",
+            "",
+        ),
+    }
+    yield {
+        "en": (f"Two workers over one, {result['pictures']} pictures, load {load}", gain, ""),
+        "zh": (f"两个进程比一个快多少，{result['pictures']} 张图片，系统负载 {load}", gain, ""),
+    }
+
+
 def bad_input(result: dict[str, Any]) -> Iterator[Texts]:
     cases = [*result["pictures"], *result["other"]]
     told = f"{sum(case['ok'] for case in cases)} / {len(cases)}"
@@ -986,7 +1043,14 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
     ),
     "galleries": (
         {"en": "Galleries and groups", "zh": "人脸库与分组"},
-        {"search": search, "grouping": grouping, "crash": crash},
+        {
+            "search": search,
+            "postgres_search": postgres_search,
+            "grouping": grouping,
+            "crash": crash,
+            "crash_postgres": crash_postgres,
+            "ingest": ingest,
+        },
     ),
     "expressions": (
         {"en": "Expressions", "zh": "表情"},

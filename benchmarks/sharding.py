@@ -6,7 +6,7 @@ covariance of real embeddings, and each probe lies at cosine 0.6 to its mate. Th
 processes share the machine's cores, so times of a fan-out are longer than on machines of their own; the CPU time of a
 shard is what a plan needs.
 
-    python benchmarks/sharding.py EMBEDDINGS.npz... [--shards 4] [--rows 1000000] [--probes 200]
+    python benchmarks/sharding.py EMBEDDINGS.npz... [--shards 3] [--rows 1000000] [--probes 200]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from common import machine, write_result
 
@@ -30,6 +31,7 @@ from mien.gallery.index import CodedIndex, Stamp, top
 BLOCK = 16_384
 MATE_COSINE = 0.6
 K = 10
+BATCHES = (1, 8, 32)  # probes compared at once
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -58,21 +60,35 @@ def serve(pipe: Connection, shard: int, rows: int, mean: np.ndarray, root: np.nd
     CodedIndex.build(lambda: blocks(shard, rows, mean, root), Stamp("sharding", "made up", len(mean), 0), path)
     index = CodedIndex.load(path)
     assert index is not None
-    pipe.send({"build_cpu_seconds": time.process_time() - started, "resident_bytes": resident() - before})
+    built = {"build_cpu_seconds": time.process_time() - started, "resident_bytes": resident() - before}
+    pipe.send({**built, "scan_cpu_ms": {count: scan_ms(index, count, mean, root) for count in BATCHES}})
     while (probe := pipe.recv()) is not None:
         spent = time.process_time()
         ids, scores = index.search(probe[None], K)
         pipe.send((ids[0], scores[0], time.process_time() - spent))
 
 
+def scan_ms(index: CodedIndex, count: int, mean: np.ndarray, root: np.ndarray) -> float:
+    """Return the CPU time of comparing a probe with all codes, when so many probes are compared at once."""
+    rng = np.random.default_rng(7)
+    probes = unit(mean + rng.standard_normal((count, len(mean)), dtype=np.float32) @ root.T)
+    rotated = np.ascontiguousarray(probes @ index._rotation)
+    faiss.omp_set_num_threads(1)
+    rounds, started = max(32 // count, 2), time.process_time()
+    for _ in range(rounds):
+        index._scanner.search(rotated, index.stamp.depth)
+    return (time.process_time() - started) / rounds / count * 1000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("embeddings", nargs="+", type=Path)
-    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--shards", type=int, default=3)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of each shard")
     parser.add_argument("--probes", type=int, default=200)
     given = parser.parse_args()
-    real = unit(np.concatenate([np.load(path)["vectors"] for path in given.embeddings]))
+    real = np.concatenate([np.load(path)["vectors"] for path in given.embeddings])
+    real = unit(real[np.isfinite(real).all(axis=1)])  # pictures without a face have none
     real = np.hstack([real, np.full((len(real), 1), 0.05, np.float32)])  # 129 values, as with a cohort
     mean = real.mean(axis=0)
     root = np.linalg.cholesky(np.cov(real.T) + 1e-7 * np.eye(real.shape[1])).astype(np.float32)
@@ -100,6 +116,9 @@ def main() -> None:
             "dimension": len(mean),
             "mate_cosine": MATE_COSINE,
             "build_cpu_seconds_a_shard": round(float(np.mean([one["build_cpu_seconds"] for one in built])), 1),
+            "scan_cpu_ms_a_probe_in_batches_of": {
+                str(count): round(float(np.mean([one["scan_cpu_ms"][count] for one in built])), 2) for count in BATCHES
+            },
             "resident_bytes_a_template": round(
                 float(np.mean([one["resident_bytes"] for one in built])) / given.rows, 1
             ),

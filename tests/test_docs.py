@@ -267,13 +267,15 @@ def test_commands_and_options_exist(page):
         "docs/generation",
         "docs/tutorials-corrected",
         "docs/video",
+        "docs/augmentation",
         "docs/operating",
+        "docs/page",
         "docs/threat_model",
     ],
 )
 def test_both_languages_have_the_same_sections_code_and_links(page):
     english, chinese = (
-        (ROOT / f"{page}{language}.md").read_text(encoding="utf-8").replace(".zh-CN.md", ".md")
+        (ROOT / f"{page}{language}.md").read_text(encoding="utf-8").replace(".zh-CN.", ".")
         for language in ("", ".zh-CN")
     )
 

@@ -130,7 +130,7 @@ class Analyzer:
         shares: How common expressions are among the faces: `learned` as in the training pictures of the model, `equal`,
             or a share for each expression that occurs; default the model's own, see `mien models card`.
         attributes: Also read head pose, 468 points, eyes and mouth, age and apparent gender: `Face.attributes`. Their
-            three networks are pulled when they are first needed.
+            networks are pulled when they are first needed.
         restorer: A restorer, by name, run folder or file as `mien.zoo.named` takes it, which spoilt faces go through
             before they are embedded and read; None: none, see docs/restoration.md for what it does to recognition.
 

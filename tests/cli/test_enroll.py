@@ -214,3 +214,11 @@ def test_a_renamed_folder_enrolled_again_is_told(run, tmp_path):
     result = run(picture, "--subject", "countess")
     assert "this very picture is enrolled as ada too" in result.stdout
     assert "also matches" not in result.stdout
+
+
+def test_films_need_a_subject_and_no_list(tmp_path):
+    for arguments in (["clip.mp4", "--video"], ["--video", "--subject", "ada"]):
+        with pytest.raises(UsageError, match="--video takes films of one subject"):
+            CliRunner().invoke(
+                enroll, [*arguments, "--gallery", str(tmp_path / "g")], standalone_mode=False, catch_exceptions=False
+            )

@@ -6,6 +6,7 @@ import pytest
 
 from mien.errors import EvaluationError, GalleryError
 from mien.gallery import calibration
+from mien.gallery.records import Entry
 from mien.types import Box
 
 from .made_up import enrol
@@ -23,8 +24,9 @@ def all_scores(gallery):
 
 @pytest.fixture
 def enrolled(gallery, people):
-    for name in "abcdefgh":
-        enrol(gallery, people, name, count=3, crop=False)
+    gallery.enrol_many(
+        Entry(name, people.face(name, crop=False), f"{name} {picture}") for name in "abcdefgh" for picture in range(3)
+    )
     return gallery
 
 

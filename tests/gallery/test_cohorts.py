@@ -105,6 +105,7 @@ def test_there_is_a_way_back(gallery, shipped, strangers):
     np.testing.assert_allclose(gallery.vectors("person 1"), before, atol=2e-3)
 
 
+@pytest.mark.on("sqlite")
 def test_the_enrolled_people_may_be_the_cohort(path, tmp_path, shipped):
     with Gallery(path) as opened:
         enrol(opened, tmp_path, shipped, range(1, 104))

@@ -9,7 +9,8 @@ from mien.errors import GalleryError
 from mien.gallery import Gallery, GalleryProtocol, sqlite
 from mien.gallery.crops import decode_crop, encode_crop
 from mien.gallery.records import Entry
-from mien.types import Box, Embedding, OperatingPoint, Reason
+from mien.types import Box, Embedding, Face, OperatingPoint, Reason, as_unit
+from mien.vision.cohort import pooled
 
 from .made_up import MODEL, People, enrol
 
@@ -20,6 +21,11 @@ def brute_force(people_by_sample, probe, k):
         sample: float(vector.astype(np.float16).astype(np.float32) @ probe) for sample, vector in people_by_sample
     }
     return sorted(scores.items(), key=lambda item: -item[1])[:k]
+
+
+def unit(*values):
+    """A unit vector of these values and a last one of 0."""
+    return as_unit(np.array([*values, 0.0]))
 
 
 class TestEnrolment:
@@ -164,7 +170,38 @@ class TestSearch:
         found = gallery.search(people.embedding("ada"), k=3, per_subject=True)
 
         assert sorted(candidate.subject for candidate in found) == ["ada", "bob", "cyd"]
-        assert found[0].score == max(candidate.score for candidate in gallery.search(people.embedding("ada"), k=13))
+        best = max(candidate.score for candidate in gallery.search(people.embedding("ada"), k=13))
+        together = float(pooled(gallery.vectors("ada")) @ people.embedding("ada").vector)
+        assert found[0].score == pytest.approx((best + together) / 2, abs=1e-3)
+
+    def test_without_pooling_a_subject_scores_as_its_best_sample(self, gallery, people):
+        enrol(gallery, people, "ada", count=6)
+        probe = people.embedding("ada")
+        gallery.pool = False
+
+        (found,) = gallery.search(probe, k=1, per_subject=True)
+
+        assert found.score == gallery.search(probe, k=1)[0].score
+
+    def test_a_subject_of_one_sample_scores_as_that_sample(self, gallery, people):
+        enrol(gallery, people, "cyd")
+        probe = people.embedding("cyd")
+
+        assert gallery.search(probe, k=1, per_subject=True)[0].score == gallery.search(probe, k=1)[0].score
+
+    def test_who_is_alike_in_all_samples_comes_before_who_is_in_one(self, gallery):
+        steady = [unit(1, 0.75, 0.0), unit(1, 0.75, 0.1), unit(1, 0.75, -0.1)]
+        for name, vectors in (("steady", steady), ("once", [unit(1, 0.7, 0), unit(0, 0, 1), unit(0, -1, 0)])):
+            for number, vector in enumerate(vectors):
+                face = Face(Box(0, 0, 50, 50), np.zeros((5, 2), np.float32), 0.9, embedding=Embedding("tiny", vector))
+                gallery.enrol(name, face, source_hash=f"{name}-{number}")
+        probe = Embedding("tiny", unit(1, 0, 0))
+
+        order = [[one.subject for one in gallery.search(probe, k=2, per_subject=True)]]
+        gallery.pool = False
+        order.append([one.subject for one in gallery.search(probe, k=2, per_subject=True)])
+
+        assert order == [["steady", "once"], ["once", "steady"]]
 
     def test_identify_names_whoever_reaches_the_threshold_and_nobody_else(self, gallery, people):
         enrol(gallery, people, "ada", cosine=0.8)

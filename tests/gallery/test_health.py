@@ -177,8 +177,11 @@ def crowd(request, gallery, people, monkeypatch):
     if request.param == "coded":
         monkeypatch.setattr(indexes, "FLAT_LIMIT", 20)
     people = People(dimension=128)
-    for number in range(30):
-        enrol(gallery, people, f"s{number}", count=3, crop=False)
+    gallery.enrol_many(
+        Entry(f"s{number}", people.face(f"s{number}", crop=False), f"{number} {picture}")
+        for number in range(30)
+        for picture in range(3)
+    )
     return gallery, people
 
 

@@ -209,6 +209,7 @@ def test_per_subject_search_looks_past_many_samples_of_one(large, people):
     assert {candidate.subject for candidate in found} == {"s0", "twin"}
 
 
+@pytest.mark.on("sqlite")
 def test_a_large_gallery_of_vectors_that_no_sub_quantiser_divides_finds_everybody(path):
     people = People(dimension=129)
     with Gallery(path) as gallery:

@@ -136,7 +136,7 @@ def test_figures_count_answers_by_route_and_name_no_collection(service):
 
 def test_a_service_without_room_refuses_and_says_when_to_come_again(service, monkeypatch):
     monkeypatch.setattr("mien.service.engine._LEAST_WAITING", 0)
-    service.core.engine.mean_s = 30.0
+    service.core.engine.work_s = 30.0
     service.core.engine._running = 5
     answer = service.post("/v1/identify", picture(1))
 

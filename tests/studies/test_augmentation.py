@@ -41,6 +41,7 @@ def settings():
     return {
         "side": 16,
         "perceptual": 0.0,
+        "prior": "mixture",
         "images": 256,
         "generator_images": 128,
         "per_class": 4,

@@ -21,6 +21,14 @@ def test_faces_are_found_cut_and_embedded_as_the_analyzer_does(eyes):
     assert eyes.comparable(eyes.embed([crop, crop]))[1] == pytest.approx(face.embedding.vector, abs=1e-6)
 
 
+def test_networks_can_be_run_once_before_a_camera_is_opened(eyes, monkeypatch):
+    run = []
+    embed = eyes._models.embedder.describe
+    monkeypatch.setattr(eyes._models.embedder, "describe", lambda crops: run.append(len(crops)) or embed(crops))
+    eyes.warm_up()
+    assert run == [1]
+
+
 def test_thresholds_are_those_of_the_embedder_and_none_where_it_was_not_measured(eyes):
     assert eyes.maybe == 0.8 and eyes.surely_same is None and eyes.labels == ()
 

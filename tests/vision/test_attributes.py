@@ -61,13 +61,25 @@ def test_the_mean_mesh_is_symmetric_and_every_point_has_a_mirror_image():
     np.testing.assert_allclose((mean.points * [-1, 1, 1])[mean.mirror], mean.points, atol=2e-4)
 
 
-def test_openness_is_the_gap_in_widths_whatever_size_and_pose():
-    mesh = mean_mesh().points.copy()
-    gaps = (eye_openness(mesh, "left"), eye_openness(mesh, "right"), mouth_openness(mesh))
-    mesh[[160, 158]] = mesh[[144, 153]]  # the left eye's upper lid on its lower
+def contour(gap, width=40.0):
+    """Return what the network of eyes answers for an eye whose lids are so many widths apart."""
+    points = np.zeros((71, 3))
+    points[:9, 0] = np.linspace(10, 10 + width, 9)
+    points[9:16] = points[1:8] - [0, gap * width, 0]
+    return points
 
-    assert gaps == pytest.approx([eye_openness(rotated(30, 10, 50) * 9, s) for s in ("left", "right")] + [gaps[2]])
-    assert eye_openness(mesh, "left") == 0 and eye_openness(mesh, "right") == gaps[1] > 0.1
+
+def test_openness_is_the_gap_in_widths_whatever_the_size():
+    assert eye_openness(contour(0.25)) == eye_openness(contour(0.25, width=7)) == pytest.approx(0.25)
+    assert eye_openness(contour(0.0)) == 0
+
+
+def test_a_mouth_opens_with_its_lower_lip_whatever_the_pose():
+    closed, opened = mean_mesh().points, mean_mesh().points.copy()
+    opened[[14, 87, 317], 1] += 0.3
+
+    assert mouth_openness(closed) < 0.1 < mouth_openness(opened)
+    assert mouth_openness(closed) == pytest.approx(mouth_openness(rotated(30, 10, 50) * 9))
 
 
 def test_every_line_of_a_drawn_mesh_joins_two_of_its_points():
@@ -90,7 +102,10 @@ class Says:
 
     def run(self, _, feed):
         self.fed.append(feed["x"].shape)
-        return [np.tile(row, (len(feed["x"]), 1)) for row in self.rows]
+        return self.answers(feed["x"])
+
+    def answers(self, x):
+        return [np.tile(row, (len(x), 1)) for row in self.rows]
 
 
 def in_the_square(mesh, side=192):
@@ -108,11 +123,13 @@ def sessions(monkeypatch):
     shares[[10, 30]] = 0.25, 0.75
     made = {
         "mesh": Says(in_the_square(mean_mesh().points), [4.0]),
+        "eyes": Says(contour(0.2).ravel(), np.zeros(15)),
         "age": Says(shares),
         "gender": Says([0.1, 0.9]),
     }
     cards = {
         "mesh": make("mesh", "mesh", kind="mesh", side=192),
+        "eyes": make("eyes", "eyes", kind="eyes", side=64),
         "age": make("age", "age", kind="age", side=64, template="dlib-140", classes=81),
         "gender": make("gender", "gender", kind="gender", side=32, template="dlib-140", labels=["female", "male"]),
     }
@@ -166,7 +183,27 @@ def test_guesses_are_means_with_the_error_of_their_age_band(sessions):
     assert (seen.gender.label, seen.gender.error) == ("male", 6.25)
     assert seen.gender.probability == pytest.approx(0.9)
     assert (seen.pose.yaw, seen.pose.pitch) == pytest.approx((0, 0), abs=1e-3)
-    assert seen.left_eye.open and not seen.mouth.open
+    assert seen.left_eye.open and seen.right_eye.open and not seen.mouth.open
+    assert sessions.made["eyes"].fed == [(2, 3, 64, 64)], "both eyes at once"
+
+
+def test_an_eye_is_shut_where_its_network_says_so_whatever_the_mesh_shows(sessions):
+    sessions.made["eyes"].rows[0] = contour(0.03).ravel().astype(np.float32)
+
+    (seen,) = AttributeReader(models=attributes.MODELS).read(IMAGE, [face(100, 40, 60)])
+
+    assert not seen.left_eye.open and seen.right_eye.openness == pytest.approx(0.03, abs=1e-6)
+
+
+def test_the_right_eye_is_shown_mirrored_as_if_it_were_a_left_one(sessions, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Says, "run", lambda self, _, feed: shown.append(feed["x"]) or self.answers(feed["x"]))
+    symmetric = np.tile(np.abs(np.arange(300) - 149.5)[None, :, None].astype(np.uint8), (200, 1, 3))
+
+    AttributeReader(models=attributes.MODELS).read(symmetric, [face(120, 40, 60)])
+
+    eyes = next(fed for fed in shown if fed.shape == (2, 3, 64, 64))
+    np.testing.assert_allclose(eyes[0], eyes[1], atol=6)
 
 
 def test_without_measured_errors_none_is_claimed(sessions):

@@ -9,7 +9,7 @@ import pytest
 from mien.errors import ModelError, UsageError
 from mien.types import as_unit
 from mien.vision import cohort as module
-from mien.vision.cohort import Cohort, cohort_of, make_cohort
+from mien.vision.cohort import Cohort, cohort_of, make_cohort, pooled
 from mien.vision.conventions import EmbedderConvention
 
 
@@ -126,3 +126,21 @@ def test_a_cohort_of_another_version_than_the_card_names_is_refused(rng, monkeyp
 def test_a_hundred_pictures_of_one_person_make_no_cohort():
     with pytest.raises(UsageError, match="hardly two look different"):
         make_cohort(np.tile(np.eye(4, dtype=np.float32)[:1], (150, 1)))
+
+
+def test_a_pooled_template_is_a_unit_vector_in_the_mean_direction_and_one_sample_stays_as_it_is(rng):
+    vectors = as_unit(rng.normal(size=(3, 16)))
+
+    assert np.linalg.norm(pooled(vectors)) == pytest.approx(1)
+    np.testing.assert_allclose(pooled(vectors[:1]), vectors[0], atol=1e-6)
+    assert pooled(vectors, np.array([0.0, 5.0, 0.0])) == pytest.approx(vectors[1], abs=1e-6)
+    assert float(pooled(vectors) @ as_unit(vectors.sum(axis=0))) > 0.97
+
+
+def test_pooling_keeps_how_crowded_the_place_of_a_face_is():
+    """Two directions apart, each with a last value of its own length: the mean of all values would double it."""
+    first, second = np.array([1.0, 0.0, 1.0]), np.array([-0.5, np.sqrt(0.75), 1.0])
+
+    template = pooled(as_unit(np.stack([first, second])))
+
+    assert template[-1] / np.linalg.norm(template[:-1]) == pytest.approx(1)

@@ -61,7 +61,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "face-vae-64-encoder": "face-vae-64-encoder-1-a5e097a1",
         "expression-vae-48": "expression-vae-48-1-7be40670",
         "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
-        "face-gan-64": "face-gan-64-1-5bc23f7e",
+        "face-gan-64": "face-gan-64-2-7bf817df",
         "expression-gan-48": "expression-gan-48-1-fa258f78",
         "blazeface-back": "blazeface-back-1-0a1b35e2",
         "sface": "sface-1-06714450",

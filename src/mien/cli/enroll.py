@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -25,6 +26,8 @@ from mien.gallery.names import shown
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
     from mien.gallery.ingest import Outcome
 
 MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
@@ -98,12 +101,11 @@ def enroll(
         writer = record_writer(form, schemas.ENROLMENT, as_json=schemas.enrolment, in_words=echo_words)
         with writer as write, progress(len(wish.pictures), printing=True) as advance:
             rules: _Rules = {"which": which, "min_quality": min_quality, "duplicates": threshold}
-            if videos:
-                from mien.video.enrolment import ingest_films
-
-                outcomes = ingest_films(opened, analyzer, pictures, str(subject), **rules)
-            else:
-                outcomes = ingest(opened, analyzer, wish.pictures, **rules)
+            outcomes = (
+                _ingest_films(opened, analyzer, pictures, str(subject), rules)
+                if videos
+                else ingest(opened, analyzer, wish.pictures, **rules)
+            )
             for outcome in outcomes:
                 counts[outcome.status] += 1
                 write(outcome)
@@ -115,6 +117,14 @@ def enroll(
     summary = f"{taken}: {told or 'none'}."
     click.echo(f"{summary} {place} has {counted(subjects, 'subject')}.", err=True)
     return 1 if counts["refused"] or counts["failed"] or wish.failures else 0
+
+
+def _ingest_films(
+    gallery: Gallery, analyzer: Analyzer, films: Sequence[str], subject: str, rules: _Rules
+) -> Iterator[Outcome]:
+    from mien.video.enrolment import ingest_films
+
+    return ingest_films(gallery, analyzer, films, subject, **rules)
 
 
 def echo_words(outcome: Outcome) -> None:

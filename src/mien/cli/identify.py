@@ -119,7 +119,7 @@ def identify(
 @click.argument("picture")
 @gallery_options()
 @click.option("-k", "count", type=click.IntRange(1), default=10, show_default=True, help="Samples to show.")
-@click.option("--subjects", is_flag=True, help="Show each subject once, by its best sample.")
+@click.option("--subjects", is_flag=True, help="Show each subject once, scored by all its samples.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; see docs/json.md.")
 @analyzer_options
 def search(

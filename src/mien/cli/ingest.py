@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +24,8 @@ from mien.cli.records import json_options, record_writer
 from mien.reporting import schemas
 
 if TYPE_CHECKING:
+    from mien.analyzer import Analyzer
+    from mien.gallery import Gallery
     from mien.gallery.work import Work
 
 
@@ -33,6 +36,13 @@ if TYPE_CHECKING:
     "--job",
     metavar="NAME",
     help="What the workers of one job call it, where SOURCE has another path on each machine.  [default: its path]",
+)
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    is_flag=False,
+    flag_value="local",
+    help="Start workers on a Ray cluster: auto, or HOST:PORT; without ADDRESS on this machine.",
 )
 @click.option("--again", is_flag=True, help="Try anew what was refused or failed before.")
 @click.option(
@@ -46,6 +56,7 @@ def ingest(
     gallery: str,
     key: Path | None,
     job: str | None,
+    ray: str | None,
     again: bool,
     min_quality: float,
     which: str,
@@ -65,6 +76,7 @@ def ingest(
     Start it again to go on with a job that was broken off. What a killed worker had claimed is taken up by others after
     a minute. Status 1 if this worker met a picture that was refused or failed.
     """
+    from mien.gallery.cluster import run_on_ray, run_worker
     from mien.gallery.ingest import duplicate_threshold, wanted
     from mien.gallery.work import Work, work_through
 
@@ -80,7 +92,19 @@ def ingest(
         work = Work(opened, job or str(source.resolve()))
         if again:
             work.again()
-        work.offer((str(_below(one.path, root)), one.subject) for one in wish.pictures)
+        work.offer((_below(one.path, root), one.subject) for one in wish.pictures)
+        options: dict[str, Any] = {
+            "which": which,
+            "min_quality": min_quality,
+            "duplicates": duplicate_threshold(opened, analyzer.card),
+        }
+        if ray is not None:
+            make = partial(_fitting, detector, embedder, min_face)
+            worker = partial(run_worker, make, gallery, key, job or str(source.resolve()), root, options)
+            for done in run_on_ray(worker, address=None if ray == "local" else ray):
+                counts.update({status: counts[status] + number for status, number in done.items()})
+            _say_summary(work, counts)
+            return 1 if counts["refused"] or counts["failed"] or wish.failures else 0
         writer = record_writer(form, schemas.ENROLMENT, as_json=schemas.enrolment, in_words=echo_words)
         with writer as write, progress(None, printing=True) as advance:
             for outcome in work_through(
@@ -89,9 +113,7 @@ def ingest(
                 work,
                 root,
                 say=lambda line: click.echo(f"mien: {line}", err=True),
-                which=which,
-                min_quality=min_quality,
-                duplicates=duplicate_threshold(opened, analyzer.card),
+                **options,
             ):
                 counts[outcome.status] += 1
                 write(outcome)
@@ -99,6 +121,11 @@ def ingest(
                 advance()
         _say_summary(work, counts)
     return 1 if counts["refused"] or counts["failed"] or wish.failures else 0
+
+
+def _fitting(detector: str, embedder: str | None, min_face: float | None, gallery: Gallery) -> Analyzer:
+    """Return the analyzer of the options with the gallery's cohort; on the worker's machine."""
+    return fit_analyzer(make_analyzer(detector, embedder, min_face), gallery)
 
 
 def _say_summary(work: Work, counts: dict[str, int]) -> None:

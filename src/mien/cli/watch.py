@@ -118,6 +118,8 @@ def watch(
             people = stack.enter_context(open_gallery(gallery, key, read_only=read_only))
             analyzer, point = _fitted(analyzer, people, fpir, threshold)
         eyes = Eyes(analyzer)
+        if opened_source.live:
+            eyes.warm_up()
         threshold = 1.0 if point is None else point.threshold
         naming = Naming(people, model=analyzer.card.id, threshold=threshold, same=eyes.surely_same)
         keeper = _Keeper()

@@ -40,11 +40,12 @@ from mien.gallery.records import (
 from mien.gallery.rows import now
 from mien.gallery.stores import open_rows
 from mien.types import Candidate, Embedding, Face, OperatingPoint, Reason, Records
-from mien.vision.cohort import Cohort
+from mien.vision.cohort import Cohort, pooled
 
 __all__ = ["Gallery"]
 
 _LONGEST_HASH = 500  # characters
+_POOLED = 8  # subjects, the best by a single sample, whose samples are pooled: one further down hardly ever comes first
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,8 @@ class Gallery:
         create: Make the gallery if there is none.
         read_only: Change nothing, not even the index.
         timeout_s: How long to wait for another process's write.
+        pool: Score a subject of several samples by the mean of two scores: its best sample's, and that of the template
+            that all its samples make together. False: by the best sample alone.
 
     Attributes:
         rows: What is stored.
@@ -99,12 +102,14 @@ class Gallery:
         create: bool = True,
         read_only: bool = False,
         timeout_s: float = 30.0,
+        pool: bool = True,
     ) -> None:
         if not isinstance(path, str | Path | Address):
             raise GalleryError(f"A gallery is a file: expected its path, got {type(path).__name__}.")
         self.lock = threading.RLock()
         self.closed = False
         self._stop = threading.Event()
+        self.pool = pool
         key = None if key_file is None else read_key(key_file)
         self.rows = open_rows(path, create=create, read_only=read_only, timeout_s=timeout_s)
         self.path = self.rows.path
@@ -257,7 +262,8 @@ class Gallery:
         Args:
             embedding: The probe.
             k: How many at most.
-            per_subject: Return subjects, each with its best sample, rather than samples.
+            per_subject: Return subjects, each with its best sample, rather than samples. The score is that of the
+                subject: of all its samples, see ``pool`` of the gallery.
 
         Raises:
             GalleryError: The probe is of another model than the gallery, or no unit vector.
@@ -284,21 +290,36 @@ class Gallery:
         if not per_subject:
             ids, scores = index.search(probes, min(k, len(index)))
             return [self._candidates(*row) for row in zip(ids, scores, strict=True)]
-        return [self._best_subjects(index, probe, k) for probe in probes]
+        return [self._best_subjects(index, probe, k, active) for probe in probes]
 
     def _best_subjects(
-        self, index: FlatIndex | CodedIndex, probe: Float32[np.ndarray, " dimension"], k: int
+        self, index: FlatIndex | CodedIndex, probe: Float32[np.ndarray, " dimension"], k: int, active: ActiveModel
     ) -> tuple[Candidate, ...]:
-        """Look further down the list until it names k subjects."""
-        wanted = 4 * k
+        """Look further down the list until it names enough subjects, and score them by all their samples."""
+        enough = max(k, _POOLED) if self.pool else k
+        wanted = 4 * enough
         while True:
             ids, scores = index.search(probe[None], min(wanted, len(index)))
             best: dict[int, Candidate] = {}
             for candidate in self._candidates(ids[0], scores[0]):
                 best.setdefault(candidate.subject_id, candidate)
-            if len(best) >= k or wanted >= len(index):
-                return tuple(best.values())[:k]
+            if len(best) >= enough or wanted >= len(index):
+                break
             wanted *= 4
+        found = list(best.values())[:enough]
+        if self.pool:
+            found = sorted((self._of_all_samples(one, probe, active) for one in found), key=lambda one: -one.score)
+        return tuple(found[:k])
+
+    def _of_all_samples(
+        self, best: Candidate, probe: Float32[np.ndarray, " dimension"], active: ActiveModel
+    ) -> Candidate:
+        """Score a subject by its best sample and by the template that all its samples make together."""
+        vectors = self.rows.vectors(best.subject_id, active)
+        if len(vectors) < 2:
+            return best
+        together = float(pooled(np.stack(list(vectors.values()))) @ probe)
+        return replace(best, score=(best.score + together) / 2)
 
     def _candidates(self, ids: Int64[np.ndarray, " k"], scores: Float32[np.ndarray, " k"]) -> tuple[Candidate, ...]:
         """Look up whose templates these are; one that was erased meanwhile is left out."""
@@ -310,7 +331,7 @@ class Gallery:
         )
 
     def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> Records[Candidate]:
-        """Return up to k subjects whose best sample scores at least ``threshold``, best first; empty: nobody known."""
+        """Return up to k subjects who score at least ``threshold``, best first; empty: nobody known."""
         _check_number(threshold, "threshold")
         found = self.search(embedding, k, per_subject=True)
         return Records(candidate for candidate in found if candidate.score >= threshold)

@@ -35,7 +35,7 @@ Embed = Callable[[UInt8[np.ndarray, "batch side side 3"]], Float[np.ndarray, "ba
 class GalleryProtocol(Protocol):
     """All references of a system: enrol, search, identify, erase, and keep in order.
 
-    Implemented by `mien.gallery.gallery.Gallery` on SQLite. Methods raise `GalleryError` with one line.
+    Implemented by `mien.gallery.gallery.Gallery` on SQLite and PostgreSQL. Methods raise `GalleryError` with one line.
     """
 
     @property
@@ -74,7 +74,7 @@ class GalleryProtocol(Protocol):
         ...
 
     def search(self, embedding: Embedding, k: int = 10, *, per_subject: bool = False) -> tuple[Candidate, ...]:
-        """Return the k most similar samples, or subjects by their best sample, best first."""
+        """Return the k most similar samples, or subjects by all their samples, best first."""
         ...
 
     def search_many(
@@ -84,7 +84,7 @@ class GalleryProtocol(Protocol):
         ...
 
     def identify(self, embedding: Embedding, threshold: float, k: int = 1) -> tuple[Candidate, ...]:
-        """Return up to k subjects whose best sample reaches the threshold, best first."""
+        """Return up to k subjects who reach the threshold, best first."""
         ...
 
     def subjects(self) -> list[Subject]:

@@ -400,11 +400,12 @@ class Rows:
 
     def move_sample(self, sample_id: int, into: int) -> bool:
         """Give one sample to another subject; False where that one has its picture already."""
-        return bool(
-            self.connection.execute(
-                "UPDATE OR IGNORE sample SET subject_id = ? WHERE id = ?", (into, sample_id)
-            ).rowcount
+        moved = self.connection.execute(
+            "UPDATE sample SET subject_id = ? WHERE id = ? AND source_key NOT IN "
+            "(SELECT source_key FROM sample WHERE subject_id = ?)",
+            (into, sample_id, into),
         )
+        return bool(moved.rowcount)
 
     def drop_subject(self, subject_id: int) -> None:
         """Delete a subject's rows and let indexes know."""

@@ -7,9 +7,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from mien.reporting.pictures import _font, _shortened, colour_of
+from mien.reporting.pictures import colour_of
 from mien.types import Box
 from mien.video.records import Seen, Watched
 
@@ -17,6 +17,8 @@ __all__ = ["draw_watched", "label_of"]
 
 RGB = UInt8[np.ndarray, "height width 3"]
 RGBA = UInt8[np.ndarray, "height width 4"]
+
+_LONGEST = 48  # characters of a label
 
 
 def draw_watched(watched: Watched) -> RGB:
@@ -67,11 +69,10 @@ def _paste(image: RGB, chip: RGBA, box: Box, em: int) -> None:
 @lru_cache(maxsize=256)
 def _chip(text: str, em: int, number: int) -> RGBA:
     """Draw a label once; the same one stands at a face for seconds."""
-    font = _font(em)
-    text = _shortened(text, font, 26 * em)
-    wide, high = round(font.getlength(text) + em * 1.3), round(em * 1.6)
+    text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    wide, high = round(ImageFont.load_default(em).getlength(text) + em * 1.3), round(em * 1.6)
     finer = 2
-    large = _font(em * finer)
+    large = ImageFont.load_default(em * finer)
     layer = Image.new("RGBA", (wide * finer, high * finer), (17, 24, 39, 0))
     pen = ImageDraw.Draw(layer)
     pen.rounded_rectangle((0, 0, wide * finer - 1, high * finer - 1), em * finer * 0.4, fill=(17, 24, 39, 225))

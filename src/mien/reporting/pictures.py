@@ -62,7 +62,8 @@ def annotate(
         colour = colour_of(colours[i] if colours is not None else 0)
         size = min(unit * 1.4, max(face.box.side * finer / 28, finer))
         if mesh and face.attributes is not None:
-            _net(pen, face.attributes.mesh[:, :2] * finer, colour, size)
+            # Triangles of a small face would be a blot; they fade in from 40 px to 140.
+            _net(pen, face.attributes.mesh[:, :2] * finer, colour, size, inner=min((face.box.side - 40) / 100, 1.0))
             continue
         corners = [v * finer for v in face.box.as_tuple()]
         _frame(pen, corners, colour, size)
@@ -186,12 +187,14 @@ def _frame(pen: ImageDraw.ImageDraw, corners: Sequence[float], colour: tuple[int
             pen.line((x + inner[0], y + sy * radius, x + inner[0], y + sy * (radius + reach)), (*colour, 255), bold)
 
 
-def _net(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int], size: float) -> None:
-    """Thin triangles, and stronger lines around eyes, brows, lips and face."""
-    fine, strong = max(round(size / 2), 1), max(round(size * 1.2), 1)
-    for a, b in mesh_edges():
-        pen.line((*points[a], *points[b]), (*colour, 150), fine)
-    for width, ink in ((strong + 2, (0, 0, 0, 90)), (strong, (*colour, 255))):
+def _net(
+    pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, int, int], size: float, *, inner: float
+) -> None:
+    """Thin triangles, as strong as ``inner`` says, and lines around eyes, brows, lips and face on a soft dark one."""
+    fine, strong = max(round(size / 2), 1), max(round(size), 1)
+    for a, b in mesh_edges() if inner > 0 else ():
+        pen.line((*points[a], *points[b]), (*colour, round(150 * inner)), fine)
+    for width, ink in ((strong + 2, (0, 0, 0, 90)), (strong, (*colour, 255)))[inner <= 0 :]:
         for line in CONTOURS:
             pen.line([tuple(points[i]) for i in line], ink, width, joint="curve")
 

@@ -7,21 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from mien.analyzer import Analyzer
 from mien.errors import UsageError
 from mien.gallery import Gallery
 from mien.gallery.crypto import Cipher
+from mien.gallery.deciding import Decision, decide_search
 from mien.gallery.records import Erasure, Subject
 from mien.service.keys import check_collection_name
 from mien.service.problems import Problem
 from mien.service.settings import Settings
 from mien.service.store import Store, make_folder, now
 
+if TYPE_CHECKING:
+    from mien.zoo import Card
+
 __all__ = ["DEFAULT", "Collection", "Collections", "Facts"]
 
 DEFAULT = "default"
 """The collection that is meant where none is named."""
+
+T = TypeVar("T")
+
+_MOST_ANSWERS = 100  # rates and thresholds of one state of a gallery
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +59,39 @@ class Collection:
         self, name: str, gallery: Gallery, analyzers: tuple[Analyzer, Analyzer], store: Store, cipher: Cipher
     ) -> None:
         self.name, self.gallery, self._store, self._cipher = name, gallery, store, cipher
-        self._plain, self._expressive = analyzers
+        self._given = self._fitted = analyzers
+        self._fitted_at: tuple[int, int] | None = None
+        self._cohort: str | None = None
         self._listed: tuple[tuple[int, int], list[Subject]] | None = None
         self._lock = threading.Lock()
+        self._answers_of: tuple[int, int] | None = None
+        self._answers: dict[str, object] = {}
 
     @property
     def analyzer(self) -> Analyzer:
         """What reads pictures for this gallery, with its own cohort where it has one."""
-        self._plain = self._plain.for_gallery(self.gallery)
-        return self._plain
+        return self._fitting()[0]
 
     @property
     def expressive(self) -> Analyzer:
         """The same, which also reads expressions."""
-        self._expressive = self._expressive.for_gallery(self.gallery)
-        return self._expressive
+        return self._fitting()[1]
+
+    def _fitting(self) -> tuple[Analyzer, Analyzer]:
+        """Return the analyzers with the gallery's cohort; made anew, with their networks, if that has changed."""
+        state = self.gallery.state()
+        with self._lock:
+            if state == self._fitted_at:
+                return self._fitted
+        cohort = self.gallery.cohort
+        digest = None if cohort is None else cohort.digest
+        with self._lock:
+            if digest != self._cohort:
+                plain, expressive = self._given
+                self._fitted = (plain.for_gallery(self.gallery), expressive.for_gallery(self.gallery))
+                self._cohort = digest
+            self._fitted_at = state
+            return self._fitted
 
     def subjects(self) -> list[Subject]:
         """Return all subjects, by name; kept until somebody writes."""
@@ -73,6 +100,31 @@ class Collection:
             if self._listed is None or self._listed[0] != state:
                 self._listed = (state, self.gallery.subjects())
             return self._listed[1]
+
+    def size(self) -> int:
+        """Return how many subjects there are; kept until somebody writes: counting takes longer than searching."""
+        return self._kept("size", lambda: len(self.gallery))
+
+    def decide(self, card: Card, *, fmr: float | None, fpir: float | None, threshold: float | None) -> Decision:
+        """Return the operating point of a search, as `decide_search`; kept until somebody writes."""
+        rates = (fmr, fpir, threshold)
+        return self._kept(
+            f"decision {card.id} {rates}",
+            lambda: decide_search(card, self.gallery, fmr=fmr, fpir=fpir, threshold=threshold),
+        )
+
+    def _kept(self, what: str, ask: Callable[[], T]) -> T:
+        state = self.gallery.state()
+        with self._lock:
+            if self._answers_of != state or len(self._answers) > _MOST_ANSWERS:
+                self._answers_of, self._answers = state, {}
+            if what in self._answers:
+                return cast(T, self._answers[what])
+        told = ask()
+        with self._lock:
+            if self._answers_of == state:
+                self._answers[what] = told
+        return told
 
     def subject(self, subject_id: int) -> Subject:
         """Return one subject.

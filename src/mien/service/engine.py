@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import statistics
 import threading
 import time
 from collections import deque
@@ -18,9 +19,9 @@ __all__ = ["Engine"]
 
 T = TypeVar("T")
 
-_LEAST_WAITING = 8  # requests that may wait whatever the last ones took
+_LEAST_WAITING = 1  # requests a worker that may wait whatever the last ones took
 _FIRST_GUESS_S = 0.05  # of work, until something was timed
-_MEMORY = 0.1  # of the running mean
+_REMEMBERED = 31  # requests whose time is remembered: their median, since an audit of a gallery takes seconds
 
 
 @dataclass(slots=True)
@@ -52,12 +53,14 @@ class Engine:
 
     Attributes:
         refused: Requests that were refused so far.
+        work_s: What a request takes, as far as the last ones tell.
     """
 
     def __init__(self, workers: int, *, wait_s: float) -> None:
         self.workers, self.wait_s = workers, wait_s
         self.refused = 0
-        self.mean_s = _FIRST_GUESS_S
+        self.work_s = _FIRST_GUESS_S
+        self._took: deque[float] = deque(maxlen=_REMEMBERED)
         self._waiting: deque[_Task[object]] = deque()
         self._background: deque[_Task[object]] = deque()
         self._running = self._running_jobs = 0
@@ -81,7 +84,7 @@ class Engine:
 
     def expected_wait_s(self) -> float:
         """Return how long a request that came now would wait."""
-        return max(self._running + len(self._waiting) + 1 - self.workers, 0) / self.workers * self.mean_s
+        return max(self._running + len(self._waiting) + 1 - self.workers, 0) / self.workers * self.work_s
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do a piece of work in turn.
@@ -94,7 +97,7 @@ class Engine:
             if self._closing:
                 raise Problem(503, "The service is about to end. Try again in a moment.", {"Retry-After": "5"})
             wait = self.expected_wait_s()
-            if len(self._waiting) >= _LEAST_WAITING and wait > self.wait_s:
+            if len(self._waiting) >= _LEAST_WAITING * self.workers and wait > self.wait_s:
                 self.refused += 1
                 detail = f"The service is busy: {len(self._waiting)} requests wait. Try again in a moment."
                 raise Problem(429, detail, {"Retry-After": str(math.ceil(wait))})
@@ -147,6 +150,7 @@ class Engine:
                 self._running -= 1
                 self._running_jobs -= of_job
                 if not of_job:
-                    self.mean_s += _MEMORY * (took - self.mean_s)
+                    self._took.append(took)
+                    self.work_s = statistics.median(self._took)
                 self._ready.notify()
             del task, found

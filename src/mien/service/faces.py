@@ -13,7 +13,7 @@ from starlette.responses import Response
 from mien import zoo
 from mien.analyzer import FACES, Analyzer, choose_face
 from mien.errors import ImageError, UsageError
-from mien.gallery.deciding import decide, decide_search
+from mien.gallery.deciding import decide
 from mien.gallery.naming import name_faces
 from mien.images import encode_image
 from mien.matching import verify as verify_pictures
@@ -197,10 +197,10 @@ async def identify(
         analyzer = collection.expressive if expression else collection.analyzer
         picture = analyse(analyzer, upload, core.settings.limits)
         gallery = collection.gallery
-        decision = decide_search(analyzer.card, gallery, fmr=fmr, fpir=fpir, threshold=threshold)
+        decision = collection.decide(analyzer.card, fmr=fmr, fpir=fpir, threshold=threshold)
         at = decision.point.threshold
         faces = name_faces(gallery, picture, threshold=at, top=top, once=once)
-        told = schemas.identification(picture, faces, card=analyzer.card, threshold=at, subjects=len(gallery))
+        told = schemas.identification(picture, faces, card=analyzer.card, threshold=at, subjects=collection.size())
         head = schemas.identification_head(analyzer.card.id, decision.point)
         return picture, told, {"schema": schemas.IDENTIFICATION, **head, "notes": list(decision.notes)}
 
@@ -237,7 +237,7 @@ async def search(
         chosen = choose(picture, face)
         assert chosen.embedding is not None, "analyse embeds"
         candidates = gallery.search(chosen.embedding, k, per_subject=subjects)
-        return schemas.search(upload.name, chosen, candidates, card=analyzer.card, subjects=len(gallery))
+        return schemas.search(upload.name, chosen, candidates, card=analyzer.card, subjects=collection.size())
 
     return answer(await core.work(work))
 

@@ -7,6 +7,7 @@ import io
 import json
 import secrets
 import shutil
+import sqlite3
 import sys
 import threading
 import traceback
@@ -48,6 +49,7 @@ GROUP_FMR = 1e-4
 JOB = "mien/job/1"
 _KEPT = {"enrol": timedelta(days=7), "group": timedelta(days=1)}  # a grouping holds faces that nobody enrolled
 _OPEN = ("queued", "running")
+_AGAIN_S = 5.0  # until a disk that refused is asked again
 _THUMB_QUALITY = 95
 
 T = TypeVar("T")
@@ -233,12 +235,17 @@ class Jobs:
 
     def _run(self) -> None:
         while not self._core.closing.is_set():
-            rows = self._store.ask(f"{_SELECT} WHERE state = 'queued' ORDER BY created, rowid LIMIT 1")
-            if not rows:
-                self._wake.wait()
-                self._wake.clear()
+            try:
+                rows = self._store.ask(f"{_SELECT} WHERE state = 'queued' ORDER BY created, rowid LIMIT 1")
+                if rows:
+                    self._do(Job(*rows[0]))
+                    continue
+            except MienError as error:  # a full disk, a locked file: it may pass
+                sys.stderr.write(f"mien: {error}\n")
+                self._core.closing.wait(_AGAIN_S)
                 continue
-            self._do(Job(*rows[0]))
+            self._wake.wait()
+            self._wake.clear()
 
     def _do(self, job: Job) -> None:
         self._store.do(
@@ -334,7 +341,7 @@ class Jobs:
         subject_id: int | None = None,
     ) -> None:
         sealed = collection.seal(json.dumps(schemas.plain(record)).encode(), "job", job_id, number)
-        with contextlib.suppress(MienError):  # the job was removed meanwhile
+        with contextlib.suppress(sqlite3.IntegrityError):  # the job was removed meanwhile
             self._store.do(
                 "INSERT OR REPLACE INTO job_item VALUES (?, ?, ?, ?, ?)", (job_id, number, status, subject_id, sealed)
             )

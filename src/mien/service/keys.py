@@ -166,7 +166,7 @@ class Keys:
         state = self._store.state()
         with self._lock:
             if state != self._state:
-                rows = self._store.ask(
+                rows = self._store.peek(
                     "SELECT id, label, grants, created, expires, revoked, last_used, hash FROM key ORDER BY created, id"
                 )
                 self._known = {row[0]: (Key(row[0], row[1], json.loads(row[2]), *row[3:7]), row[7]) for row in rows}

@@ -56,7 +56,7 @@ def serve(
                 f"On {settings.host} others can reach the service, so it needs keys, and there are none. Make one "
                 f"with: mien keys create --scope admin --collection '*' --data {settings.data}"
             )
-        core.check()
+        _check(core)
         server = make_server(core, certificate, private_key, said)
     except BaseException:
         core.close()
@@ -68,6 +68,16 @@ def serve(
         raise UsageError(
             f"The service cannot listen on {settings.host}:{settings.port}: {server.why}. Choose another --port."
         )
+
+
+def _check(core: Core) -> None:
+    """Refuse a gallery that does not open; a database that is down may come back, and `/readyz` says when."""
+    try:
+        core.check()
+    except MienError as error:
+        if "://" not in (core.settings.gallery or ""):
+            raise
+        sys.stderr.write(f"mien: {error}\n")
 
 
 def make_server(core: Core, certificate: Path | None, private_key: Path | None, said: Callable[[str], None]) -> _Server:

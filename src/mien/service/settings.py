@@ -52,7 +52,7 @@ class Limits:
     upload_s: float = 30.0
     least_bytes_s: float = 50_000.0
     answer_s: float = 60.0
-    wait_s: float = 0.75
+    wait_s: float = 0.5
     head_s: float = 10.0
     connections: int = 512
 

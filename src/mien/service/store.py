@@ -84,6 +84,9 @@ class Store:
             ):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._set_up()
+            # A reader of its own does not wait while others write, as who checks a key must not.
+            self._watch = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._watch_lock = threading.Lock()
 
     def _set_up(self) -> None:
         with transaction(self._connection):
@@ -97,13 +100,18 @@ class Store:
 
     def close(self) -> None:
         """Let go of the file."""
-        with self.lock:
+        with self.lock, self._watch_lock:
+            self._watch.close()
             self._connection.close()
 
     def state(self) -> int:
-        """Return what differs once another process has written."""
-        with self.lock:
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        """Return what differs once anybody has written, this process or another one."""
+        return int(self.peek("PRAGMA data_version")[0][0])
+
+    def peek(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a question as `ask`, without waiting for writes that are under way."""
+        with self._watch_lock, errors_in_words(self.path, _TIMEOUT_S):
+            return self._watch.execute(sql, values).fetchall()
 
     def ask(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a question."""

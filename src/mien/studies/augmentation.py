@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class AugmentationStudy:
         weight: Of the loss on these, against 1 for real faces.
         side: Of the faces, px.
         perceptual: Weight of what the ImageNet network sees, in the generators' losses; 0 needs no such network.
+        prior: What the VAE draws from.
         arms: Which of `ARMS` to run.
         limits: Of the filter.
         cache: Folder for the faces that are cut out.
@@ -81,6 +82,7 @@ class AugmentationStudy:
     weight: float = 0.5
     side: int = 48
     perceptual: float = 0.25
+    prior: Literal["flow", "mixture"] = "flow"
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
     limits: Limits = field(default_factory=lambda: Limits(most=0.98))
     cache: Path | None = None
@@ -222,7 +224,9 @@ class AugmentationStudy:
             return out
         if kind == "vae":
             given = {"net.side": self.side, "net.colour": False, "net.latents": 64, "net.widths": (32, 64, 128)}
-            config = vae.configured(given={**common, **given, "balance": 0.5, "perceptual": self.perceptual})
+            config = vae.configured(
+                given={**common, **given, "balance": 0.5, "perceptual": self.perceptual, "prior": self.prior}
+            )
             vae.train(config, pictures=pictures)
         else:
             init = self._generator("vae", train, folder)

@@ -7,6 +7,7 @@ People are stills that are pasted along paths: parallel, crossing, hidden by a p
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -18,6 +19,8 @@ from jaxtyping import Float32, UInt8
 from mien.drawing import draw_person
 from mien.types import Box
 from mien.video.frames import Frame
+from mien.video.records import Watched
+from mien.video.sinks import Film as Written
 
 __all__ = [
     "Actor",
@@ -139,8 +142,6 @@ class Composed:
 
     def frames(self, notify: Callable[[str, str], None]) -> Iterator[Frame]:
         """Yield all pictures."""
-        import time
-
         for number in range(len(self)):
             if self._stopped:
                 return
@@ -266,9 +267,6 @@ def draw_clip(path: str | FilePath, film: Film | None = None) -> None:
     Raises:
         VideoError: It cannot be written.
     """
-    from mien.video.records import Watched
-    from mien.video.sinks import Film as Written
-
     written = Written(FilePath(path), preset="veryfast")
     for frame in Composed(film or drawn_film()).frames(lambda *_: None):
         written.write(Watched(frame))

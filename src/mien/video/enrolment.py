@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,8 +87,7 @@ def ingest_films(
     eyes = Eyes(analyzer)
     for film in films:
         try:
-            tracks = follow_faces(open_source(film), eyes)
-            chosen = choose_track(tracks, which) if tracks else None
+            chosen = _main_track(film, eyes, which)
         except VideoError as error:
             yield Outcome(Picture(film), subject, error=str(error))
             continue
@@ -100,25 +99,35 @@ def ingest_films(
             reason = Reason.NO_FACE if chosen is None else Reason.LOW_QUALITY
             yield Outcome(Picture(film), subject, Enrolment("refused", reasons=(reason,)))
             continue
-        vectors = _embedded(eyes, chosen)
-        for number, (seen, vector) in enumerate(zip(chosen.faces, vectors, strict=True), start=1):
-            assert seen.face.crop is not None
-            face = _with_embedding(seen.face, Embedding(analyzer.card.id, vector))
-            try:
-                enrolment = gallery.enrol(
-                    subject,
-                    face,
-                    source_hash=digest(seen.face.crop),
-                    min_quality=min_quality,
-                    # One person, one look: the first face says whether somebody else has this one.
-                    duplicate_threshold=duplicates if number == 1 else None,
-                )
-            except GalleryError as error:
-                yield Outcome(Picture(film), subject, error=str(error))
-                continue
-            picture = Picture(f"{film}#t={seen.time_s:.1f}", faces=(face,))
-            quality = None if face.quality is None else face.quality.score
-            yield Outcome(picture, subject, enrolment, quality, face=(1, face))
+        # One person, one look: the best face says whether somebody else has this one.
+        thresholds = [duplicates] + [None] * (len(chosen.faces) - 1)
+        for seen, threshold in zip(_embedded(eyes, analyzer.card.id, chosen), thresholds, strict=True):
+            yield _enrolled(gallery, film, subject, seen, min_quality=min_quality, duplicates=threshold)
+
+
+def _main_track(film: str, eyes: EyesLike, which: str) -> TrackFaces | None:
+    tracks = follow_faces(open_source(film), eyes)
+    return choose_track(tracks, which) if tracks else None
+
+
+def _enrolled(
+    gallery: GalleryProtocol, film: str, subject: str, seen: Sighting, *, min_quality: float, duplicates: float | None
+) -> Outcome:
+    face = seen.face
+    assert face.crop is not None
+    picture = Picture(f"{film}#t={seen.time_s:.1f}", faces=(face,))
+    try:
+        enrolment = gallery.enrol(
+            subject,
+            face,
+            source_hash=digest(face.crop),
+            min_quality=min_quality,
+            duplicate_threshold=duplicates,
+        )
+    except GalleryError as error:
+        return Outcome(picture, subject, error=str(error))
+    quality = None if face.quality is None else face.quality.score
+    return Outcome(picture, subject, enrolment, quality, face=(1, face))
 
 
 def follow_faces(source: SourceLike, eyes: EyesLike, options: Options | None = None) -> list[TrackFaces]:
@@ -185,10 +194,11 @@ def choose_track(tracks: list[TrackFaces], which: str = "main") -> TrackFaces:
     return tracks[0]
 
 
-def _embedded(eyes: EyesLike, track: TrackFaces) -> np.ndarray:
+def _embedded(eyes: EyesLike, model: str, track: TrackFaces) -> list[Sighting]:
+    """Return the faces of a track with embeddings."""
     crops = [seen.face.crop for seen in track.faces if seen.face.crop is not None]
-    return as_unit(eyes.comparable(eyes.embed(crops)))
-
-
-def _with_embedding(face: Face, embedding: Embedding) -> Face:
-    return Face(face.box, face.landmarks, face.score, face.quality, embedding, crop=face.crop)
+    vectors = as_unit(eyes.comparable(eyes.embed(crops)))
+    return [
+        replace(seen, face=replace(seen.face, embedding=Embedding(model, vector.copy())))
+        for seen, vector in zip(track.faces, vectors, strict=True)
+    ]

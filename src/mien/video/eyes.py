@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
@@ -88,6 +89,18 @@ class Eyes:
         self.maybe = _threshold(analyzer.card, _MAYBE_FMR)
         self.surely_same = _threshold(analyzer.card, _SURE_FMR)
 
+    def warm_up(self) -> None:
+        """Run each network once: a first run takes several times as long, and a camera does not wait for it."""
+        image = np.full((480, 640, 3), 90, np.uint8)
+        self.find(image)
+        box = Box(270.0, 190.0, 370.0, 290.0)
+        points = np.array([[300, 220], [340, 220], [320, 240], [305, 262], [335, 262]], np.float32)
+        face = Detection(box, points, 1.0)
+        self.look_again(image, [box])
+        self.embed([self.judge(image, face)[0]])
+        if self.labels:
+            self.read([self.expression_crop(image, face)])
+
     def find(self, image: RGB) -> list[Detection]:
         """Search a picture for faces, largest first."""
         return self._models.detector.detect(image)
@@ -138,8 +151,6 @@ def _threshold(card: Card, fmr: float) -> float | None:
 
 def portrait(image: RGB, box: Box, side: int = 128) -> Crop:
     """Cut a face out with room around it, for people to look at."""
-    import cv2
-
     reach = 0.8 * max(box.width, box.height)
     x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     scale = side / (2 * reach)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -169,7 +170,6 @@ class Film:
             self._fail(error)
 
     def _open(self, width: int, height: int) -> None:
-        from fractions import Fraction
 
         import av
 

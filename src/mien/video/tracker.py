@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32
+from scipy.optimize import linear_sum_assignment
 
 from mien.types import Box
 from mien.video.motion import Motion
@@ -311,8 +312,6 @@ def _enlarged(boxes: Float[np.ndarray, "boxes 4"]) -> Float[np.ndarray, "boxes 4
 
 def _assigned(gain: Float[np.ndarray, "n m"], allowed: np.ndarray) -> dict[int, int]:
     """Return the pairs with the largest sum of gains, of those that are allowed."""
-    from scipy.optimize import linear_sum_assignment  # takes a while to import
-
     if not allowed.any():
         return {}
     rows, columns = linear_sum_assignment(np.where(allowed, gain, -1e3), maximize=True)

@@ -1,8 +1,9 @@
 """What else can be seen in a face: 468 points, head pose, eyes and mouth open or closed, age and apparent gender.
 
-The points are FaceMesh's; pose, eyes and mouth are geometry on them. Pose is the rotation that carries the mean mesh of
-faces that look into the camera onto the face. Age and apparent gender are two networks of their own, and guesses: what
-they were off by on UTKFace, among faces that were guessed to be as old, is part of each answer.
+The points are FaceMesh's; pose and mouth are geometry on them, eyes are looked at again by a network of their own.
+Pose is the rotation that carries the mean mesh of faces that look into the camera onto the face. Age and apparent
+gender are two networks of their own, and guesses: what they were off by on UTKFace, among faces that were guessed to
+be as old, is part of each answer.
 
 Sources: Kartynnik et al., "Real-time facial surface geometry from monocular video", arXiv:1907.06724; W. Kabsch, "A
 solution for the best rotation to relate two sets of vectors", 1976; Soukupova and Cech, "Real-time eye blink detection
@@ -49,21 +50,25 @@ __all__ = [
     "pose_of",
 ]
 
-MODELS = {"mesh": "facemesh", "age": "age-dlib", "gender": "gender-dlib"}
+MODELS = {"mesh": "facemesh", "eyes": "iris", "age": "age-dlib", "gender": "gender-dlib"}
 """Name of the model that reads each attribute, by its role."""
 
 POINTS = 468
-EYE_OPEN, MOUTH_OPEN = 0.15, 0.10
-"""Openness from which an eye or a mouth is called open, see `benchmarks/attributes.py`."""
+EYE_OPEN, MOUTH_OPEN = 0.08, 0.10
+"""Openness from which an eye or a mouth is called open: the eye's by looking at pictures, there were no labels; the
+mouth's by CelebA's, see `benchmarks/attributes.py`."""
 
 Image = UInt8[np.ndarray, "height width 3"]
 Mesh = Float32[np.ndarray, "points=468 3"]
 
 _ROOM = 1.5  # side of the square that the network is shown, in long sides of the face's box: as MediaPipe cuts it
 _STEP = 8  # faces in one run: more are no faster, and take memory
-# Corner, corner, then pairs of upper and lower lid, by MediaPipe's numbers; left is the viewer's left.
-_EYES = {"left": (33, 133, (160, 144), (158, 153)), "right": (263, 362, (387, 373), (385, 380))}
+# By MediaPipe's numbers; left is the viewer's left.
+_EYES = {"left": (33, 133), "right": (362, 263)}
+_EYE_ROOM = 2.3  # side of the square that the network of eyes is shown, in widths of the eye: as MediaPipe cuts it
 _LIPS = (78, 308, ((13, 14), (82, 87), (312, 317)))
+# In an eye's contour: its corners, and pairs of lower and upper lid between them.
+_CONTOUR = (0, 8, tuple(zip(range(1, 8), range(9, 16), strict=True)))
 _EYE_CORNERS = (33, 263)
 
 # fmt: off
@@ -84,7 +89,7 @@ CONTOURS: tuple[tuple[int, ...], ...] = (
 
 
 class AttributeReader:
-    """Read the attributes of detected faces with three ONNX networks.
+    """Read the attributes of detected faces with four ONNX networks.
 
     Args:
         threads: ONNX Runtime threads; default the CPU quota.
@@ -94,7 +99,7 @@ class AttributeReader:
     def __init__(self, *, threads: int | None = None, models: Mapping[str, str] = MODELS) -> None:
         cards = {role: zoo.card(name) for role, name in models.items()}
         self.meshes = MeshReader(cards["mesh"], threads=threads)
-        self._age, self._gender = (_Network(cards[role], threads) for role in ("age", "gender"))
+        self._eyes, self._age, self._gender = (_Network(cards[role], threads) for role in ("eyes", "age", "gender"))
 
     def read(self, image: Image, detections: Sequence[Detection]) -> list[Attributes]:
         """Return the attributes of each detected face of a picture; the mesh is in px of that picture."""
@@ -102,7 +107,27 @@ class AttributeReader:
             return []
         meshes, scores = self.meshes.read(image, detections)
         ages, genders = self.guesses(image, [detection.landmarks for detection in detections])
-        return [_attributes(*facts) for facts in zip(meshes, scores, ages, genders, strict=True)]
+        eyes = self.eyes(image, meshes)
+        return [_attributes(*facts) for facts in zip(meshes, scores, eyes, ages, genders, strict=True)]
+
+    def eyes(self, image: Image, meshes: Sequence[Mesh]) -> list[tuple[float, float]]:
+        """Return how far the left and the right eye of each mesh are open, see `eye_openness`.
+
+        A network of its own looks at each eye: the lids of the mesh stay apart where eyes are shut.
+        """
+        side = self._eyes.side
+        target, crops = _edges(side), []
+        for mesh in meshes:
+            for name, (first, last) in _EYES.items():
+                ends = np.asarray(mesh[[first, last], :2], np.float64)
+                along = ends[1] - ends[0]
+                down, half = np.array([-along[1], along[0]]), _EYE_ROOM / 2
+                square = ends.mean(axis=0) + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) @ [along, down]
+                crop = align(image, square, points=target, side=side)
+                # It learned on left eyes.
+                crops.append(np.ascontiguousarray(crop[:, ::-1]) if name == "right" else crop)
+        contours = self._eyes.run(np.stack(crops))[0].reshape(len(meshes), 2, -1, 3)
+        return [(eye_openness(left), eye_openness(right)) for left, right in contours]
 
     def guesses(
         self, image: Image, landmarks: Sequence[Float32[np.ndarray, "5 2"]]
@@ -144,8 +169,7 @@ class MeshReader:
         self, image: Image, squares: Sequence[Float64[np.ndarray, "corners=4 2"]]
     ) -> tuple[list[Mesh], list[float]]:
         side = self._network.side
-        # The network counts from the edge of its input, pictures are counted from the middle of their first pixel.
-        target = np.array([[0, 0], [side, 0], [side, side], [0, side]]) - 0.5
+        target = _edges(side)
         points, logits = self._network.run(np.stack([align(image, s, points=target, side=side) for s in squares]))
         meshes = []
         for row, square in zip(points.reshape(-1, POINTS, 3), squares, strict=True):
@@ -156,8 +180,16 @@ class MeshReader:
         return meshes, (1 / (1 + np.exp(-np.clip(logits.ravel(), -30, 30)))).tolist()
 
 
-def _attributes(mesh: Mesh, score: float, age: AgeGuess, gender: GenderGuess) -> Attributes:
-    left, right = (eye_openness(mesh, side) for side in _EYES)
+def _edges(side: int) -> Float64[np.ndarray, "corners=4 2"]:
+    """Return the corners of a network's input.
+
+    It counts from the edge of its input, pictures are counted from the middle of their first pixel.
+    """
+    return np.array([[0, 0], [side, 0], [side, side], [0, side]]) - 0.5
+
+
+def _attributes(mesh: Mesh, score: float, eyes: tuple[float, float], age: AgeGuess, gender: GenderGuess) -> Attributes:
+    left, right = eyes
     mouth = mouth_openness(mesh)
     return Attributes(
         pose=pose_of(mesh),
@@ -259,16 +291,14 @@ def pose_of(mesh: Float[np.ndarray, "points=468 3"]) -> Pose:
     return Pose(*(math.degrees(angle) for angle in (yaw, pitch, roll)))
 
 
-def eye_openness(mesh: Float[np.ndarray, "points=468 3"], side: str) -> float:
-    """Return the distance of the lids in widths of the eye; ``side`` is `left` or `right`, as the viewer sees it."""
-    outer, inner, *lids = _EYES[side]
-    return _gap(mesh, outer, inner, lids)
+def eye_openness(contour: Float[np.ndarray, "points=71 3"]) -> float:
+    """Return the mean distance of the lids in widths of the eye, from the contour that the network of eyes answers."""
+    return _gap(contour[:, :2], *_CONTOUR)
 
 
 def mouth_openness(mesh: Float[np.ndarray, "points=468 3"]) -> float:
     """Return the distance of the inner lips in widths of the mouth."""
-    left, right, pairs = _LIPS
-    return _gap(mesh, left, right, pairs)
+    return _gap(mesh, *_LIPS)
 
 
 def _gap(mesh: np.ndarray, left: int, right: int, pairs: Sequence[tuple[int, int]]) -> float:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mien.vision.conventions import EmbedderConvention
     from mien.zoo import Card
 
-__all__ = ["FEWEST", "OWN", "Cohort", "cohort_of", "make_cohort", "too_few", "with_cohort"]
+__all__ = ["FEWEST", "OWN", "Cohort", "cohort_of", "make_cohort", "pooled", "too_few", "with_cohort"]
 
 NEIGHBOURS = 20
 OWN = "gallery"
@@ -131,6 +131,28 @@ class Cohort:
     def undo(vectors: Float[np.ndarray, "faces longer"]) -> Float32[np.ndarray, "faces dimension"]:
         """Return the unit embeddings that `normalise` was given, by whatever cohort."""
         return as_unit(vectors[:, :-1])
+
+
+def pooled(
+    vectors: Float[np.ndarray, "samples dimension"], weights: Float[np.ndarray, " samples"] | None = None
+) -> Float32[np.ndarray, " dimension"]:
+    """Return one unit embedding for several of one person, as they are stored: with the value of a cohort, or without.
+
+    The last value of a normalised embedding says how crowded the place of a face is, in units of the length of the
+    others. It is averaged by itself: the mean of directions is shorter than each of them, so that a mean of all values
+    would take every person for one in a crowded place, and strangers for that person. For embeddings without a cohort
+    it is one value among a hundred, and nothing changes.
+
+    Args:
+        vectors: Unit embeddings of one model.
+        weights: How much each counts; default all alike.
+    """
+    counts = np.ones(len(vectors)) if weights is None else np.asarray(weights, np.float64)
+    wide = np.asarray(vectors, np.float64)
+    length = np.maximum(np.linalg.norm(wide[:, :-1], axis=1), 1e-12)
+    direction = counts @ (wide[:, :-1] / length[:, None])
+    crowding = counts @ (wide[:, -1] / length) / counts.sum()
+    return as_unit(np.append(direction / max(float(np.linalg.norm(direction)), 1e-12), crowding))
 
 
 def make_cohort(vectors: Float32[np.ndarray, "people dimension"], *, seed: int = 0) -> Cohort:

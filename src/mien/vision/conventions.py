@@ -283,7 +283,7 @@ class ExpressionConvention(_Convention):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributeConvention(_Convention):
-    """Of a network that reads an attribute: mesh, age or gender.
+    """Of a network that reads an attribute: mesh, eyes, age or gender.
 
     Attributes:
         side: Of the faces that it is fed, px.

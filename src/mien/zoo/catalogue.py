@@ -21,8 +21,8 @@ from mien.types import Facts, GroupRate, OperatingPoint
 __all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "home", "human_size", "make_card"]
 
 ROLES = (
-    "detector", "embedder", "expression", "mesh", "age", "gender", "classifier", "generator", "restorer", "features",
-    "asset",
+    "detector", "embedder", "expression", "mesh", "eyes", "age", "gender", "classifier", "generator", "restorer",
+    "features", "asset",
 )  # fmt: skip
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model may be called: it becomes a file name on every system."""

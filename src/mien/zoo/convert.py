@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mien.zoo.foreign.blazeface import blazeface
 from mien.zoo.foreign.dlib import dlib_resnet
-from mien.zoo.foreign.facemesh import facemesh
+from mien.zoo.foreign.facemesh import facemesh, iris
 from mien.zoo.foreign.mobilenet import mobilenet
 from mien.zoo.foreign.onnxfile import dynamic_size, graph_digest
 from mien.zoo.foreign.sface import sface
@@ -24,6 +24,7 @@ CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
     "dlib-resnet-fp16": lambda data: dlib_resnet(data, half=True),
     "blazeface": blazeface,
     "facemesh": facemesh,
+    "iris": iris,
     "mobilenet": mobilenet,
     "mini-xception": mini_xception,
     "sface": sface,

@@ -4,6 +4,7 @@ import pytest
 import postgres_server
 from mien.gallery import Gallery
 from mien.gallery import index as indexes
+from mien.gallery.crypto import write_key
 from mien.gallery.index import CodedIndex, FlatIndex
 from mien.gallery.postgres.database import Database
 from mien.gallery.postgres.rows import _Scorer
@@ -47,6 +48,17 @@ def test_candidates_are_scored_where_they_are_and_as_exactly_as_in_memory(large,
         (first, *_) = large.search(probe, 3)
         assert first.subject == name
         assert first.score == pytest.approx(float(np.einsum("d,d->", vector, probe.vector)), abs=1e-6)
+
+
+def test_an_encrypted_gallery_is_scored_in_the_replica(address, people, tmp_path):
+    write_key(tmp_path / "key")
+    with Gallery(address, key_file=tmp_path / "key") as gallery:
+        gallery.enrol_many(Entry(f"s{n}", people.face(f"s{n}", crop=False), f"{n}") for n in range(SUBJECTS))
+        index = gallery.index()
+        assert isinstance(index, CodedIndex) and len(index._base) == SUBJECTS and not gallery.rows._scored
+        assert gallery.search(people.embedding("s7"))[0].subject == "s7"
+        gallery.erase("s7")
+        assert "s7" not in {c.subject for c in gallery.search(people.embedding("s7"), SUBJECTS)}
 
 
 def test_the_server_scores_where_it_has_the_type_for_it(large):

@@ -98,13 +98,10 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="package")
-def base(tmp_path_factory):
-    """One service for all tests; the address of its page."""
-    core = Core(
-        Settings(data=tmp_path_factory.mktemp("service"), limits=Limits()),
-        make_analyzer=PageAnalyzer,
-    )
+@contextlib.contextmanager
+def serving(folder):
+    """Serve on a free port of this machine; gives the core and the address of the page."""
+    core = Core(Settings(data=folder, limits=Limits()), make_analyzer=PageAnalyzer)
     core.ready.set()
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -115,10 +112,17 @@ def base(tmp_path_factory):
     until = time.monotonic() + 10
     while not server.started and time.monotonic() < until:
         time.sleep(0.02)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    yield core, f"http://127.0.0.1:{listening.getsockname()[1]}/"
     core.closing.set()
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="package")
+def base(tmp_path_factory):
+    """One service for all tests; the address of its page."""
+    with serving(tmp_path_factory.mktemp("service")) as (_, address):
+        yield address
 
 
 class Visit:
@@ -188,8 +192,8 @@ def visit(browser, base):
     """``visit(**options)`` opens a new collection in a new context of the browser, where nothing may go wrong."""
     opened = []
 
-    def make(**options):
-        made = Visit(browser, base, f"room{next(ROOMS)}", **options)
+    def make(at=None, **options):
+        made = Visit(browser, at or base, "default" if at else f"room{next(ROOMS)}", **options)
         opened.append(made)
         return made
 

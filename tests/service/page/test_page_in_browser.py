@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from service.page.conftest import picture
+from service.page.conftest import picture, serving
 
 pytestmark = pytest.mark.slow
 expect = pytest.importorskip("playwright.sync_api", reason="SKIPPED: the page is tested with Playwright").expect
@@ -37,6 +37,23 @@ def test_names_come_with_the_error_rate_and_strangers_with_a_reason(visit):
     page.get_by_role("button", name="Details of face 2").click()
     expect(page.locator("#face-1")).to_contain_text(re.compile(r"The nearest is .ada. with -?0\.\d+; 0\.600 is needed"))
     expect(page.locator("#face-1")).to_contain_text("The face is hard to compare (blurred)")
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_a_photo_that_is_dropped_or_pasted_anywhere_is_looked_at(visit, how):
+    here = visit()
+    page = here.open("settings")
+    page.evaluate(
+        """([how, bytes]) => {
+          const files = new DataTransfer();
+          files.items.add(new File([new Uint8Array(bytes)], 'a.png', { type: 'image/png' }));
+          const options = { bubbles: true, cancelable: true, dataTransfer: files, clipboardData: files };
+          document.body.dispatchEvent(new (how === 'drop' ? DragEvent : ClipboardEvent)(how, options));
+        }""",
+        [how, list(picture(1, 2))],
+    )
+    expect(page.get_by_role("heading", name="2 faces")).to_be_visible()
+    assert page.url.endswith("#/try")
 
 
 def test_the_face_that_is_enrolled_is_the_one_whose_name_was_typed(visit):
@@ -230,6 +247,31 @@ def test_everything_can_be_done_with_the_keyboard_alone(visit):
     assert walk("^People$") != "none", "what has the focus is to be seen"
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1, name="People")).to_be_focused()
+
+
+def test_a_service_with_keys_asks_for_one_and_shows_its_pictures_then(visit, tmp_path):
+    with serving(tmp_path / "locked") as (core, address):
+        key = core.keys.create({"*": "admin"})[1]
+        here = visit(at=address)
+        page = here.open("people")
+        expect(page.get_by_role("main")).to_contain_text("This service asks for a key.")
+        here.open("settings")
+        page.get_by_label("Key", exact=True).fill("mien_wrong")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_role("alert").first).to_contain_text("does not know this key")
+        page.get_by_label("Key", exact=True).fill(key)
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_role("main")).to_contain_text("Known as")
+        here.open()
+        here.drop(1)
+        page.locator("#face-0 input").fill("ada")
+        page.keyboard.press("Enter")
+        expect(page.locator("#face-0 h3")).to_contain_text("ada")
+        here.open("people")
+        expect(page.locator(".avatar img")).to_have_attribute("src", re.compile("^blob:"))
+        assert page.evaluate("JSON.stringify(localStorage)").find(key) < 0
+        here.wrong = [line for line in here.wrong if "401" not in line]
+        here.context.close()
 
 
 def test_the_language_is_switched_and_kept(visit):

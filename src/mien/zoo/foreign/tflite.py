@@ -195,6 +195,8 @@ class Converter:
                 after[1] = _whole(channels + after[1]) - _whole(channels)
                 amounts = self._weight(f"{out}.pads", np.concatenate([before, after]))
                 self._node("Pad", [self._name(inputs[0]), amounts], out, mode="constant")
+            case "RESHAPE" if len(self._tensors[output].integers(0)) == 2:
+                self._flatten(self._name(inputs[0]), self._tensors[inputs[0]].integers(0), output)
             case "RESHAPE":
                 self._cells(inputs[0], output)
             case "CONCATENATION":
@@ -209,12 +211,13 @@ class Converter:
     def _convolution(self, options: _Table, inputs: list[int], output: int, *, depthwise: bool) -> None:
         self._plain(options, 4 if depthwise else 3)
         out, is_answer = self._name(output), output in self._graph.integers(2)
+        is_one_cell = self._tensors[output].integers(0)[1:3] == [1, 1]
         filters, bias = (self._constants[index].astype(np.float32) for index in inputs[1:3])
         # Plain: (out, h, w, in). Depthwise: (1, h, w, out). ONNX: (out, in / group, h, w).
         filters = filters.transpose(3, 0, 1, 2) if depthwise else filters.transpose(0, 3, 1, 2)
         kernel, strides = list(filters.shape[2:]), [options.scalar(2), options.scalar(1)]
         wider = [(0, _whole(size) - size) for size in filters.shape[:2]]
-        if is_answer:
+        if is_answer or is_one_cell:  # There is nothing to reorder around one cell, and answers keep their number.
             wider[0] = (0, 0)
         filters, bias = np.pad(filters, [*wider, (0, 0), (0, 0)]), np.pad(bias, wider[0])
         made = self._node(
@@ -227,10 +230,14 @@ class Converter:
             group=len(filters) if depthwise else 1,
         )
         if is_answer:
-            if any(extent != 1 for extent in self._tensors[output].integers(0)[:3]):
-                raise ValueError("a convolution answers a map")
-            self._node("Flatten", [made], out)
-            self._flat.add(output)
+            self._flatten(made, self._tensors[output].integers(0), output)
+
+    def _flatten(self, source: str, shape: list[int], output: int) -> None:
+        """Turn (batch, values, 1, 1) into (batch, values)."""
+        if shape[:3] != [1, 1, 1]:
+            raise ValueError("an answer that is a map")
+        self._node("Flatten", [source], self._name(output))
+        self._flat.add(output)
 
     def _prelu(self, x: str, slope: np.ndarray, out: str) -> None:
         """Write ``a * x + relu((1 - a) * x)``: PReLU is no operator of ONNX Runtime's blocked layout, these are."""

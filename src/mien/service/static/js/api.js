@@ -38,7 +38,7 @@ export async function send(method, path, { query, json, body, type, signal, more
   if (response.ok) return response;
   let sentence = null;
   try { const said = await response.json(); sentence = typeof said.detail === 'string' ? said.detail : said.title; } catch { /* no problem document */ }
-  if (response.status === 401) sentence = t(state.key ? 'error.key' : 'error.no_key');
+  if (response.status === 401) sentence = t(state.key || more?.Authorization ? 'error.key' : 'error.no_key');
   throw new Problem(sentence || t('error.status', { status: response.status }), response.status, Number(response.headers.get('Retry-After')) || null);
 }
 const got = async (...request) => { const response = await send(...request); return response.status === 204 ? null : response.json(); };
@@ -52,6 +52,12 @@ const form = (fields) => {
 const form1 = (picture) => form([['picture', picture]]);
 
 export const session = () => got('GET', 'v1/session');
+/** Try a key before it is used: a service does not like to be asked often with a wrong one. */
+export async function tryKey(key) {
+  const said = await got('GET', 'v1/session', { more: key ? { Authorization: `Bearer ${key}` } : {} });
+  if (key && !said.key) throw new Problem(t('error.key'), 401);
+  return said;
+}
 export const models = () => got('GET', 'v1/models');
 
 /** One picture, named. */

@@ -75,15 +75,16 @@ function App() {
   const [more, setMore] = useState(false);
   const main = useRef();
   const first = useRef(true);
+  const unknown = !session && !trouble && name !== 'try'; // asks nothing before it is known who asks
 
   useEffect(() => { if (theme === 'auto') delete document.documentElement.dataset.theme; else document.documentElement.dataset.theme = theme; }, [theme]);
   useEffect(() => { document.title = `${t(`nav.${name}`)} · mien`; }, [name, lang]);
   useEffect(() => {
-    if (!View) return;
+    if (!View || unknown) return;
     if (first.current) { first.current = false; return; }
     scrollTo(0, 0);
     main.current?.querySelector('h1')?.focus({ preventScroll: true });
-  }, [View, id]);
+  }, [View, id, unknown]);
   useEffect(() => {
     let depth = 0;
     const files = (event) => [...event.dataTransfer?.types ?? []].includes('Files');
@@ -107,7 +108,7 @@ function App() {
       <div class="rail-foot"><${Collection} /><div class="row apart"><${Tongue} /><${Theme} /></div></div></aside>
     <main class="main" id="main" tabindex="-1" ref=${main}>
       ${trouble && html`<div class="page lead-notice"><${Failure} error=${trouble} again=${refresh} /></div>`}
-      ${locked ? html`<div class="page"><h1 tabindex="-1">${t('key.title')}</h1><${Notice} action=${html`<a class="btn slim" href="#/settings">${t('nav.settings')}</a>`}>${t('key.needed')}<//></div>` : View ? html`<${View} key=${`${name}${id ?? ''}`} id=${id} />` : html`<div class="page" aria-busy="true"><div class="skeleton line"></div></div>`}
+      ${locked ? html`<div class="page"><h1 tabindex="-1">${t('key.title')}</h1><${Notice} action=${html`<a class="btn slim" href="#/settings">${t('nav.settings')}</a>`}>${t('key.needed')}<//></div>` : View && !unknown ? html`<${View} key=${`${name}${id ?? ''}`} id=${id} />` : html`<div class="page" aria-busy="true"><div class="skeleton line"></div></div>`}
     </main></div>
     <nav class="tabbar" aria-label=${t('nav')}>${names.filter((one) => ON_PHONE.includes(one)).map(link)}<button type="button" aria-haspopup="dialog" aria-current=${rest.includes(name) ? 'page' : undefined} onClick=${() => setMore(true)}><${Icon} name="more" />${t('more')}</button></nav>
     ${over && html`<div class="veil" aria-hidden="true"><div>${t('drop.now')}</div></div>`}

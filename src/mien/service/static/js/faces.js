@@ -22,7 +22,7 @@ export function Faces({ children, width, height, faces, on, hot, onPick, onHot, 
     ${faces.map((face, i) => {
       const x = across(face.box) / width;
       const right = x > 0.7;
-      const low = face.box[1] < height * 0.09;
+      const low = face.box[1] < height * 0.105;
       return html`<span key=${ids?.[i] ?? i} class=${`tag ${face.subject ? 'known' : ''} ${low ? 'below' : ''} ${right ? 'right' : ''}`} aria-hidden="true"
         style=${{ '--x': right ? (across(face.box) + face.box[2] - face.box[0]) / width : x, '--y': (low ? face.box[3] : face.box[1]) / height }}><bdi>${face.subject ?? (people === 0 ? t('face.number', { i: i + 1 }) : t('unknown'))}</bdi></span>`;
     })}`}

@@ -1,10 +1,11 @@
 // Generate: faces of people who do not exist; what a latent does; the way between two faces; another expression.
-import { html, Btn, Head, Failure, Field, Seg, Slot, Empty, useState, useEffect, useRef, useLoaded, useTask, expression, save } from './ui.js';
+import { html, Btn, Head, Failure, Field, Seg, Slot, Empty, useState, useEffect, useRef, useLoaded, expression, save } from './ui.js';
 import { t, useStore, number, percent } from './state.js';
 import * as api from './api.js';
 
 const SHOWN = 8; // sliders at first
 const MOST = 64; // faces of one request
+const REACH = 3; // of a slider, in standard deviations
 const toBlob = async (uri) => { const [head, data] = uri.split(','); const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0)); return new Blob([bytes], { type: head.slice(5).split(';')[0] }); };
 
 function Seed({ value, onInput, label }) {
@@ -46,17 +47,22 @@ async function pixels(uri) {
 }
 const apart = (a, b) => { let sum = 0; for (let i = 0; i < a.length; i++) sum += Math.abs(a[i] - b[i]); return sum; };
 
-/** A draw of the latents' normal distribution, a little nearer to the middle: more typical faces. */
-const drawnLatents = (size) => Array.from({ length: size }, () => 0.8 * Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random()));
+/** The latents of a face that the model drew itself: not every point of the space is a face. */
+async function latentsOfSome(model, seed) {
+  for (let tried = 0; tried < 5; tried++) {
+    const { pictures } = await api.generate({ model: model.name, n: 1, seed: seed + tried, truncation: 0.7 });
+    try { return (await api.encode(await toBlob(pictures[0].image), model.name)).latents; } catch (problem) { if (problem.status !== 422) throw problem; }
+  }
+  return Array(model.latents).fill(0);
+}
 
 function Explore({ model }) {
-  const [from, setFrom] = useState(() => drawnLatents(model.latents));
-  const [latents, setLatents] = useState(from);
+  const [from, setFrom] = useState(null);
+  const [latents, setLatents] = useState(null);
   const [label, setLabel] = useState('');
   const [face, setFace] = useState(null);
   const [axes, setAxes] = useState(null);
   const [shown, setShown] = useState(SHOWN);
-  const [run, busy, error] = useTask();
   const [problem, setProblem] = useState(null);
   const flying = useRef(false);
   const wanted = useRef(null);
@@ -68,25 +74,32 @@ function Explore({ model }) {
     flying.current = true;
     try { while (wanted.current) { const now = wanted.current; wanted.current = null; setFace((await api.generate({ ...ask, latents: [now] })).pictures[0].image); } setProblem(null); } catch (failure) { setProblem(failure); } finally { flying.current = false; }
   };
-  useEffect(() => { draw(latents); }, [latents, label, model.name]);
+  useEffect(() => { if (latents) draw(latents); }, [latents, label, model.name]);
   useEffect(() => {
-    run(async () => {
-      // Which of the latents change the face most? Asked once for each start, with all of them moved in turn.
-      const moved = (step) => from.map((_, i) => from.map((v, j) => (j === i ? v + step : v)));
-      const drawn = async (all) => { const found = []; for (let at = 0; at < all.length; at += MOST) found.push(...(await api.generate({ ...ask, latents: all.slice(at, at + MOST) })).pictures); return found; };
-      const [less, more] = [await drawn(moved(-2.5)), await drawn(moved(2.5))];
+    if (!from) return undefined;
+    // Which of the latents change the face most? Asked once for each start, with all of them moved in turn.
+    const stop = new AbortController();
+    const moved = (step) => from.map((_, i) => from.map((v, j) => (j === i ? v + step : v)));
+    const drawn = async (all) => { const found = []; for (let at = 0; at < all.length; at += MOST) found.push(...(await api.generate({ ...ask, latents: all.slice(at, at + MOST) }, stop.signal)).pictures); return found; };
+    const rank = async () => {
+      const [less, more] = [await drawn(moved(-REACH)), await drawn(moved(REACH))];
       const ranked = await Promise.all(less.map(async (one, i) => ({ i, less: one.image, more: more[i].image, by: apart(await pixels(one.image), await pixels(more[i].image)) })));
-      setAxes(ranked.sort((a, b) => b.by - a.by));
-    });
-  }, [from, label, model.name]);
+      if (!stop.signal.aborted) setAxes(ranked.sort((a, b) => b.by - a.by));
+    };
+    setAxes(null);
+    rank().catch((failure) => { if (!stop.signal.aborted) setProblem(failure); });
+    return () => stop.abort();
+  }, [from, label]);
   const start = (next) => { setFrom(next); setLatents(next); };
+  const another = async (seed) => { try { start(await latentsOfSome(model, seed)); setProblem(null); } catch (failure) { setProblem(failure); } };
+  useEffect(() => { another(7); }, [model.name]);
   const [file, setFile] = useState(null);
-  const encode = (picture) => { setFile(picture); run(async () => start((await api.encode(picture, model.name)).latents)); };
+  const encode = async (picture) => { setFile(picture); try { start((await api.encode(picture, model.name)).latents); setProblem(null); } catch (failure) { setProblem(failure); } };
   return html`<div class="work explore"><div class="stage"><div class="view portrait">${face ? html`<img src=${face} alt=${t('gen.this')} />` : html`<div class="skeleton square"></div>`}</div>
-      <div class="row"><${Btn} icon="dice" onClick=${() => start(drawnLatents(model.latents))}>${t('gen.other')}<//><${Btn} icon="undo" onClick=${() => setLatents(from)}>${t('gen.back')}<//><${Btn} kind="quiet" icon="down" disabled=${!face} onClick=${async () => save(await toBlob(face), 'face.png')}>${t('save')}<//></div>
+      <div class="row"><${Btn} icon="dice" onClick=${() => another(Math.floor(Math.random() * 1e6))}>${t('gen.other')}<//><${Btn} icon="undo" onClick=${() => setLatents(from)}>${t('gen.back')}<//><${Btn} kind="quiet" icon="down" disabled=${!face} onClick=${async () => save(await toBlob(face), 'face.png')}>${t('save')}<//></div>
       <${Expression} model=${model} value=${label} onPick=${setLabel} />${model.encodes !== false && html`<${Slot} name="encode" title=${t('gen.from')} hint=${t('gen.from.hint')} file=${file} onFile=${encode} />`}</div>
-    <div class="panel stack"><h2>${t('gen.sliders')}</h2><p class="small soft">${t('gen.sliders.lead')}</p><${Failure} error=${error ?? problem} />
-      ${axes ? axes.slice(0, shown).map(({ i, less, more }, place) => html`<div class="axis" key=${i}><img src=${less} alt="" /><label class="grow"><span class="sr">${t('gen.slider', { n: place + 1 })}</span><input type="range" min="-3.5" max="3.5" step="0.1" value=${latents[i]} onInput=${(event) => { const next = [...latents]; next[i] = Number(event.target.value); setLatents(next); }} /></label><img src=${more} alt="" /></div>`) : busy && [...Array(SHOWN)].map(() => html`<div class="skeleton axis-line" aria-hidden="true"></div>`)}
+    <div class="panel stack"><h2>${t('gen.sliders')}</h2><p class="small soft">${t('gen.sliders.lead')}</p><${Failure} error=${problem} />
+      ${axes ? axes.slice(0, shown).map(({ i, less, more }, place) => html`<div class="axis" key=${i}><img src=${less} alt="" /><label class="grow"><span class="sr">${t('gen.slider', { n: place + 1 })}</span><input type="range" min=${-REACH} max=${REACH} step="0.1" value=${latents[i] - from[i]} onInput=${(event) => { const next = [...latents]; next[i] = from[i] + Number(event.target.value); setLatents(next); }} /></label><img src=${more} alt="" /></div>`) : !problem && [...Array(SHOWN)].map(() => html`<div class="skeleton axis-line" aria-hidden="true"></div>`)}
       ${axes && shown < axes.length && html`<div><${Btn} kind="slim" onClick=${() => setShown(shown + SHOWN)}>${t('more')}<//></div>`}</div></div>`;
 }
 

@@ -46,7 +46,7 @@ function Key() {
   const { key, session } = useStore();
   const [text, setText] = useState(key);
   const [run, busy, error] = useTask();
-  const use = (value) => run(async () => { set({ key: value.trim() }); await refresh(); changed(); });
+  const use = (value) => run(async () => { await api.tryKey(value.trim()); set({ key: value.trim() }); await refresh(); changed(); });
   return html`<form class="stack" onSubmit=${(event) => { event.preventDefault(); use(text); }}><p class="soft">${t(session?.keys_required ? 'key.needed' : 'key.free')}</p>
     <${Field} label=${t('key')}><input class="input" type="password" autocomplete="off" spellcheck=${false} placeholder="mien_…" value=${text} onInput=${(event) => setText(event.target.value)} /><//>
     <p class="small soft">${t('key.kept')}</p>${session?.key && html`<${Notice} kind="good">${t('key.is', { label: session.key.label, date: session.key.expires ? date(session.key.expires) : '–' })}<//>`}<${Failure} error=${error} />
@@ -86,9 +86,14 @@ export function Look() {
 }
 
 export default function Settings() {
-  const { session } = useStore();
+  const { session, key } = useStore();
   const panel = (id, title, body) => html`<section class="panel stack" aria-labelledby=${id}><h2 id=${id}>${title}</h2>${body}</section>`;
+  const access = panel('access', t('key.title'), html`<${Key} />`);
+  const look = panel('look', t('look'), html`<${Look} />`);
+  const about = panel('about', t('about'), html`<p class="soft">${t('about.lead')}</p><dl class="dl"><dt>${t('version')}</dt><dd>${session?.version ?? '–'}</dd><dt>${t('embedder')}</dt><dd>${session?.embedder ?? '–'}</dd><dt>${t('interface')}</dt><dd><a href="openapi.json">openapi.json</a></dd></dl>`);
+  if (session?.keys_required && !key) return html`<div class="page"><${Head} title=${t('settings')} /><div class="two wide"><div>${access}</div><div class="stack-l">${look}${about}</div></div></div>`;
   return html`<div class="page"><${Head} title=${t('settings')} /><div class="two wide">
-    <div class="stack-l">${panel('decisions', t('point.title'), html`<${OperatingPoint} />`)}${panel('access', t('key.title'), html`<${Key} />`)}</div>
-    <div class="stack-l">${panel('look', t('look'), html`<${Look} />`)}${panel('collections', t('collections'), html`<${Collections} />`)}${panel('about', t('about'), html`<p class="soft">${t('about.lead')}</p><dl class="dl"><dt>${t('version')}</dt><dd>${session?.version ?? '–'}</dd><dt>${t('embedder')}</dt><dd>${session?.embedder ?? '–'}</dd><dt>${t('interface')}</dt><dd><a href="openapi.json">openapi.json</a></dd></dl>`)}</div></div>${panel('models', t('models'), html`<${Fold} lazy title=${t('models.all')}><${Models} /><//>`)}${session?.operator && panel('log', t('log'), html`<${Fold} lazy title=${t('log.show')}><${Log} /><//>`)}</div>`;
+    <div class="stack-l">${panel('decisions', t('point.title'), html`<${OperatingPoint} />`)}${access}</div>
+    <div class="stack-l">${look}${panel('collections', t('collections'), html`<${Collections} />`)}${about}</div></div>
+    ${panel('models', t('models'), html`<${Fold} lazy title=${t('models.all')}><${Models} /><//>`)}${session?.operator && panel('log', t('log'), html`<${Fold} lazy title=${t('log.show')}><${Log} /><//>`)}</div>`;
 }

@@ -89,7 +89,7 @@ export default function Try() {
       : !file ? html`<${Start} onFiles=${take} onCamera=${camera} />`
       : html`<div class="work"><div class="stage">
           ${dead && !answer ? html`<${Notice} kind="warn">${t('try.cannot_show')}<//>` : url && html`<${Faces} width=${answer?.picture.width ?? 4} height=${answer?.picture.height ?? 3} faces=${faces} on=${on} hot=${hot} onHot=${setHot} people=${people} busy=${busy}
-            onPick=${(i) => { setOn(i); document.getElementById(`face-${i}`)?.scrollIntoView({ block: 'nearest', behavior: 'smooth' }); }}><img src=${url} alt=${t('try.picture')} onError=${() => setDead(true)} /><//>`}
+            onPick=${(i) => { setOn(i); document.getElementById(`face-${i}`)?.scrollIntoView({ block: 'nearest', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' }); }}><img src=${url} alt=${t('try.picture')} onError=${() => setDead(true)} /><//>`}
           ${answer && html`<${Same} file=${file} />`}
         </div>
         <div class="stack" aria-live="polite" aria-busy=${busy ? 'true' : 'false'}>

@@ -271,7 +271,7 @@ export default {
 "point.title": "怎样才算匹配？",
 "point.use": "使用此阈值",
 "point.used": "现在按此阈值判定。",
-"probability": "考虑到登记人数，是同一人的概率为 {p}",
+"probability": "是此人的概率：{p}",
 "probability.even": "若先验各半，是同一人的概率为 {p}。",
 "quality": "质量",
 "quality.means": "与同一人的清晰照片比对成功的概率",
