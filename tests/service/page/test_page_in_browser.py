@@ -155,7 +155,7 @@ def test_two_pictures_are_compared(visit):
 
 
 def test_a_folder_becomes_a_job_whose_refusals_have_reasons(visit, tmp_path):
-    here = visit()
+    here = visit(viewport={"width": 360, "height": 740})
     for name, data in {"ada/1.png": picture(1), "bob/1.png": picture(2), "bob/2.png": b"broken"}.items():
         path = tmp_path / "people" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,7 @@ def test_a_folder_becomes_a_job_whose_refusals_have_reasons(visit, tmp_path):
     expect(job).to_contain_text("added 2")
     expect(job.get_by_role("row", name=re.compile("2.png"))).to_contain_text("is no picture that mien knows")
     assert here.names() == ["ada", "bob"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_group_is_named_and_all_of_its_faces_are_enrolled(visit, tmp_path):

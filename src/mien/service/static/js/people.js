@@ -92,7 +92,7 @@ export default function People() {
   const [run, busy, mergeError] = useTask();
   const [findings] = useFindings();
   const [found, setFound] = useState(null);
-  const look = ([one]) => run(async () => { const said = await api.search(one.file); setFound({ file: one.file.name, scores: new Map(said.candidates.map((hit) => [hit.subject_id, hit.score])), subjects: await Promise.all(said.candidates.map(async (hit) => byId.get(hit.subject_id) ?? (await api.samples(hit.subject_id)).subject)) }); });
+  const look = ([one]) => run(async () => { choose([]); const said = await api.search(one.file); setFound({ file: one.file.name, scores: new Map(said.candidates.map((hit) => [hit.subject_id, hit.score])), subjects: await Promise.all(said.candidates.map(async (hit) => byId.get(hit.subject_id) ?? (await api.samples(hit.subject_id)).subject)) }); });
   useDrops((files) => setAdding(files.filter((item) => isPicture(item.file))));
 
   useEffect(() => { const later = setTimeout(() => ask(q), q ? 180 : 0); return () => clearTimeout(later); }, [q]);
@@ -103,6 +103,7 @@ export default function People() {
     return () => stop.abort();
   }, [asked, sort, revision, collection, key]);
   const more = async () => { const page = await api.subjects({ ...query, cursor: rows.next }); setRows({ ...page, subjects: [...rows.subjects, ...page.subjects] }); };
+  useEffect(() => setFound(null), [revision, collection]);
   const byId = new Map((rows?.subjects ?? []).map((one) => [one.id, one]));
   const picked = chosen.map((id) => byId.get(id)).filter(Boolean);
   const flip = (id) => choose(chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id]);
