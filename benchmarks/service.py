@@ -153,8 +153,8 @@ async def closed_loop(port: int, requests: Sequence[bytes], clients: int, second
             tally.statuses[status] += 1
             tally.seconds.append(time.monotonic() - start)
             turn += clients
-            if status == 429:
-                await asyncio.sleep(0.2)
+            if status == 429:  # as Retry-After says, and not all at once
+                await asyncio.sleep(random.uniform(1, 2))
 
     await asyncio.gather(*map(client, range(clients)))
     return tally
