@@ -275,6 +275,21 @@ def test_a_service_with_keys_asks_for_one_and_shows_its_pictures_then(visit, tmp
         here.context.close()
 
 
+def test_a_key_that_may_only_read_is_offered_no_changes(visit, tmp_path):
+    with serving(tmp_path / "locked") as (core, address):
+        key = core.keys.create({"default": "read"})[1]
+        here = visit(at=address)
+        here.context.add_init_script(f"sessionStorage.setItem('mien.key', '{key}')")
+        page = here.open()
+        here.drop(1)
+        expect(page.locator("#face-0")).to_contain_text("Nobody is enrolled yet.")
+        expect(page.get_by_role("button", name="Enrol", exact=True)).to_have_count(0)
+        here.open("people")
+        expect(page.get_by_role("heading", name="Nobody is enrolled yet")).to_be_visible()
+        expect(page.get_by_role("button", name="Add a person")).to_have_count(0)
+        here.context.close()
+
+
 def test_the_language_is_switched_and_kept(visit):
     here = visit()
     page = here.open()
