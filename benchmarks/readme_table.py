@@ -410,6 +410,48 @@ def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
     }
 
 
+def service(result: dict[str, Any]) -> Iterator[Texts]:
+    many, even, over, crashed, tried = (
+        result[part] for part in ("throughput", "at_70_percent", "overload", "crashes", "mutations")
+    )
+    told = f"{many['ratio_by_cpu']:.2f}; {many['ratio_by_clock']:.2f}"
+    subjects, clients = f"{result['subjects']:,}", result["clients"]
+    yield {
+        "en": (
+            f"`/v1/identify` among {subjects} subjects, {clients} clients on the same cores: throughput over the bare "
+            "pipeline's, by CPU; by the clock",
+            told,
+            "",
+        ),
+        "zh": (
+            f"`/v1/identify`，{subjects} 人，{clients} 个客户端在相同的核上：吞吐量与直接调用之比，按 CPU；按时钟",
+            told,
+            "",
+        ),
+    }
+    told = f"{even['p99_over_p50']:.1f}; {percent(over['within_1_s'])}"
+    yield {
+        "en": ("At 70 % load: p99 over p50; at five times the load: answered or refused within 1 s", told, ""),
+        "zh": ("负载 70 % 时 p99 与 p50 之比；五倍负载时 1 秒内得到回答或拒绝的", told, ""),
+    }
+    acknowledged, rounds = f"{crashed['acknowledged']:,}", crashed["rounds"]
+    yield {
+        "en": (
+            f"`kill -9` while enrolling over HTTP, {rounds} times: lost of {acknowledged}",
+            str(crashed["lost"]),
+            "",
+        ),
+        "zh": (f"通过 HTTP 登记时 `kill -9` {rounds} 次：{acknowledged} 次中丢失的", str(crashed["lost"]), ""),
+    }
+    pictures, requests = tried["pictures"], tried["requests"]
+    sent = sum(requests["statuses_of_all_requests"].values()) - pictures["sent"]
+    told = f"{pictures['server_errors'] + requests['server_errors']}"
+    yield {
+        "en": (f"{pictures['sent']:,} damaged pictures and {sent:,} made-up requests: server errors", told, ""),
+        "zh": (f"{pictures['sent']:,} 张损坏的图片和 {sent:,} 个随机请求：服务器错误", told, ""),
+    }
+
+
 def ingest(result: dict[str, Any]) -> Iterator[Texts]:
     killed, load = result["killed"], f"{result['load_average']:.0f}"
     told = f"{killed['lost']} lost, {killed['double']} double"
@@ -1049,6 +1091,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "crash": crash,
             "crash_postgres": crash_postgres,
             "ingest": ingest,
+            "service": service,
         },
     ),
     "expressions": (
