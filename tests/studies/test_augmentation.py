@@ -42,7 +42,7 @@ def settings():
         "side": 16,
         "perceptual": 0.0,
         "prior": "mixture",
-        "images": 256,
+        "images": 1280,
         "generator_images": 128,
         "per_class": 4,
         "seeds": 1,

@@ -104,7 +104,8 @@ def _needs(scope: str) -> Callable[..., Any]:
         if SCOPES.index(held) < SCOPES.index(scope):
             raise Problem(403, f"This needs a key with the scope '{scope}', and yours has '{held}'.")
         try:
-            return Tenant(core, await core.read(lambda: core.collections.get(name)), caller)
+            collection_of = core.collections.opened(name) or await core.read(lambda: core.collections.get(name))
+            return Tenant(core, collection_of, caller)
         except KeyError:
             raise no_collection() from None
         except MienError as error:
