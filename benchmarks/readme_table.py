@@ -816,7 +816,8 @@ def _video_speed(result: dict[str, Any]) -> Iterator[Texts]:
 
 def _video_tracks(result: dict[str, Any]) -> Texts:
     ours, other = result["by_looks"], result["by_overlap"]
-    both = [(f"{arm['idf1'][0]:.2f} {within(arm['idf1'][1:], 0)}", arm["switches_in_all"]) for arm in (ours, other)]
+    idf1 = ["{:.2f} [{:.2f}, {:.2f}]".format(*arm["idf1"]) for arm in (ours, other)]
+    both = list(zip(idf1, (ours["switches_in_all"], other["switches_in_all"]), strict=True))
     mean, low, high = result["fewer_switches_a_film"]
     fewer = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
     films, seconds = result["films"], result["seconds"]
