@@ -250,19 +250,19 @@ def attributes(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def templates(result: dict[str, Any]) -> Iterator[Texts]:
-    chosen = result["chosen_on_half_a"]
+    shipped = result["shipped"]
     for data, (en, zh) in (
         ("half_b", ("half B", "B 半")), ("pins_among_half_b", ("48 people of `pins_dev`", "`pins_dev` 的 48 人")),
     ):  # fmt: skip
         for references, facts in result[data].items():
             if references == "1" or (data == "pins_among_half_b" and references != "5"):
                 continue
-            ours, single = facts[chosen], facts["best single"]
+            ours, single = facts[shipped], facts["best single"]
             told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
             other = f"{percent(single['fnir'])} {within(single['interval'])}"
             who = (
-                f"{references} references a subject, pooled ({chosen})",
-                f"每人 {references} 张参考，合并模板（{chosen}）",
+                f"{references} references a subject, pooled",
+                f"每人 {references} 张参考，合并模板",
             )
             yield {
                 "en": (f"FNIR at FPIR 1 %, {en}, {who[0]}", told, f"best single score: {other}"),
@@ -389,18 +389,17 @@ def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
     size, found, plain = f"{result['templates']:,}", result["scored_by_the_server"], result["scored_by_the_replica"]
     told = f"p50 {found['p50_ms']:.1f} ms, p95 {found['p95_ms']:.1f} ms, recall@1 {found['recall_at_1']:.4f}"
     without = f"p50 {plain['p50_ms']:.1f} ms, p95 {plain['p95_ms']:.1f} ms"
-    same = f"p50 {result['sqlite']['p50_ms']:.1f} ms"
     load = f"{result['load_average']:.0f}"
     yield {
         "en": (
             f"Search among {size} templates in PostgreSQL, one a subject, {found['probes']:,} real probes, load {load}",
             told,
-            f"without pgvector: {without}; SQLite in the same run: {same}",
+            f"without pgvector: {without}",
         ),
         "zh": (
             f"在 PostgreSQL 的 {size} 个模板中检索，每人一个，{found['probes']:,} 个真实探针，系统负载 {load}",
             told,
-            f"无 pgvector：{without}；同一次运行中的 SQLite：{same}",
+            f"无 pgvector：{without}",
         ),
     }
     fresh = result["freshness"]
@@ -408,6 +407,48 @@ def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
     yield {
         "en": ("A write on one replica is seen by the next search of another", told, ""),
         "zh": ("一个副本写入后，另一个副本的下一次检索即可看到", told, ""),
+    }
+
+
+def service(result: dict[str, Any]) -> Iterator[Texts]:
+    many, even, over, crashed, tried = (
+        result[part] for part in ("throughput", "at_70_percent", "overload", "crashes", "mutations")
+    )
+    told = f"{many['ratio_by_cpu']:.2f}; {many['ratio_by_clock']:.2f}"
+    subjects, clients = f"{result['subjects']:,}", result["clients"]
+    yield {
+        "en": (
+            f"`/v1/identify` among {subjects} subjects, {clients} clients on the same cores: throughput over the bare "
+            "pipeline's, by CPU; by the clock",
+            told,
+            "",
+        ),
+        "zh": (
+            f"`/v1/identify`，{subjects} 人，{clients} 个客户端在相同的核上：吞吐量与直接调用之比，按 CPU；按时钟",
+            told,
+            "",
+        ),
+    }
+    told = f"{even['p99_over_p50']:.1f}; {percent(over['within_1_s'])}"
+    yield {
+        "en": ("At 70 % load: p99 over p50; at five times the load: answered or refused within 1 s", told, ""),
+        "zh": ("负载 70 % 时 p99 与 p50 之比；五倍负载时 1 秒内得到回答或拒绝的", told, ""),
+    }
+    acknowledged, rounds = f"{crashed['acknowledged']:,}", crashed["rounds"]
+    yield {
+        "en": (
+            f"`kill -9` while enrolling over HTTP, {rounds} times: lost of {acknowledged}",
+            str(crashed["lost"]),
+            "",
+        ),
+        "zh": (f"通过 HTTP 登记时 `kill -9` {rounds} 次：{acknowledged} 次中丢失的", str(crashed["lost"]), ""),
+    }
+    pictures, requests = tried["pictures"], tried["requests"]
+    sent = sum(requests["statuses_of_all_requests"].values()) - pictures["sent"]
+    told = f"{pictures['server_errors'] + requests['server_errors']}"
+    yield {
+        "en": (f"{pictures['sent']:,} damaged pictures and {sent:,} made-up requests: server errors", told, ""),
+        "zh": (f"{pictures['sent']:,} 张损坏的图片和 {sent:,} 个随机请求：服务器错误", told, ""),
     }
 
 
@@ -1054,6 +1095,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "crash": crash,
             "crash_postgres": crash_postgres,
             "ingest": ingest,
+            "service": service,
         },
     ),
     "expressions": (

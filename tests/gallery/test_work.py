@@ -91,15 +91,22 @@ def test_a_picture_that_was_enrolled_just_before_its_worker_died_is_not_there_tw
     assert gallery.stats().samples == PICTURES
 
 
-def test_a_worker_at_work_keeps_its_lease(gallery, source):
-    slow = Work(gallery, "job", lease_s=0.06)
-    slow.offer(listed(source))
-    slow.claim(PICTURES)
-    with slow.heartbeat():
-        pause = threading.Event()
-        for _ in range(3):
-            pause.wait(0.05)
-            assert slow.left().taken == PICTURES
+def test_a_renewed_lease_begins_anew(gallery, source):
+    late = Work(gallery, "job", lease_s=-1)
+    late.offer(listed(source))
+    late.claim(PICTURES)
+    assert late.left().free == PICTURES
+    late._lease_s = 60.0
+    late.renew()
+    assert late.left().taken == PICTURES
+
+
+def test_a_worker_at_work_renews_its_lease_all_the_while(job, monkeypatch):
+    renewed = threading.Event()
+    monkeypatch.setattr(Work, "renew", lambda self: renewed.set())
+    job._lease_s = 0.03
+    with job.heartbeat():
+        assert renewed.wait(10)
 
 
 def test_a_worker_that_is_broken_off_gives_back_what_it_had(gallery, job, source):

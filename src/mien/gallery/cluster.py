@@ -61,8 +61,9 @@ def run_on_ray(
         raise UsageError("--ray needs Ray. Install it with: pip install 'mien[ray]'") from error
     try:
         ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        raise UsageError(f"There is no Ray cluster at {address}. Start one with: ray start --head") from error
+    except Exception as error:  # Ray has no narrower one for a node that does not start
+        told = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise UsageError(f"Ray does not start, or there is no cluster at {address}: {told}") from error
     try:
         count = workers or max(int(ray.cluster_resources().get("CPU", 1)) - 1, 1)
         # A pool of actors that takes all CPUs hangs Ray; tasks wait in a queue, so any number of them ends.

@@ -30,7 +30,7 @@ __all__ = ["Database", "HalfVector", "Result", "migrations"]
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_CONNECTIONS = 4  # of one gallery at most; its verbs take turns, so one is the rule
+_CONNECTIONS = 2  # of one gallery at most; its verbs take turns, so one is the rule
 _CONNECT_S = 5  # to wait for a server that does not answer
 _IDLE_IN_WRITE_S = 120  # after which the server takes the lock from a writer that says nothing any more
 _STREAMED_ROWS = 500
