@@ -876,7 +876,11 @@ def _video_expressions(result: dict[str, Any]) -> Texts:
 
 def restoration(result: dict[str, Any]) -> Iterator[Texts]:
     """By condition: the arm that won back most, beside the picture as it is; by the default embedder."""
-    conditions = {name: rows for name, rows in result.items() if isinstance(rows, dict) and DEFAULT_EMBEDDER in rows}
+    conditions = {
+        name: rows
+        for name, rows in result.items()
+        if isinstance(rows, dict) and isinstance(rows.get(DEFAULT_EMBEDDER), list)
+    }
     for condition, by_embedder in conditions.items():
         rows = {row["arm"]: row for row in by_embedder[DEFAULT_EMBEDDER]}
         as_is = rows.pop("as is")

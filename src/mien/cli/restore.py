@@ -171,8 +171,8 @@ def open_restorer(model: str | None, method: str | None, weight: float | None, g
     if named is None and method in (None, "network"):
         # None of the classical methods does no harm: see docs/restoration.md.
         raise UsageError(
-            "No restorer is shipped, so say what is wrong with the faces: --by denoise for noise, unsharp for blur, telea "
-            "or vae with --mask for what is covered; or name a run with --model."
+            "No restorer is shipped, so say what is wrong with the faces: --by denoise for noise, unsharp for blur, "
+            "telea or vae with --mask for what is covered; or name a run with --model."
         )
     chosen = method or "network"
     if chosen not in METHODS:
