@@ -444,11 +444,14 @@ def service(result: dict[str, Any]) -> Iterator[Texts]:
         "zh": (f"通过 HTTP 登记时 `kill -9` {rounds} 次：{acknowledged} 次中丢失的", str(crashed["lost"]), ""),
     }
     pictures, requests = tried["pictures"], tried["requests"]
-    sent = sum(requests["statuses_of_all_requests"].values()) - pictures["sent"]
     told = f"{pictures['server_errors'] + requests['server_errors']}"
     yield {
-        "en": (f"{pictures['sent']:,} damaged pictures and {sent:,} made-up requests: server errors", told, ""),
-        "zh": (f"{pictures['sent']:,} 张损坏的图片和 {sent:,} 个随机请求：服务器错误", told, ""),
+        "en": (
+            f"{pictures['sent']:,} damaged pictures and {requests['sent']:,} made-up requests: server errors",
+            told,
+            "",
+        ),
+        "zh": (f"{pictures['sent']:,} 张损坏的图片和 {requests['sent']:,} 个随机请求：服务器错误", told, ""),
     }
 
 
