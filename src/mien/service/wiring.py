@@ -104,8 +104,10 @@ def _needs(scope: str) -> Callable[..., Any]:
         if SCOPES.index(held) < SCOPES.index(scope):
             raise Problem(403, f"This needs a key with the scope '{scope}', and yours has '{held}'.")
         try:
-            collection_of = core.collections.opened(name) or await core.read(lambda: core.collections.get(name))
-            return Tenant(core, collection_of, caller)
+            found = core.collections.opened(name)
+            if found is None:
+                found = await core.read(lambda: core.collections.get(name))
+            return Tenant(core, found, caller)
         except KeyError:
             raise no_collection() from None
         except MienError as error:
