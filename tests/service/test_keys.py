@@ -25,7 +25,7 @@ def test_a_key_is_found_by_its_text_which_is_kept_nowhere(store, keys):
 
     assert keys.find(text) == key and keys.find(text[:-1] + "?") is None
     store.empty_log()
-    secret = text.rpartition("_")[2]
+    secret = text.split("_", 2)[2]
     assert not [file for file in store.path.parent.iterdir() if secret.encode() in file.read_bytes()]
 
 

@@ -167,7 +167,7 @@ class Keys:
         with self._lock:
             if state != self._state:
                 rows = self._store.peek(
-                    "SELECT id, label, grants, created, expires, revoked, last_used, hash FROM key ORDER BY created, id"
+                    "SELECT id, label, grants, created, expires, revoked, last_used, hash FROM key ORDER BY rowid"
                 )
                 self._known = {row[0]: (Key(row[0], row[1], json.loads(row[2]), *row[3:7]), row[7]) for row in rows}
                 self._state = state
