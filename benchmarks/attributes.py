@@ -32,7 +32,7 @@ SEED, REPLICATES = 0, 1000
 MEASURED = Path(__file__).parents[1] / "src" / "mien" / "zoo" / "measured"
 AGES = ((0, 10), (10, 18), (18, 30), (30, 45), (45, 60), (60, 200))
 MOUTHS = 1500  # pictures of each half of CelebA
-EYES = 300  # pictures with and without CelebA's `Narrow_Eyes`
+EYES = 150  # pictures with and without CelebA's `Narrow_Eyes`
 
 
 def read(paths: list[Path]) -> Iterator[Attributes | None]:

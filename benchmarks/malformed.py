@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,8 @@ def draw_sheets(model: str, args: argparse.Namespace) -> None:
     kinds["photographs"] = real
     faces = np.concatenate(list(kinds.values()))
     names = [name for name, some in kinds.items() for _ in some]
-    order = np.random.default_rng([args.look, len(model)]).permutation(len(faces))
     name = f"{Path(model).name}-{args.look}"
+    order = np.random.default_rng(zlib.crc32(name.encode())).permutation(len(faces))
     for start in range(0, len(order), COLUMNS * ROWS):
         shown = order[start : start + COLUMNS * ROWS]
         numbers = [str(start + place) for place in range(len(shown))]

@@ -9,11 +9,16 @@ which on the first screen is the place for a photo with its words and buttons.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,6 +54,7 @@ def main() -> None:
             line = service.stderr.readline()
             try:
                 base = line.split("serving on ")[1].split(" ")[0].strip() + "/"
+                wait_until_ready(base)
                 with sync_playwright() as driver:
                     browser = driver.chromium.launch(executable_path=found, args=FLAGS)
                     result = measure(browser, base, arguments.loads)
@@ -56,8 +62,17 @@ def main() -> None:
                     browser.close()
             finally:
                 service.terminate()
-    result |= {"mien": version("mien"), "machine": machine()}
+    result |= {"mien": version("mien"), "load_average": round(os.getloadavg()[0], 1), "machine": machine()}
     write_result(arguments.out, result)
+
+
+def wait_until_ready(base: str) -> None:
+    """Wait until the service has opened its networks: what is measured is the page."""
+    for _ in range(600):
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(f"{base}readyz"):
+            return
+        time.sleep(0.2)
+    raise SystemExit("The service does not get ready.")
 
 
 def measure(browser: Browser, base: str, loads: int) -> dict[str, Any]:
@@ -91,8 +106,12 @@ def measure(browser: Browser, base: str, loads: int) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return the median and the largest."""
-    return {"median": round(statistics.median(values), 1), "largest": round(max(values), 1)}
+    """Return the smallest, the median and the largest."""
+    return {
+        "smallest": round(min(values), 1),
+        "median": round(statistics.median(values), 1),
+        "largest": round(max(values), 1),
+    }
 
 
 def weight(rows: list[tuple[str, int, int]]) -> dict[str, int]:

@@ -250,19 +250,19 @@ def attributes(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def templates(result: dict[str, Any]) -> Iterator[Texts]:
-    chosen = result["chosen_on_half_a"]
+    shipped = result["shipped"]
     for data, (en, zh) in (
         ("half_b", ("half B", "B 半")), ("pins_among_half_b", ("48 people of `pins_dev`", "`pins_dev` 的 48 人")),
     ):  # fmt: skip
         for references, facts in result[data].items():
             if references == "1" or (data == "pins_among_half_b" and references != "5"):
                 continue
-            ours, single = facts[chosen], facts["best single"]
+            ours, single = facts[shipped], facts["best single"]
             told = f"{percent(ours['fnir'])} {within(ours['interval'])}"
             other = f"{percent(single['fnir'])} {within(single['interval'])}"
             who = (
-                f"{references} references a subject, pooled ({chosen})",
-                f"每人 {references} 张参考，合并模板（{chosen}）",
+                f"{references} references a subject, pooled",
+                f"每人 {references} 张参考，合并模板",
             )
             yield {
                 "en": (f"FNIR at FPIR 1 %, {en}, {who[0]}", told, f"best single score: {other}"),
@@ -407,6 +407,51 @@ def postgres_search(result: dict[str, Any]) -> Iterator[Texts]:
     yield {
         "en": ("A write on one replica is seen by the next search of another", told, ""),
         "zh": ("一个副本写入后，另一个副本的下一次检索即可看到", told, ""),
+    }
+
+
+def service(result: dict[str, Any]) -> Iterator[Texts]:
+    many, even, over, crashed, tried = (
+        result[part] for part in ("throughput", "at_70_percent", "overload", "crashes", "mutations")
+    )
+    told = f"{many['ratio_by_cpu']:.2f}; {many['ratio_by_clock']:.2f}"
+    subjects, clients = f"{result['subjects']:,}", result["clients"]
+    yield {
+        "en": (
+            f"`/v1/identify` among {subjects} subjects, {clients} clients on the same cores: throughput over the bare "
+            "pipeline's, by CPU; by the clock",
+            told,
+            "",
+        ),
+        "zh": (
+            f"`/v1/identify`，{subjects} 人，{clients} 个客户端在相同的核上：吞吐量与直接调用之比，按 CPU；按时钟",
+            told,
+            "",
+        ),
+    }
+    told = f"{even['p99_over_p50']:.1f}; {percent(over['within_1_s'])}"
+    yield {
+        "en": ("At 70 % load: p99 over p50; at five times the load: answered or refused within 1 s", told, ""),
+        "zh": ("负载 70 % 时 p99 与 p50 之比；五倍负载时 1 秒内得到回答或拒绝的", told, ""),
+    }
+    acknowledged, rounds = f"{crashed['acknowledged']:,}", crashed["rounds"]
+    yield {
+        "en": (
+            f"`kill -9` while enrolling over HTTP, {rounds} times: lost of {acknowledged}",
+            str(crashed["lost"]),
+            "",
+        ),
+        "zh": (f"通过 HTTP 登记时 `kill -9` {rounds} 次：{acknowledged} 次中丢失的", str(crashed["lost"]), ""),
+    }
+    pictures, requests = tried["pictures"], tried["requests"]
+    told = f"{pictures['server_errors'] + requests['server_errors']}"
+    yield {
+        "en": (
+            f"{pictures['sent']:,} damaged pictures and {requests['sent']:,} made-up requests: server errors",
+            told,
+            "",
+        ),
+        "zh": (f"{pictures['sent']:,} 张损坏的图片和 {requests['sent']:,} 个随机请求：服务器错误", told, ""),
     }
 
 
@@ -774,7 +819,8 @@ def _video_speed(result: dict[str, Any]) -> Iterator[Texts]:
 
 def _video_tracks(result: dict[str, Any]) -> Texts:
     ours, other = result["by_looks"], result["by_overlap"]
-    both = [(f"{arm['idf1'][0]:.2f} {within(arm['idf1'][1:], 0)}", arm["switches_in_all"]) for arm in (ours, other)]
+    idf1 = ["{:.2f} [{:.2f}, {:.2f}]".format(*arm["idf1"]) for arm in (ours, other)]
+    both = list(zip(idf1, (ours["switches_in_all"], other["switches_in_all"]), strict=True))
     mean, low, high = result["fewer_switches_a_film"]
     fewer = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
     films, seconds = result["films"], result["seconds"]
@@ -833,7 +879,11 @@ def _video_expressions(result: dict[str, Any]) -> Texts:
 
 def restoration(result: dict[str, Any]) -> Iterator[Texts]:
     """By condition: the arm that won back most, beside the picture as it is; by the default embedder."""
-    conditions = {name: rows for name, rows in result.items() if isinstance(rows, dict) and DEFAULT_EMBEDDER in rows}
+    conditions = {
+        name: rows
+        for name, rows in result.items()
+        if isinstance(rows, dict) and isinstance(rows.get(DEFAULT_EMBEDDER), list)
+    }
     for condition, by_embedder in conditions.items():
         rows = {row["arm"]: row for row in by_embedder[DEFAULT_EMBEDDER]}
         as_is = rows.pop("as is")
@@ -1049,6 +1099,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "crash": crash,
             "crash_postgres": crash_postgres,
             "ingest": ingest,
+            "service": service,
         },
     ),
     "expressions": (

@@ -34,7 +34,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.restorer import Restorer
 
-FMR, SEED, REPLICATES = 1e-2, 0, 2000
+FMR, STRICT, SEED, REPLICATES = 1e-2, 1e-3, 0, 2000
 RECOGNISERS = ("sface", "dlib-resnet29")
 JUDGE_OF_ALL = RECOGNISERS[0]  # the other one, slower, judges the arms that matter
 SHORT = ("as is", "unsharp", "ours", "ours, gated")
@@ -174,6 +174,7 @@ class Measured:
 
     genuine: np.ndarray
     accepted: np.ndarray
+    accepted_strictly: np.ndarray
     impostor: float
     cosine: np.ndarray
     fmr_before: float
@@ -185,9 +186,13 @@ def judge(vectors: np.ndarray, plain: np.ndarray, references: np.ndarray, clean:
     genuine, others = np.diag(scores), scores[~np.eye(len(scores), dtype=bool)]
     threshold = permissive_threshold(others, rate=FMR)
     return Measured(
-        genuine, genuine >= threshold, float(others.mean()), (plain * as_unit(clean)).sum(axis=1),
+        genuine,
+        genuine >= threshold,
+        genuine >= permissive_threshold(others, rate=STRICT),
+        float(others.mean()),
+        (plain * as_unit(clean)).sum(axis=1),
         float((others >= limit).mean()),
-    )  # fmt: skip
+    )
 
 
 def rows_of(measured: dict[str, Measured], clean: np.ndarray, alone: dict[str, float]) -> Iterator[dict[str, Any]]:
@@ -214,6 +219,12 @@ def rows_of(measured: dict[str, Measured], clean: np.ndarray, alone: dict[str, f
             "left_alone": alone.get(arm, 0.0),
         }
         row["tar_interval"] = [1 - row["tar_interval"][1], 1 - row["tar_interval"][0]]
+        before, after = measured["as is"].accepted_strictly, found.accepted_strictly
+        strictly = after[draws].mean(axis=1) - before[draws].mean(axis=1)
+        row["strictly"] = {
+            "fmr": STRICT, "tar": float(after.mean()), "gain": float(after.mean() - before.mean()),
+            "gain_interval": np.percentile(strictly, [2.5, 97.5]).tolist(),
+        }  # fmt: skip
         if lost > 0.02:
             row["won_back"] = float(gain / lost)
             row["won_back_interval"] = np.nanpercentile(shares, [2.5, 97.5]).tolist()

@@ -447,7 +447,7 @@ def spoiled(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 CK = {"happy": "happiness", **{name: name for name in ("anger", "contempt", "disgust", "fear", "sadness", "surprise")}}
 
 
-def expressions(*, readings: int = 8) -> dict[str, Any]:
+def expressions(*, readings: int = 12) -> dict[str, Any]:
     """Flips a minute and macro-F1 of degraded faces that show one expression for three seconds, then another."""
     import csv
 
@@ -463,7 +463,7 @@ def expressions(*, readings: int = 8) -> dict[str, Any]:
     subjects: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {}
     with (folder / "sequences.csv").open() as file:
         for row in csv.DictReader(file):
-            if int(row["subject"][1:]) % 2:  # half of the people: time was short
+            if int(row["subject"][1:]) % 2:  # on some of the others `Options.evidence` was chosen
                 continue
             crops = []
             for frame in row["frames"].split():

@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forkserver import commands_by_fork
+
 SLOW = (
     "cli/test_audit.py", "cli/test_doctor.py", "cli/test_evaluate_generation.py", "cli/test_train_generative.py",
     "data/test_plots.py", "evaluation/test_generation.py", "evaluation/test_plots.py", "gallery/test_crash.py",
@@ -25,6 +27,13 @@ def pytest_collection_modifyitems(items):
 def rng():
     """A random generator that every test starts afresh."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Folder of a `mien` and a `python` that need not import PyTorch first."""
+    with commands_by_fork(tmp_path_factory.mktemp("forks")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

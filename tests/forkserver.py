@@ -1,8 +1,8 @@
-"""`mien` for the pages' commands: forks of one process that has imported what they need.
+"""`mien` and `python` for tests: forks of one process that has imported what they need.
 
 Most of what a short command costs is importing PyTorch, OpenCV and ONNX Runtime. Here that is paid once: ``serve``
-imports them and waits; ``mien``, a small program on the PATH, hands it arguments, folder, environment and its standard
-streams; a fork of it runs `mien.cli.main` and answers with the exit status.
+imports them and waits; ``mien`` and ``python``, small programs, hand it arguments, folder, environment and their
+standard streams; a fork of it runs `mien.cli.main`, or the code behind ``-c``, and answers with the exit status.
 """
 
 import importlib
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+import types
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -23,9 +24,10 @@ IMPORTED = (
 )  # fmt: skip
 CLIENT = """#!{python} -SE
 import json, os, socket, sys
+argv = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    call = json.dumps([argv, os.getcwd(), dict(os.environ)]).encode()
     socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
     server.sendall(call)
     status = server.recv(1)
@@ -35,18 +37,18 @@ sys.exit(status[0] if status else 1)
 
 @contextmanager
 def commands_by_fork(folder):
-    """Yield a folder for the PATH whose `mien` runs in forks of a server, which ends with the block."""
+    """Yield a folder whose `mien` and `python` run in forks of a server, which ends with the block."""
     address = str(folder / "server")
-    client = folder / "bin" / "mien"
-    client.parent.mkdir()
-    client.write_text(CLIENT.format(python=sys.executable, address=address))
-    client.chmod(0o755)
+    for name in ("mien", "python"):
+        client = folder / name
+        client.write_text(CLIENT.format(python=sys.executable, address=address))
+        client.chmod(0o755)
     # Numerical libraries that have started threads do not survive a fork.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with Popen([sys.executable, __file__, address], stdout=PIPE, env=environment) as server:
         try:
             assert server.stdout.readline() == b"ready\n", "the server of commands has not come up"
-            yield client.parent
+            yield folder
         finally:
             server.kill()
 
@@ -82,11 +84,8 @@ def answer(client):
     os.chdir(folder)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
-    sys.argv = ["mien", *arguments]
-    from mien.cli.main import main
-
     try:
-        status = main()
+        status = run(*arguments)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter would
@@ -96,6 +95,22 @@ def answer(client):
     sys.stderr.flush()
     client.sendall(bytes([status or 0]))
     os._exit(0)
+
+
+def run(program, *arguments):
+    """Run `mien` with arguments, or `python -c CODE` with some."""
+    if program == "mien":
+        from mien.cli.main import main
+
+        sys.argv = ["mien", *arguments]
+        return main()
+    flag, code, *arguments = arguments
+    assert flag == "-c", "python runs code here"
+    sys.argv = ["-c", *arguments]
+    module = types.ModuleType("__main__")  # where dataclasses look for what names mean
+    sys.modules["__main__"] = module
+    exec(code, module.__dict__)
+    return 0
 
 
 if __name__ == "__main__":

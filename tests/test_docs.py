@@ -21,7 +21,6 @@ import click
 import pytest
 import torch
 
-from forkserver import commands_by_fork
 from mien import zoo
 from mien.cli.root import cli
 from mien.drawing import draw_face, draw_scene
@@ -142,16 +141,9 @@ def run_python(block, where, namespace):
         assert_output("\n".join(said), printed.getvalue(), where)
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory):
-    """Where the pages' commands are looked for first."""
-    with commands_by_fork(tmp_path_factory.mktemp("fork")) as folder:
-        yield [folder, Path(sys.executable).parent]
-
-
-def run_page(page, wanted, folder, programs, monkeypatch):
+def run_page(page, wanted, folder, forks, monkeypatch):
     monkeypatch.chdir(folder)
-    path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+    path = os.pathsep.join([str(forks), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "MIEN_OFFLINE": "1", "COLUMNS": "120"}
     namespace = {"__name__": "page"}
     for block in blocks(page):
@@ -184,12 +176,12 @@ def draw_pictures(folder):
 
 
 @pytest.mark.parametrize("page", RUN, ids=name)
-def test_blocks_that_need_no_model_run(page, tmp_path, programs, monkeypatch, request):
+def test_blocks_that_need_no_model_run(page, tmp_path, forks, monkeypatch, request):
     if f"test_blocks_run[{name(page)}]" in {item.name for item in request.session.items} and can_run_models(request):
         pytest.skip("these blocks are run with the others, below")
     threads = torch.get_num_threads()
     try:
-        run_page(page, lambda block: block.runs_offline, tmp_path, programs, monkeypatch)
+        run_page(page, lambda block: block.runs_offline, tmp_path, forks, monkeypatch)
     finally:
         torch.set_num_threads(threads)  # which a page may set
 
@@ -205,10 +197,10 @@ def can_run_models(request):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("page", MODELS_TOO, ids=name)
-def test_blocks_run(models, page, tmp_path, programs, monkeypatch):
+def test_blocks_run(models, page, tmp_path, forks, monkeypatch):
     if page.name not in ("guide.md", "training.md", "generation.md"):  # they draw their own
         draw_pictures(tmp_path)
-    run_page(page, lambda block: block.runs_with_models, tmp_path, programs, monkeypatch)
+    run_page(page, lambda block: block.runs_with_models, tmp_path, forks, monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

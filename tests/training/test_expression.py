@@ -3,7 +3,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -327,7 +326,7 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
 
 
 @pytest.mark.slow
-def test_two_processes_publish_one_network(config, data, tmp_path):
+def test_two_processes_publish_one_network(config, data, forks):
     code = """
         import os, sys, torch, mien.data.crops, mien.training.card
         from pathlib import Path
@@ -355,7 +354,7 @@ def test_two_processes_publish_one_network(config, data, tmp_path):
     env = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code), str(data), str(config.out)],
+            [forks / "python", "-c", textwrap.dedent(code), str(data), str(config.out)],
             env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(2)

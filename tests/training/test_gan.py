@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -425,7 +424,7 @@ def test_other_data_or_settings_are_refused_by_name(config, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
+def test_two_processes_learn_one_pair_of_networks(config, data, forks):
     code = """
         import os, sys, torch, mien.data.crops, mien.training.card
         from pathlib import Path
@@ -452,9 +451,7 @@ def test_two_processes_learn_one_pair_of_networks(config, data, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    script = tmp_path / "two.py"
-    script.write_text(textwrap.dedent(code))
-    arguments = [sys.executable, script, data, config.out, config.cache]
+    arguments = [forks / "python", "-c", textwrap.dedent(code), data, config.out, config.cache]
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     processes = [
         subprocess.Popen(arguments, env=common | {"RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True)

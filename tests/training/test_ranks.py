@@ -1,7 +1,6 @@
 import os
 import socket
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -63,14 +62,14 @@ STORY = """
 """
 
 
-def run_story(out, world, until=-1):
+def run_story(python, out, world, until=-1):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     out.mkdir(exist_ok=True)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(STORY), str(out), str(until)],
+            [python, "-c", textwrap.dedent(STORY), str(out), str(until)],
             stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parent,
@@ -93,11 +92,11 @@ def run_story(out, world, until=-1):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does_also_across_a_resume(tmp_path):
-    (alone,) = run_story(tmp_path / "alone", 1)
+def test_two_processes_train_what_one_does_also_across_a_resume(forks, tmp_path):
+    (alone,) = run_story(forks / "python", tmp_path / "alone", 1)
 
-    run_story(tmp_path / "both", 2, until=40)
-    both = run_story(tmp_path / "both", 2)
+    run_story(forks / "python", tmp_path / "both", 2, until=40)
+    both = run_story(forks / "python", tmp_path / "both", 2)
 
     for theirs in both:
         assert all(torch.allclose(theirs[name], alone[name], rtol=0, atol=1e-6) for name in alone)

@@ -176,7 +176,7 @@ def readings(rng, seconds=40.0, every_s=0.2, wrong=0.2):
     """Two moods that change every ten seconds, a share of the readings wrong."""
     times = np.arange(0, seconds, every_s)
     truth = [LABELS[int(t // 10) % 2] for t in times]
-    told = [(SAD if label == "neutral" else GLAD) if rng.uniform() > wrong else SAD * 0 + [0.5, 0.5] for label in truth]
+    told = [np.array([0.75, 0.25] if label == "neutral" else [0.25, 0.75]) for label in truth]
     flipped = [row[::-1] if rng.uniform() < wrong else row for row in told]
     return times, truth, flipped
 
@@ -209,8 +209,21 @@ def test_one_sure_mistake_does_not_outweigh_a_second():
     mood = Mood(Options(), LABELS)
     for i in range(5):
         mood.take(SAD, 0.9, i / 5)
-    mood.take(np.array([0.0, 1.0]), 0.9, 1.0)
-    assert mood.label == "neutral"
+    mood.take(np.array([0.0, 1.0]), 0.3, 1.0)
+    assert mood.smoothed[0] > 0.5
+
+
+def told_after(reading, quality=0.9):
+    """Return how many such readings it takes until another expression is told; 99: never."""
+    mood = Mood(Options(), LABELS)
+    for i in range(5):
+        mood.take(SAD, 0.9, i / 5)
+    return next((i + 1 for i in range(60) if mood.take(np.array(reading), quality, 1 + i / 5)), 99)
+
+
+def test_sure_readings_change_what_is_told_at_once_and_unsure_ones_slowly():
+    assert told_after([0.02, 0.98]) == 1 < told_after([0.2, 0.8]) < told_after([0.45, 0.55]) < 99
+    assert told_after([0.5, 0.5]) == 99 and told_after([0.3, 0.7], quality=0.1) > told_after([0.3, 0.7])
 
 
 def test_times_of_expressions_add_up_and_leave_gaps_out():
@@ -234,7 +247,6 @@ def test_what_is_told_is_the_label_that_lasts_with_the_probabilities_of_now():
     mood.take(SAD, 0.9, 0.0)
     assert expression_of(mood, eyes.outcome) is None
     mood.take(SAD, 0.9, 0.4)
-    for i in range(4):
-        mood.take(GLAD, 0.9, 0.6 + i / 30)
+    mood.smoothed = np.array([0.4, 0.6])
     told = expression_of(mood, eyes.outcome)
-    assert told.label == "neutral" and told.probabilities["happiness"] > 0.5
+    assert told.label == "neutral" and told.probabilities["happiness"] == 0.6

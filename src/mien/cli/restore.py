@@ -68,7 +68,7 @@ def restoring_options(command: Command) -> Command:
 @restoring_options
 @click.option(
     "--by", "method", metavar="METHOD",
-    help="network, unsharp, clahe, denoise, telea, vae.  [default: network if there is one, else unsharp]",
+    help="network, unsharp, clahe, denoise, telea, vae.  [default: network, if there is one]",
 )  # fmt: skip
 @click.option(
     "--mask", metavar="WHERE", default="found", show_default=True,
@@ -168,13 +168,15 @@ def open_restorer(model: str | None, method: str | None, weight: float | None, g
     from mien.vision.restorer import METHODS, Restorer
 
     named = model or default_model()
-    chosen = method or ("network" if named else "unsharp")
+    if named is None and method in (None, "network"):
+        # None of the classical methods does no harm: see docs/restoration.md.
+        raise UsageError(
+            "No restorer is shipped, so say what is wrong with the faces: --by denoise for noise, unsharp for blur, "
+            "telea or vae with --mask for what is covered; or name a run with --model."
+        )
+    chosen = method or "network"
     if chosen not in METHODS:
         raise UsageError(f"--by is one of {', '.join(METHODS)}; got '{chosen}'.")
-    if chosen == "network" and named is None:
-        raise UsageError(
-            "No restorer is shipped. Name a run with --model, or take --by unsharp, clahe, denoise or telea."
-        )
     levels = None if gate == "auto" else 0.0 if gate == "off" else _number(gate)
     return Restorer(
         named if chosen == "network" else model if chosen == "vae" else None, method=chosen, weight=weight, gate=levels

@@ -199,6 +199,10 @@ class Collections:
         """Return the names of all collections, each with its days of retention, by name."""
         return dict(self._store.ask("SELECT name, retention_days FROM collection ORDER BY name"))
 
+    def opened(self, name: str) -> Collection | None:
+        """Return a collection that is open already; None otherwise."""
+        return self._open.get(name)
+
     def get(self, name: str) -> Collection:
         """Return a collection.
 

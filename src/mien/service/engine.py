@@ -86,6 +86,20 @@ class Engine:
         """Return how long a request that came now would wait."""
         return max(self._running + len(self._waiting) + 1 - self.workers, 0) / self.workers * self.work_s
 
+    def check_room(self) -> None:
+        """Refuse a request that would wait too long, as `run` does: before its body was looked at, that costs least.
+
+        Raises:
+            Problem: 429: too many wait; 503: the service is about to end.
+        """
+        if self._closing:
+            raise Problem(503, "The service is about to end. Try again in a moment.", {"Retry-After": "5"})
+        wait = self.expected_wait_s()
+        if len(self._waiting) >= _LEAST_WAITING * self.workers and wait > self.wait_s:
+            self.refused += 1
+            detail = f"The service is busy: {len(self._waiting)} requests wait. Try again in a moment."
+            raise Problem(429, detail, {"Retry-After": str(math.ceil(wait))})
+
     async def run(self, work: Callable[[], T]) -> T:
         """Do a piece of work in turn.
 
@@ -94,13 +108,7 @@ class Engine:
         """
         task = _Task(work)
         with self._ready:
-            if self._closing:
-                raise Problem(503, "The service is about to end. Try again in a moment.", {"Retry-After": "5"})
-            wait = self.expected_wait_s()
-            if len(self._waiting) >= _LEAST_WAITING * self.workers and wait > self.wait_s:
-                self.refused += 1
-                detail = f"The service is busy: {len(self._waiting)} requests wait. Try again in a moment."
-                raise Problem(429, detail, {"Retry-After": str(math.ceil(wait))})
+            self.check_room()
             self._waiting.append(task)  # type: ignore[arg-type]
             self._ready.notify()
         return await asyncio.wrap_future(task.future)

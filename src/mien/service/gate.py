@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import time
@@ -47,6 +48,11 @@ _HEADERS = {
 }
 _OPEN = ("/healthz", "/readyz", "/v1/session", "/openapi.json", "/", "/favicon.ico")
 """Paths that need no key; beside them, the files of the page."""
+
+_HEAVY = ("/v1/analyze", "/v1/expression", "/v1/verify", "/v1/identify", "/v1/search", "/v1/subjects")
+"""Paths whose uploads go to the networks: where there is no room, they are refused before the framework sees them."""
+
+_SMALL = 1 << 20  # bytes of a body that is read although it is refused: a client that still sends may miss the answer
 
 _UNKNOWN = "(unknown)"
 
@@ -129,6 +135,8 @@ class _Visit:
             raise Problem(400, "Content-Length is a whole number of bytes.")
         if int(length) > self._most:
             raise too_large(self._most)
+        if self.method == "POST" and self.path in _HEAVY and "idempotency-key" not in self.headers:
+            self._core.engine.check_room()
         self._scope.setdefault("state", {})
         self._scope["state"].update(caller=self.caller, request_id=self.id)
 
@@ -164,6 +172,10 @@ class _Visit:
         if self.status:  # the answer had begun
             return
         headers = dict(problem.headers or {})
+        length = self.headers.get("content-length", "")
+        if problem.status_code == 429 and length.isdecimal() and int(length) <= _SMALL:
+            with contextlib.suppress(Problem):
+                await self.intake.drain()
         if not self.intake.complete:
             headers["Connection"] = "close"
         response = problem_response(problem.status_code, problem.detail, request=self.id, headers=headers.items())

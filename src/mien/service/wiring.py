@@ -104,7 +104,10 @@ def _needs(scope: str) -> Callable[..., Any]:
         if SCOPES.index(held) < SCOPES.index(scope):
             raise Problem(403, f"This needs a key with the scope '{scope}', and yours has '{held}'.")
         try:
-            return Tenant(core, await core.read(lambda: core.collections.get(name)), caller)
+            opened = core.collections.opened(name)
+            if opened is None:
+                opened = await core.read(lambda: core.collections.get(name))
+            return Tenant(core, opened, caller)
         except KeyError:
             raise no_collection() from None
         except MienError as error:

@@ -27,7 +27,6 @@ _MARGIN = 0.03  # of the cosine, by which a score has to leave the threshold bef
 _AGAIN = 2  # searches in a row that have to agree before that
 _ENOUGH, _PLENTY = 5, 8  # faces of somebody who is called unknown: clearly below the threshold, or anyhow
 _MOVED = 0.98  # cosine of a template with that of its last search, below which it is searched again
-_RATHER = 0.1  # probability by which a new expression has to lead before it replaces the one that is told
 _POINTS = 400  # of a track's series: twice as many are thinned to half
 _NOBODY: Mapping[str, float] = MappingProxyType({})
 _FLOOR = 1e-3  # of a probability, before its logarithm is averaged: one sure mistake must not outweigh a second
@@ -37,15 +36,18 @@ _FLOOR = 1e-3  # of a probability, before its logarithm is averaged: one sure mi
 class Mood:
     """What a face shows, averaged over time.
 
-    The mean is of log probabilities, weighted by quality, over the last ``smoothing_s``. Another expression is told
-    once it leads by a margin for ``hold_s``.
+    The mean is of log probabilities, weighted by quality, over the last ``smoothing_s``. Which expression is told is
+    decided by Page's test: another one is told when the log ratios by which readings prefer it, summed up since they
+    last spoke against it, exceed ``evidence``. Sure readings so change it at once, unsure ones slowly or never.
+
+    Source: E. S. Page, "Continuous inspection schemes", Biometrika 41, 1954.
 
     Args:
-        options: How long expressions are averaged and held.
+        options: How long expressions are averaged, and how much changes them.
         labels: Classes.
 
     Attributes:
-        label: The expression that is told; None until there were readings for ``hold_s``.
+        label: The expression that is told; None until there were readings for ``first_s``.
         smoothed: Averaged probabilities.
         seconds: How long each expression was told.
         series: Times and averaged probabilities, at most some hundred.
@@ -60,7 +62,7 @@ class Mood:
     _sum: Float64[np.ndarray, " classes"] | None = None
     _weight: float = 0.0
     _time_s: float = 0.0
-    _rival: tuple[str, float] | None = None  # and since when it leads
+    _against: Float64[np.ndarray, " classes"] | None = None  # evidence for each other expression
     _every_s: float = 0.0
     _first_s: float | None = None
 
@@ -81,9 +83,9 @@ class Mood:
         likely = np.exp(self._sum / self._weight)
         self.smoothed = likely / likely.sum()
         self._note(time_s)
-        return self._decide(time_s)
+        return self._decide(logs, weight, time_s)
 
-    def _decide(self, time_s: float) -> bool:
+    def _decide(self, logs: Float64[np.ndarray, " classes"], weight: float, time_s: float) -> bool:
         assert self.smoothed is not None
         best = self.labels[int(self.smoothed.argmax())]
         if self.options.smoothing_s <= 0:
@@ -91,20 +93,19 @@ class Mood:
             return changed
         if self.label is None:
             self._first_s = time_s if self._first_s is None else self._first_s
-            if time_s - self._first_s < self.options.hold_s:
+            if time_s - self._first_s < self.options.first_s:
                 return False
             self.label = best
             self.seconds[best] = time_s - self._first_s
             return True
-        lead = float(self.smoothed.max() - self.smoothed[self.labels.index(self.label)])
-        if best == self.label or lead < _RATHER:
-            self._rival = None
+        told = self.labels.index(self.label)
+        against = np.zeros(len(self.labels)) if self._against is None else self._against
+        # A face that is not poor counts in full.
+        self._against = np.maximum(against + min(2 * weight, 1.0) * (logs - logs[told]), 0.0)
+        if float(self._against.max()) <= self.options.evidence:
             return False
-        if self._rival is None or self._rival[0] != best:
-            self._rival = (best, time_s)
-        if time_s - self._rival[1] < self.options.hold_s:
-            return False
-        self.label, self._rival = best, None
+        self.label = self.labels[int(self._against.argmax())]
+        self._against = None
         return True
 
     def _note(self, time_s: float) -> None:

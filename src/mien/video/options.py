@@ -26,7 +26,8 @@ class Options:
         crops: Faces of a track that its template is made of, its best.
         least_quality: Of a face that has a vote in who this is.
         smoothing_s: Over this time expressions are averaged; 0 does not average.
-        hold_s: A new expression lasts at least so long before it is told.
+        first_s: A face is read for so long before its expression is told for the first time.
+        evidence: Another expression is told when it has become likelier by so much, in natural logarithms.
     """
 
     search_s: float = 0.4
@@ -43,4 +44,5 @@ class Options:
     crops: int = 5
     least_quality: float = 0.3
     smoothing_s: float = 0.6
-    hold_s: float = 0.3
+    first_s: float = 0.3
+    evidence: float = 1.5

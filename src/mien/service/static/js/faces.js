@@ -1,6 +1,6 @@
 // A picture with its faces: boxes that can be focused, and a card for each.
 import { html, Icon, Btn, Scale, Bar, Fold, Failure, useState, useTask, useId, reason, expression } from './ui.js';
-import { t, quoted, percent, chance, number, score, toast, changed } from './state.js';
+import { t, quoted, percent, chance, number, score, toast, changed, can } from './state.js';
 import * as api from './api.js';
 
 /** "Face 2: ada, score 0.83" for those who listen. */
@@ -82,7 +82,7 @@ export function Enrol({ picture, number: face, given = '', label, names, onDone 
     const said = await api.enrol(name.trim(), [picture], { face, ...query });
     const page = said.pictures[0];
     toast(page.status === 'already' ? t('enrol.already', { name: quoted(said.subject.name) }) : t('enrol.done', { name: quoted(said.subject.name) }),
-      page.status === 'added' ? async () => { await api.eraseSample(page.sample_id); if (said.subject.samples <= 1) await api.erase(said.subject.id); changed(); onDone(null); } : null);
+      page.status === 'added' && can('admin') ? async () => { await api.eraseSample(page.sample_id); if (said.subject.samples <= 1) await api.erase(said.subject.id); changed(); onDone(null); } : null);
     changed();
     onDone(said.subject, page);
   });
@@ -113,7 +113,7 @@ export function FaceCard({ src, picture, face, i, on, onPick, onHot, answer, fil
         ${face.subject && seen?.probability != null && html`<p class="small soft">${t('probability', { p: chance(seen.probability) })}</p>`}</div></div>
     ${seen && html`<div class="stack-s"><${Scale} value=${seen.score} threshold=${threshold} />${face.subject && on && html`<p class="small soft">${meaning(point, { match: true })}</p>`}</div>`}
     ${!face.subject && on && html`<div class="stack-s"><span class="label">${t('why')}</span><ul class="why">${whyUnknown(face, threshold, people).map((line) => html`<li>${line}</li>`)}</ul></div>`}
-    ${!face.subject ? html`<${Enrol} picture=${file} number=${i + 1} label=${t('enrol.who')} names=${names} onDone=${onDone} />`
+    ${!can('enrol') ? null : !face.subject ? html`<${Enrol} picture=${file} number=${i + 1} label=${t('enrol.who')} names=${names} onDone=${onDone} />`
       : on && html`<${Fold} title=${t('enrol.more')}><${Enrol} picture=${file} number=${i + 1} given=${face.subject} label=${t('enrol.name')} names=${names} onDone=${onDone} /><//>`}
     ${on ? html`<hr /><div class="facts">${face.candidates?.length > 1 && html`<${Candidates} of=${face.candidates} threshold=${threshold} />`}<${Quality} of=${face.quality} />${face.expression && html`<${Expressions} of=${face.expression} />`}</div>` : html`<div class="row apart"><${Sum} face=${face} /><${Btn} kind="quiet slim" label=${t('face.open', { i: i + 1 })} onClick=${() => onPick(i)}>${t('face.details')}<//></div>`}
   </article>`;

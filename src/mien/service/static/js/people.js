@@ -1,6 +1,6 @@
 // People: who is in the gallery, and what in it a person should look at.
 import { html, Icon, Btn, Head, Notice, Failure, Empty, Field, Modal, Picker, Avatar, Shot, useState, useEffect, useLoaded, useTask, useDrops, isPicture } from './ui.js';
-import { t, useStore, set, toast, changed, number, quoted, score } from './state.js';
+import { t, useStore, set, toast, changed, can, number, quoted, score } from './state.js';
 import * as api from './api.js';
 
 /** Merge two people and offer to take it back. */
@@ -70,7 +70,7 @@ function Question({ finding, subjects, onLeave }) {
   }
   return html`<article class="question"><h3>${t('review.matches_many')}</h3><div class="pair">${figure(a)}<div class="grow">${crops}</div></div>
     <p class="small soft">${t('review.matches_many.why', { n: finding.count })}</p><${Failure} error=${error} />
-    <div class="row"><${Btn} kind="slim danger" icon="trash" busy=${busy} onClick=${() => run(async () => { for (const id of finding.samples) await api.eraseSample(id); changed(); toast(t('sample.erased')); })}>${t('review.erase')}<//>${leave}</div></article>`;
+    <div class="row">${can('admin') && html`<${Btn} kind="slim danger" icon="trash" busy=${busy} onClick=${() => run(async () => { for (const id of finding.samples) await api.eraseSample(id); changed(); toast(t('sample.erased')); })}>${t('review.erase')}<//>`}${leave}</div></article>`;
 }
 
 export function useFindings() {
@@ -92,7 +92,7 @@ export default function People() {
   const [run, busy, mergeError] = useTask();
   const [findings] = useFindings();
   const [found, setFound] = useState(null);
-  const look = ([one]) => run(async () => { const said = await api.search(one.file); setFound({ file: one.file.name, scores: new Map(said.candidates.map((hit) => [hit.subject_id, hit.score])), subjects: await Promise.all(said.candidates.map(async (hit) => byId.get(hit.subject_id) ?? (await api.samples(hit.subject_id)).subject)) }); });
+  const look = ([one]) => run(async () => { choose([]); const said = await api.search(one.file); setFound({ file: one.file.name, scores: new Map(said.candidates.map((hit) => [hit.subject_id, hit.score])), subjects: await Promise.all(said.candidates.map(async (hit) => byId.get(hit.subject_id) ?? (await api.samples(hit.subject_id)).subject)) }); });
   useDrops((files) => setAdding(files.filter((item) => isPicture(item.file))));
 
   useEffect(() => { const later = setTimeout(() => ask(q), q ? 180 : 0); return () => clearTimeout(later); }, [q]);
@@ -103,17 +103,18 @@ export default function People() {
     return () => stop.abort();
   }, [asked, sort, revision, collection, key]);
   const more = async () => { const page = await api.subjects({ ...query, cursor: rows.next }); setRows({ ...page, subjects: [...rows.subjects, ...page.subjects] }); };
+  useEffect(() => setFound(null), [revision, collection]);
   const byId = new Map((rows?.subjects ?? []).map((one) => [one.id, one]));
   const picked = chosen.map((id) => byId.get(id)).filter(Boolean);
   const flip = (id) => choose(chosen.includes(id) ? chosen.filter((one) => one !== id) : [...chosen, id]);
   const mergeAll = (kept) => run(async () => { for (const other of picked) if (other !== kept) await mergeInto(kept, other); choose([]); });
   const total = rows?.total ?? 0;
-  const add = html`<${Btn} kind="primary" icon="plus" onClick=${() => setAdding([])}>${t('people.add')}<//>`;
+  const add = can('enrol') && html`<${Btn} kind="primary" icon="plus" onClick=${() => setAdding([])}>${t('people.add')}<//>`;
 
   return html`<div class="page">
     <${Head} title=${t('people')} actions=${total > 0 && add}>${rows && total > 0 ? t('people.n', { n: total }) : null}<//>
     <${Failure} error=${error ?? mergeError} />
-    ${findings.length > 0 && html`<section class="stack" aria-label=${t('review')}><div class="row"><h2>${t('review')}</h2><span class="count">${findings.length}</span></div><p class="soft">${t('review.lead')}</p>
+    ${findings.length > 0 && can('enrol') && html`<section class="stack" aria-label=${t('review')}><div class="row"><h2>${t('review')}</h2><span class="count">${findings.length}</span></div><p class="soft">${t('review.lead')}</p>
       <div class="review">${findings.slice(0, 12).map((finding) => html`<${Question} key=${token(finding)} finding=${finding} subjects=${byId} onLeave=${() => set({ dismissed: [...dismissed, token(finding)] })} />`)}</div></section>`}
     ${rows && total === 0 && !asked ? html`<${Empty} icon="people" title=${t('people.none')} actions=${html`${add}<a class="btn" href="#/group">${t('nav.group')}</a><a class="btn" href="#/try">${t('nav.try')}</a>`}>${t('people.none.more')}<//>` : html`
       <div class="row"><label class="search grow"><span class="sr">${t('people.search')}</span><${Icon} name="search" /><input class="input" type="search" placeholder=${t('people.search')} value=${q} onInput=${(event) => { setFound(null); setQ(event.target.value); }} /></label>
@@ -122,11 +123,11 @@ export default function People() {
       ${found && html`<div class="row"><p class="soft">${t('people.like', { file: quoted(found.file) })}</p><${Btn} kind="quiet slim" icon="cross" onClick=${() => setFound(null)}>${t('people.all')}<//></div>`}
       ${rows && total === 0 && html`<p class="soft">${t('people.not_found', { q: quoted(asked) })}</p>`}
       <ul class="people">${rows ? (found?.subjects ?? rows.subjects).map((one) => html`<li class=${`person ${chosen.includes(one.id) ? 'on' : ''}`} key=${one.id}>
-          <label class="pick"><span class="sr">${t('people.pick', { name: quoted(one.name) })}</span><input type="checkbox" checked=${chosen.includes(one.id)} onChange=${() => flip(one.id)} /></label>
+          ${can('enrol') && html`<label class="pick"><span class="sr">${t('people.pick', { name: quoted(one.name) })}</span><input type="checkbox" checked=${chosen.includes(one.id)} onChange=${() => flip(one.id)} /></label>`}
           <${Avatar} subject=${one} /><div><a href=${`#/people/${one.id}`}><bdi class="name">${one.name}</bdi></a><p class="small soft num">${found ? t('score.is', { score: number(found.scores.get(one.id), 3) }) : t('samples.n', { n: one.samples })}</p></div></li>`)
         : !error && [...Array(8)].map(() => html`<li class="person" aria-hidden="true"><span class="avatar skeleton"></span><div class="skeleton line short"></div></li>`)}</ul>
       ${rows?.next && !found && html`<div class="row center"><${Btn} onClick=${more}>${t('more')}<//></div>`}`}
-    ${picked.length > 0 && html`<div class="dock" role="region" aria-label=${t('people.picked', { n: picked.length })}><span>${picked.length === 1 ? t('people.pick_more') : t('people.picked', { n: picked.length })}</span>
+    ${picked.length > 0 && can('enrol') && html`<div class="dock" role="region" aria-label=${t('people.picked', { n: picked.length })}><span>${picked.length === 1 ? t('people.pick_more') : t('people.picked', { n: picked.length })}</span>
       <div class="row">${picked.length > 1 && picked.slice(0, 2).map((kept, i) => html`<${Btn} kind=${i ? 'slim' : 'slim primary'} icon="merge" busy=${busy} onClick=${() => mergeAll(kept)}>${t('merge.into', { name: quoted(kept.name) })}<//>`)}<${Btn} kind="slim quiet" onClick=${() => choose([])}>${t('cancel')}<//></div></div>`}
     ${adding && html`<${NewPerson} pictures=${adding} onClose=${() => setAdding(null)} />`}
   </div>`;

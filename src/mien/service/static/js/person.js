@@ -1,6 +1,6 @@
 // One person: samples, name, consent; move, split, export, erase with its proof.
 import { html, Icon, Btn, Head, Notice, Failure, Empty, Field, Modal, Picker, Avatar, Shot, Bar, useState, useLoaded, useTask, useDrops, useId, isPicture, reason, save } from './ui.js';
-import { t, useStore, toast, changed, number, quoted, date, bytes, percent } from './state.js';
+import { t, useStore, toast, changed, can, number, quoted, date, bytes, percent } from './state.js';
 import { moveSamples } from './people.js';
 import { useNames } from './try.js';
 import * as api from './api.js';
@@ -18,7 +18,7 @@ function Title({ who }) {
     }
     edit(false);
   });
-  if (!editing) return html`<div class="title-edit"><h1 tabindex="-1"><bdi class="name">${who.name}</bdi></h1><${Btn} kind="quiet square" icon="pencil" label=${t('rename')} onClick=${() => { setName(who.name); edit(true); }} /></div>`;
+  if (!editing) return html`<div class="title-edit"><h1 tabindex="-1"><bdi class="name">${who.name}</bdi></h1>${can('enrol') && html`<${Btn} kind="quiet square" icon="pencil" label=${t('rename')} onClick=${() => { setName(who.name); edit(true); }} />`}</div>`;
   return html`<form class="title-edit" onSubmit=${(event) => { event.preventDefault(); rename(); }} onKeyDown=${(event) => { if (event.key === 'Escape') edit(false); }}>
     <h1 class="sr">${who.name}</h1><label><span class="sr">${t('name')}</span><input class="input" autofocus ref=${(input) => input && document.activeElement !== input && !input.dataset.seen && (input.dataset.seen = '1', input.focus(), input.select())} value=${name} maxlength="200" onInput=${(event) => setName(event.target.value)} /></label>
     <button class="btn primary" disabled=${busy || !name.trim()}>${t('save')}</button><${Btn} onClick=${() => edit(false)}>${t('cancel')}<//><${Failure} error=${error} /></form>`;
@@ -89,7 +89,7 @@ export default function Person({ id }) {
         <p class="soft">${t('samples.n', { n: who.samples })} · ${t('person.since', { date: date(who.created) })}</p>
         <div class="row"><span class="chip">${who.consent ? t('consent.is', { text: who.consent }) : t('consent.none')}</span><span class="chip">${who.retain_until ? t('retain.until', { date: date(who.retain_until) }) : t('retain.none')}</span><${Btn} kind="quiet slim" icon="pencil" onClick=${() => setOpen('facts')}>${t('facts.edit')}<//></div></div>
       <div class="row"><${Picker} icon="plus" multiple label=${t('samples.add')} busy=${busy} onFiles=${add}>${t('samples.add')}<//>
-        <${Btn} icon="down" onClick=${() => run(async () => save(await api.exported(id), `subject-${id}.zip`))}>${t('export')}<//><${Btn} kind="danger" icon="trash" onClick=${() => setOpen('erase')}>${t('erase')}<//></div></header>
+        ${can('admin') && html`<${Btn} icon="down" onClick=${() => run(async () => save(await api.exported(id), `subject-${id}.zip`))}>${t('export')}<//><${Btn} kind="danger" icon="trash" onClick=${() => setOpen('erase')}>${t('erase')}<//>`}</div></header>
     <${Failure} error=${problem ?? error} />
     <section class="stack"><h2>${t('samples')}</h2>
       <ul class="samples">${samples.map((one) => html`<li class=${`sample ${chosen.includes(one.id) ? 'on' : ''}`} key=${one.id}>
@@ -98,8 +98,8 @@ export default function Person({ id }) {
         <div class="words"><div class="row apart small"><span class="soft">${date(one.created)}</span>${one.quality !== null && html`<span class="num" title=${t('quality.means')}>${percent(one.quality, 0)}</span>`}</div>
           ${one.quality !== null && html`<${Bar} value=${one.quality} kind=${one.quality >= 0.6 ? '' : one.quality >= 0.3 ? 'warn' : 'bad'} label=${t('quality')} />`}
           ${one.reasons.length > 0 && html`<div class="row">${one.reasons.map((why) => html`<span class="chip warn">${reason(why)}</span>`)}</div>`}
-          <div class="row last"><${Btn} kind="slim" onClick=${() => setOpen([one.id])}>${t('sample.not')}<//>${samples.length > 1 && html`<${Btn} kind="quiet slim square" icon="trash" label=${t('sample.erase', { n: one.id })} onClick=${() => eraseOne(one.id)} />`}</div></div></li>`)}</ul></section>
-    ${chosen.length > 0 && html`<div class="dock" role="region" aria-label=${t('samples.picked', { n: chosen.length })}><span>${t('samples.picked', { n: chosen.length })}</span><div class="row"><${Btn} kind="slim primary" icon="split" onClick=${() => setOpen(chosen)}>${t('samples.move')}<//><${Btn} kind="slim quiet" onClick=${() => choose([])}>${t('cancel')}<//></div></div>`}
+          <div class="row last">${can('enrol') && html`<${Btn} kind="slim" onClick=${() => setOpen([one.id])}>${t('sample.not')}<//>`}${samples.length > 1 && can('admin') && html`<${Btn} kind="quiet slim square" icon="trash" label=${t('sample.erase', { n: one.id })} onClick=${() => eraseOne(one.id)} />`}</div></div></li>`)}</ul></section>
+    ${chosen.length > 0 && can('enrol') && html`<div class="dock" role="region" aria-label=${t('samples.picked', { n: chosen.length })}><span>${t('samples.picked', { n: chosen.length })}</span><div class="row"><${Btn} kind="slim primary" icon="split" onClick=${() => setOpen(chosen)}>${t('samples.move')}<//><${Btn} kind="slim quiet" onClick=${() => choose([])}>${t('cancel')}<//></div></div>`}
     ${open === 'erase' && html`<${Erase} who=${who} onClose=${closed} />`}${open === 'facts' && html`<${Facts} who=${who} onClose=${() => setOpen(null)} />`}${Array.isArray(open) && html`<${Move} samples=${open} from=${who} onClose=${closed} />`}
   </div>`;
 }

@@ -1,6 +1,6 @@
 // Settings: key, decisions and their error rates, collections, models, look.
 import { html, Icon, Btn, Head, Notice, Failure, Field, Fold, Seg, Modal, useState, useLoaded, useTask } from './ui.js';
-import { t, useStore, set, speak, toast, changed, number, percent, bytes, date, LANGUAGES, quoted } from './state.js';
+import { t, useStore, set, speak, toast, changed, can, number, percent, bytes, date, LANGUAGES, quoted } from './state.js';
 import { refresh } from './app.js';
 import * as api from './api.js';
 
@@ -38,7 +38,7 @@ function OperatingPoint() {
       <label class="field"><span>${t('point.threshold')} · <span class="num">${number(point.threshold, 3)}</span></span><input type="range" min="0" max=${curve.length - 1} value=${here} aria-valuetext=${number(point.threshold, 3)} onInput=${(event) => setAt(Number(event.target.value))} /></label>
       <div class="rates" aria-live="polite"><div><b class="num bad-ink">${percent(point.fmr, 2)}</b><span class="small soft">${t('point.fmr')}</span></div><div><b class="num good-ink">${percent(point.fnmr, 2)}</b><span class="small soft">${t('point.fnmr')}</span></div></div>
       <p class="small soft">${t('point.pairs', { genuine: number(said.genuine), impostor: number(said.impostor) })}</p>
-      <div class="row"><${Btn} kind="primary" disabled=${Math.abs(point.threshold - used) < 1e-9} onClick=${() => { set({ rule: { threshold: Number(point.threshold.toFixed(4)) } }); toast(t('point.used')); }}>${t('point.use')}<//><${Btn} busy=${busy} onClick=${() => run(async () => { await api.calibrate(rule.fmr ?? 0.001); again(); toast(t('point.calibrated')); })}>${t('point.calibrate')}<//></div><${Failure} error=${problem} />`
+      <div class="row"><${Btn} kind="primary" disabled=${Math.abs(point.threshold - used) < 1e-9} onClick=${() => { set({ rule: { threshold: Number(point.threshold.toFixed(4)) } }); toast(t('point.used')); }}>${t('point.use')}<//>${can('admin') && html`<${Btn} busy=${busy} onClick=${() => run(async () => { await api.calibrate(rule.fmr ?? 0.001); again(); toast(t('point.calibrated')); })}>${t('point.calibrate')}<//>`}</div><${Failure} error=${problem} />`
       : html`<${Notice}>${t('point.few')}<//>`}</div>`;
 }
 

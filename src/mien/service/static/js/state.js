@@ -44,6 +44,13 @@ export function useStore() {
   return state;
 }
 
+const SCOPES = ['read', 'enrol', 'admin'];
+/** Whether the key in use may do this in the collection in use; the service decides, this only hides what it would refuse. */
+export function can(scope) {
+  const held = state.session?.collections.find((one) => one.name === state.collection)?.scope;
+  return held === undefined || SCOPES.indexOf(held) >= SCOPES.indexOf(scope);
+}
+
 export const changed = () => set({ revision: state.revision + 1 });
 
 let words = {};
