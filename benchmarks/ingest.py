@@ -1,9 +1,9 @@
 """Enrol a folder with `mien ingest`: two workers beside one, and workers that are killed in the middle.
 
 The pictures are some of a data set, a subject each. First one worker enrols them all, then two do into another
-gallery; both in a PostgreSQL server of our own, each worker with one thread. Starting a worker (programs, models) is timed apart, by a run that
-finds nothing left. Then two workers are at it, one of which is killed (SIGKILL) at a random moment and started again,
-time after time; at the end every picture that was to be enrolled has to be there once.
+gallery; both in a PostgreSQL server of our own, each worker with one thread. Starting a worker (programs, models) is
+timed apart, by a run that finds nothing left. Then two workers are at it, one of which is killed (SIGKILL) at a random
+moment and started again, time after time; at the end every picture that was to be enrolled has to be there once.
 
     python benchmarks/ingest.py [--pictures 300] [--kills 20]
 """
