@@ -1,9 +1,9 @@
 """Enrol a folder with `mien ingest`: two workers beside one, and workers that are killed in the middle.
 
 The pictures are some of a data set, a subject each. First one worker enrols them all, then two do into another
-gallery; both in a PostgreSQL server of our own. Starting a worker (programs, models) is timed apart, by a run that
-finds nothing left. Then two workers are at it, one of which is killed (SIGKILL) at a random moment and started again,
-time after time; at the end every picture that was to be enrolled has to be there once.
+gallery; both in a PostgreSQL server of our own, each worker with one thread. Starting a worker (programs, models) is
+timed apart, by a run that finds nothing left. Then two workers are at it, one of which is killed (SIGKILL) at a random
+moment and started again, time after time; at the end every picture that was to be enrolled has to be there once.
 
     python benchmarks/ingest.py [--pictures 300] [--kills 20]
 """
@@ -51,7 +51,8 @@ def folder_of(count: int, place: Path) -> Path:
 
 def start(source: Path, url: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", WORKER, "ingest", str(source), "--gallery", url, "--job", "job"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    alone = {**os.environ, "MIEN_THREADS": "1"}  # a worker a core
+    return subprocess.Popen(command, env=alone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def timed(source: Path, url: str, workers: int) -> float:
