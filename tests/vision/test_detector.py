@@ -402,7 +402,7 @@ def test_an_unknown_kind_of_detector_is_refused_with_those_that_are_known():
     card = make("detector", "odd", kind="retina")
 
     with pytest.raises(
-        ModelError, match="'odd' has convention 'retina'; known are blazeface, centerface, scrfd, yunet"
+        ModelError, match="'odd' has convention 'retina'; known are blazeface, centerface, retinaface, scrfd, yunet"
     ):
         Detector(card)
 

@@ -166,7 +166,9 @@ def test_the_cards_landmark_weights_decide_who_gives_way(embedder, rng):
 
 
 def test_an_unknown_template_is_refused_with_those_that_are_known():
-    with pytest.raises(ModelError, match="'odd' wants template 'square'; known are arcface-112, dlib-150, face-64"):
+    with pytest.raises(
+        ModelError, match="'odd' wants template 'square'; known are arcface-112, dlib-140, dlib-150, face-64"
+    ):
         Embedder(make("embedder", "odd", template="square"))
 
 

@@ -9,22 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-import numpy as np
 
 from mien import zoo
 from mien.cli.common import counted, make_folder, progress
-from mien.data.pictures import read_pictures
 from mien.errors import DataError, UsageError
-from mien.evaluation.generation import READERS
-from mien.evaluation.spaces import recut, resized
-from mien.evaluation.synthetic import KEPT, Candidate, FaceFilter, Limits, draw_candidates, lacking
 from mien.files import printable, write_whole
-from mien.images import encode_image
-from mien.vision.expression import ExpressionReader
-from mien.vision.generator import Generator, Request
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mien.evaluation.synthetic import Candidate
+    from mien.vision.generator import Generator
 
 SCHEMA = "mien/augmentation/1"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -73,6 +71,10 @@ def augment(
     `decisions.csv` lists every face that was drawn and why it was left out. Whether this helps is another question: see
     mien study run augmentation. The exit status is 1 if a class could not be filled.
     """
+    from mien.data.pictures import read_pictures
+    from mien.evaluation.synthetic import FaceFilter, Limits, draw_candidates, lacking
+    from mien.vision.generator import Generator
+
     generator = Generator(model or "expression-gan-48")
     bounds = Limits(**limits)
     pictures = read_pictures(
@@ -110,12 +112,22 @@ def augment(
 
 
 def _draw(generator: Generator, name: str, seed: int, start: int, end: int) -> np.ndarray:
+    import numpy as np
+
+    from mien.vision.generator import Request
+
     batches = generator.batches(end, Request(expression=name, seed=seed), start=start)
     return np.concatenate([batch.images for batch in batches])
 
 
 def _judge(generator: Generator, name: str | None) -> Callable[[str, np.ndarray], np.ndarray]:
     """Return what reads expressions out of aligned faces: from one expression and faces to its probabilities."""
+    import numpy as np
+
+    from mien.evaluation.generation import READERS
+    from mien.evaluation.spaces import recut, resized
+    from mien.vision.expression import ExpressionReader
+
     free = [known for known in READERS if known not in generator.convention.losses]
     reader = ExpressionReader(zoo.named(name or (free or READERS)[0]))
 
@@ -137,6 +149,9 @@ def _write_class(
     out: Path, name: str, candidates: Iterable[Candidate], rows: list[_Row], advance: Callable[[], None]
 ) -> None:
     """Write the faces that are kept, and add a row for each that was drawn."""
+    from mien.evaluation.synthetic import KEPT
+    from mien.images import encode_image
+
     (out / name).mkdir()
     for one in candidates:
         file = f"{name}/{one.number:07d}.png" if one.verdict == KEPT else ""
