@@ -24,7 +24,6 @@ from mien.cli.common import (
 from mien.cli.restore import places
 from mien.errors import ImageError, UsageError
 from mien.files import printable
-from mien.images import load_image, save_image
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
@@ -144,6 +143,7 @@ def _secret(file: Path) -> bytes:
 def _people(paths: tuple[Path, ...], analyzer: Analyzer, worker: Anonymizer, secret: bytes) -> People:
     """Look through all pictures once and group their faces by person."""
     from mien.anonymizer import People
+    from mien.images import load_image
 
     with progress(len(paths), label="looking who is who") as advance:
         seen = []
@@ -201,6 +201,8 @@ def _each(
     as_json: bool,
 ) -> int:
     """Do the work on each picture; a bad one is reported, and the rest is done."""
+    from mien.images import load_image, save_image
+
     tally = _Tally()
     with progress(len(paths), printing=True) as advance:
         for path, place in zip(paths, wanted, strict=True):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-import numpy as np
 
 from mien.cli.common import counted, echo_json, find_pictures, make_analyzer, make_folder, progress
 from mien.errors import ImageError, MienError, UsageError
 from mien.files import printable
-from mien.images import load_image, save_image
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mien.analyzer import Analyzer
     from mien.vision.restorer import RestoredFace, RestoredPicture, Restorer
 
@@ -195,7 +195,10 @@ def _read_mask(mask: str) -> np.ndarray:
 
     if not Path(mask).is_file():
         raise UsageError(f"--mask is a picture, or one of {', '.join(COVERS)}; there is no file '{printable(mask)}'.")
-    return np.asarray(load_image(mask).mean(axis=2) > 127)
+    from mien.images import load_image
+
+    covered: np.ndarray = load_image(mask).mean(axis=2) > 127
+    return covered
 
 
 def places(paths: tuple[Path, ...], out: Path, asked: tuple[str, ...]) -> list[Path]:
@@ -238,7 +241,10 @@ def _each(
     paths = find_pictures(pictures, results=[out, sheet])
     wanted = places(paths, out, pictures)
     analyzer = make_analyzer()
-    tally, shown = _Tally(), list[np.ndarray]()
+    from mien.images import load_image, save_image
+
+    shown: list[np.ndarray] = []
+    tally = _Tally()
     with progress(len(paths), printing=True) as advance:
         for path, place in zip(paths, wanted, strict=True):
             try:
@@ -315,6 +321,7 @@ def _facts(done: RestoredPicture) -> dict[str, object]:
 
 
 def _write_sheet(sheet: Path, shown: list[np.ndarray]) -> None:
+    from mien.images import save_image
     from mien.reporting.pictures import contact_sheet
 
     if not shown:
@@ -325,5 +332,5 @@ def _write_sheet(sheet: Path, shown: list[np.ndarray]) -> None:
     for start in range(0, len(shown), 2 * columns):
         row = shown[start : start + 2 * columns]
         for part in (row[::2], row[1::2]):
-            faces += [*part, *[np.full_like(shown[0], 246)] * (columns - len(part))]
+            faces += [*part, *[shown[0] * 0 + 246] * (columns - len(part))]
     save_image(sheet, contact_sheet(faces, columns=columns, side=128, title="Before, and below after"))
