@@ -26,7 +26,6 @@ from mien.cli.records import json_options, record_writer
 from mien.errors import ImageError, UsageError
 from mien.files import printable
 from mien.reporting import schemas
-from mien.types import ATTRIBUTES_NOTE
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
@@ -118,6 +117,8 @@ def analyze(
 
     def as_json(picture: Picture) -> dict[str, object]:
         return schemas.analysis(picture, embeddings=embeddings)
+
+    from mien.types import ATTRIBUTES_NOTE
 
     head = {"note": ATTRIBUTES_NOTE} if attributes else None
     writer = record_writer(form, schemas.ANALYSIS, as_json=as_json, in_words=_echo_words, head=head)
