@@ -40,7 +40,7 @@ MODES = ("generate", "blur", "mosaic")
 """What stands in for a face: a generated one, itself blurred, itself in a few squares."""
 
 _STRENGTHS = (0.8, 0.9, 1.0)
-# Of the way from the face that was there to a generated one, one try after another: set by hand, measured by benchmarks/anonymize.py.
+# Of the way from the face that was there to a generated one, one try after another; set by hand.
 _CANDIDATES = 12  # faces of a try, of which the one with the expression is taken
 _TRUNCATION = 0.8  # of the generated faces: typical ones are seldom malformed
 _MALFORMED = (
