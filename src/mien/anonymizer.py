@@ -192,7 +192,7 @@ class Anonymizer:
                 person = people.person.get((name, number))
                 if person is not None:
                     plan.person, plan.people = person, people
-        done, found = self._made(image, plans), _Found()
+        done = self._made(image, plans)
         if not self.verify:
             return AnonymousPicture(done, tuple(plan.outcome() for plan in plans))
         for _ in range(self.tries + 1):
@@ -202,7 +202,8 @@ class Anonymizer:
             for plan in still:
                 plan.next_try(self.tries)
             done = self._made(image, plans)
-        found = self._looked(done, plans)
+        else:
+            found = self._looked(done, plans)
         return AnonymousPicture(done, tuple(plan.outcome(found) for plan in plans))
 
     # Making -----------------------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def _people(paths: tuple[Path, ...], analyzer: Analyzer, worker: Anonymizer, sec
         seen = []
         for path in paths:
             with suppress(ImageError):  # said when its turn comes
-                seen.append((path.name, analyzer.analyze(load_image(path))))
+                seen.append((str(path), analyzer.analyze(load_image(path))))
             advance()
     return People.of(seen, worker.threshold, secret)
 
@@ -207,7 +207,7 @@ def _each(
     with progress(len(paths), printing=True) as advance:
         for path, place in zip(paths, wanted, strict=True):
             try:
-                done = worker.anonymize(load_image(path), name=path.name, people=people)
+                done = worker.anonymize(load_image(path), name=str(path), people=people)
                 if done.faces or keep_faceless:
                     save_image(place, done.image, quality=95)
             except ImageError as error:

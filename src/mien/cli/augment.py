@@ -120,9 +120,8 @@ def _draw(generator: Generator, name: str, seed: int, start: int, end: int) -> n
     return np.concatenate([batch.images for batch in batches])
 
 
-def _judge(generator: Generator, name: str | None) -> Callable[[str, np.ndarray], np.ndarray]:
+def _judge(generator: Generator, name: str | None) -> Callable[[str, np.ndarray], np.ndarray | None]:
     """Return what reads expressions out of aligned faces: from one expression and faces to its probabilities."""
-    import numpy as np
 
     from mien.evaluation.generation import READERS
     from mien.evaluation.spaces import recut, resized
@@ -131,9 +130,9 @@ def _judge(generator: Generator, name: str | None) -> Callable[[str, np.ndarray]
     free = [known for known in READERS if known not in generator.convention.losses]
     reader = ExpressionReader(zoo.named(name or (free or READERS)[0]))
 
-    def see(expression: str, faces: np.ndarray) -> np.ndarray:
+    def see(expression: str, faces: np.ndarray) -> np.ndarray | None:
         if expression not in reader.labels:
-            return np.ones(len(faces))  # nothing is known of it
+            return None  # nothing is known of it
         template = reader.template
         crops = (
             resized(faces, reader.side)

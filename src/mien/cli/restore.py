@@ -95,7 +95,7 @@ def restore(
     restorer = open_restorer(model, method, weight, gate)
     covered = None if mask in COVERS else _read_mask(mask)
     cover = mask if covered is None else "none"
-    if (cover != "found" and cover != "none") or covered is not None:
+    if cover in ("mouth", "eyes") or covered is not None:
         if restorer.method not in ("network", "telea", "vae"):
             raise UsageError(f"'{restorer.method}' fills nothing in. Take --by telea, vae or network with --mask.")
     elif restorer.method in ("telea", "vae"):

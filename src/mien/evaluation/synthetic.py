@@ -97,10 +97,6 @@ class FaceFilter:
             for i in range(len(faces))
         ]
 
-    def keep(self, faces: Images) -> None:
-        """Count faces as kept: those of a call that is gone on with."""
-        self._kept.extend(pixel_vectors(faces))
-
     def _verdict(self, views: Float32[np.ndarray, "2 dimension"], distance: float, probability: float | None) -> str:
         if probability is not None and probability < self.limits.least:
             return VERDICTS[1]
@@ -153,8 +149,8 @@ def lacking(labels: Sequence[str], known: Sequence[str], target: str) -> dict[st
 Draw = Callable[[int, int], Images]
 """Draws the generated faces of numbers start to end - 1 of a class, RGB."""
 
-Judge = Callable[[Images], Float[np.ndarray, " faces"]]
-"""What a classifier thinks: from faces to the probabilities of the class they were asked for."""
+Judge = Callable[[Images], Float[np.ndarray, " faces"] | None]
+"""From faces to the probabilities of the class they were asked for, as a classifier sees it; None: it knows none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

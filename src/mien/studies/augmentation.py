@@ -6,8 +6,9 @@ saw more would smuggle it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from mien.data.pictures import Pictures, read_pictures
 from mien.data.transforms import Order
 from mien.errors import DataError, UsageError
 from mien.evaluation.synthetic import KEPT, FaceFilter, Limits, draw_candidates
+from mien.files import write_whole
 from mien.networks.expression import ExpressionNetConfig, expression_net
 from mien.studies.protocol import Arm, Cell, Comparison, Protocol
 from mien.training import gan, vae
@@ -46,7 +48,7 @@ ARMS = (
     Arm("shuffled", "with the filtered faces of the VAE, their labels shuffled", "negative control: must not help"),
     Arm("pretrained", "first on the filtered faces of the VAE alone, then on real ones"),
 )
-_FEWEST = 4  # training faces of a class
+_FEWEST = 10  # training faces of a class: a VAE learns from 8, and one in ten is for its own checks
 _BATCH, _RATE, _DECAY = 64, 3e-3, 0.05
 
 
@@ -87,7 +89,6 @@ class AugmentationStudy:
     limits: Limits = field(default_factory=lambda: Limits(most=0.98))
     cache: Path | None = None
     test_on: int = 0
-    known: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.arms if name not in {arm.name for arm in ARMS}]:
@@ -120,19 +121,19 @@ class AugmentationStudy:
     @property
     def classes(self) -> tuple[str, ...]:
         """Expressions of the data."""
-        return self.known or self._read(("test",)).classes
+        return self._pictures().classes
 
     def facts(self) -> dict[str, Any]:
         """Return every setting that figures depend on."""
         facts = asdict(self)
-        del facts["cache"], facts["known"]
+        del facts["cache"]
         return facts | {"data": self.data.resolve().name}
 
     def run(self, cell: Cell, folder: Path) -> tuple[Labels, Labels]:
         """Train one classifier and return the test set's labels and its answers."""
         torch.set_num_threads(1)  # the same sums whatever runs beside
-        train, test = self._share(cell.setting), self._read(("test",))
-        test = test.take(test.labels >= 0)
+        pictures = self._pictures()  # read together: a label means the same in both
+        train, test = self._share(pictures.split("train"), cell.setting), pictures.split("test")
         if self.test_on and len(test) > self.test_on:
             test = test.take(np.sort(np.random.default_rng(0).permutation(len(test))[: self.test_on]))
         drawn = self._drawn(cell, train, folder)
@@ -141,15 +142,15 @@ class AugmentationStudy:
 
     # Faces ------------------------------------------------------------------------------------------------------------
 
-    def _read(self, splits: Sequence[str]) -> Pictures:
-        return read_pictures(
-            self.data, template="fer-48", side=self.side, colour=False, splits=splits, cache=self.cache
+    def _pictures(self) -> Pictures:
+        """Return the labelled faces to learn from and to test on."""
+        pictures = read_pictures(
+            self.data, template="fer-48", side=self.side, colour=False, splits=("train", "test"), cache=self.cache
         )
+        return pictures.take(pictures.labels >= 0)
 
-    def _share(self, setting: str) -> Pictures:
-        """Return the training faces of a share: of each class the same part, drawn once and for all."""
-        pictures = self._read(("train",))
-        pictures = pictures.take(pictures.labels >= 0)
+    def _share(self, pictures: Pictures, setting: str) -> Pictures:
+        """Return a share of the training faces: of each class the same part, drawn once and for all."""
         rng = np.random.default_rng(0)
         chosen: list[np.ndarray] = []
         for label, name in enumerate(pictures.classes):
@@ -174,6 +175,8 @@ class AugmentationStudy:
         kept = "" if cell.arm == "vae" else "-filtered"
         kinds = {"gan-filtered": ("gan",), "both-filtered": ("vae", "gan")}.get(cell.arm, ("vae",))
         parts = [self._made(kind, bool(kept), train, folder / cell.setting.rstrip("%")) for kind in kinds]
+        if len(parts) > 1:  # as many faces as the other arms have
+            parts = [_halved(*part) for part in parts]
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         if cell.arm == "shuffled":
             labels = np.random.default_rng(cell.seed).permutation(labels)
@@ -210,7 +213,9 @@ class AugmentationStudy:
                 f"No generated face of '{missing[0]}' passes the filter: the generator has not learned it, or the "
                 f"limits are too narrow. Give it more images, or a larger share of the data."
             )
-        np.savez_compressed(file, images=np.stack(images), labels=np.array(labels, np.int64))
+        packed = io.BytesIO()
+        np.savez_compressed(packed, images=np.stack(images), labels=np.array(labels, np.int64))
+        write_whole(file, packed.getvalue())
 
     def _generator(self, kind: str, train: Pictures, folder: Path) -> Path:
         """Train the generator of a kind on these faces alone; return its run folder."""
@@ -220,12 +225,19 @@ class AugmentationStudy:
             "out": out, "data": (self.data,), "template": "fer-48", "batch_size": 64, "images": self.generator_images,
             "report_every": max(self.generator_images // 3, 1),
         }  # fmt: skip
-        if (out / "model.onnx").is_file():
+        if (out / "summary.json").is_file():  # written last
             return out
         if kind == "vae":
             given = {"net.side": self.side, "net.colour": False, "net.latents": 64, "net.widths": (32, 64, 128)}
             config = vae.configured(
-                given={**common, **given, "balance": 0.5, "perceptual": self.perceptual, "prior": self.prior}
+                given={
+                    **common,
+                    **given,
+                    "condition": "labels",
+                    "balance": 0.5,
+                    "perceptual": self.perceptual,
+                    "prior": self.prior,
+                }
             )
             vae.train(config, pictures=pictures)
         else:
@@ -294,15 +306,19 @@ def _draw(generator: Generator, name: str, seed: int, start: int, end: int) -> n
     return np.concatenate([batch.images for batch in batches])
 
 
+def _halved(images: Images, labels: Labels) -> tuple[Images, Labels]:
+    """Return the first half of each class."""
+    places = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    kept = np.concatenate([place[: (len(place) + 1) // 2] for place in places])
+    return images[kept], labels[kept]
+
+
 def _with_valid(train: Pictures) -> Pictures:
     """Return training faces with every tenth of a class set aside, for the generator's own checks."""
     splits = np.array(train.splits, dtype=object)
     for label in range(len(train.classes)):
         splits[np.flatnonzero(train.labels == label)[::10]] = "valid"
-    return Pictures(
-        train.images, train.labels, train.classes, train.attributes, train.attribute_names, splits.astype(str),
-        train.names,
-    )  # fmt: skip
+    return replace(train, splits=splits.astype(str))
 
 
 def _varied(x: Float[Tensor, "b c side side"], rng: np.random.Generator) -> Float[Tensor, "b c side side"]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -155,10 +156,10 @@ def _claim(study: Study, out: Path) -> None:
 
 
 def _code() -> str:
-    """Return a digest of what figures depend on in mien: studies, trainings, networks, losses and metrics."""
+    """Return a digest of the code that figures depend on."""
     root = Path(mien.__file__).parent
     hasher = hashlib.sha256()
-    for folder in ("studies", "training", "networks", "losses", "metrics", "data"):
+    for folder in ("studies", "training", "networks", "losses", "metrics", "data", "evaluation", "vision", "alignment"):
         for file in sorted([*(root / folder).rglob("*.py"), *root.glob(f"{folder}.py")]):
             hasher.update(file.read_bytes())
     return hasher.hexdigest()[:16]
@@ -173,9 +174,12 @@ def _finished(study: Study, out: Path, cells: list[Cell], jobs: int) -> Iterator
     # Started anew, not forked: numerical libraries that have begun threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running: dict[Future[str], Cell] = {pool.submit(_run, study, cell, out): cell for cell in cells}
-        for future in as_completed(running):
-            trouble = future.exception()
-            yield running[future], future.result() if trouble is None else f"its process ended ({trouble})"
+        try:
+            for future in as_completed(running):
+                trouble = future.exception()
+                yield running[future], future.result() if trouble is None else f"its process ended ({trouble})"
+        finally:  # Ctrl-C ends what runs and begins nothing more
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _run(study: Study, cell: Cell, out: Path) -> str:
@@ -184,8 +188,8 @@ def _run(study: Study, cell: Cell, out: Path) -> str:
         packed = io.BytesIO()
         np.savez_compressed(packed, labels=labels, answers=answers)
         write_whole(_file(out, cell), packed.getvalue())
-    except (MienError, OSError) as error:
-        return str(error)
+    except (MienError, OSError, EOFError, zipfile.BadZipFile) as error:
+        return str(error) or type(error).__name__
     return ""
 
 

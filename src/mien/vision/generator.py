@@ -713,12 +713,12 @@ class Generator:
             for label, rows in parts.items()
         }
 
-    def _moved(self, latents: Latents, shown: str, wanted: str, strength: float = 1.0) -> Latents:
+    def _moved(self, latents: Latents, shown: str, wanted: str) -> Latents:
         """Move a face's latents from the mean of the expression that it shows to that of another one."""
         if wanted == shown:
             return latents
         if (means := self._class_means) is not None and {shown, wanted} <= means.keys():
-            return np.asarray(latents + np.float32(strength) * (means[wanted] - means[shown]), dtype=np.float32)
+            return np.asarray(latents + (means[wanted] - means[shown]), dtype=np.float32)
         if "label" not in {item.name for item in self._session.get_inputs()}:
             raise UsageError(
                 f"'{self.card.name}' cannot make the given face, which shows {shown}, show {wanted}: its prior "

@@ -152,7 +152,7 @@ class Restorer:
         """Restore one aligned face.
 
         Args:
-            crop: RGB uint8, shape (side, side, 3), with sides that are a multiple of 16 px.
+            crop: RGB uint8, shape (side, side, 3), with sides that are a multiple of the model's, px.
             covered: Where something stands before it; None: as ``cover`` says.
             cover: One of `COVERS`.
 

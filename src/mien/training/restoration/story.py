@@ -211,6 +211,7 @@ def _publish(
     inputs = {"image": checked.spoilt[:3], "covered": checked.told[:3]}
     network = onnx_bytes(published, *inputs.values(), inputs=list(inputs), outputs=["restored", "found"], any_side=True)
     difference = check_parity(published, network, inputs, tolerance=_PARITY, unit="grey levels")
+    multiple = config.net.multiple
     publish_network(
         config.out / "model.onnx",
         network,
@@ -220,8 +221,8 @@ def _publish(
         convention={
             "kind": "residual",
             "template": config.template,
-            "side": 16 * round(config.net.side * 1.17 / 16),
-            "multiple": config.net.multiple,
+            "side": multiple * round(config.net.side * 1.17 / multiple),
+            "multiple": multiple,
             "order": "RGB",
             "losses": [RECOGNISER] if config.sees_people else [],
         },
