@@ -199,7 +199,11 @@ def test_a_full_disk_is_one_line_and_the_call_can_go_on(gan, tmp_path, monkeypat
 
 def background(gan, out, count):
     command = [sys.executable, "-m", "mien", "generate", "--model", gan, "-n", count, "-o", out]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    ignored = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background is told to ignore it
+    try:
+        process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not ((out / "manifest.csv").exists() and len(rows(out)) > 50):
         time.sleep(0.02)
