@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -45,6 +45,7 @@ from mien.vision.cohort import Cohort, pooled
 __all__ = ["Gallery"]
 
 _LONGEST_HASH = 500  # characters
+_DEEPEST = 128  # templates looked at, once they name enough subjects to answer with
 _POOLED = 8  # subjects, the best by a single sample, whose samples are pooled: one further down hardly ever comes first
 
 P = ParamSpec("P")
@@ -303,23 +304,25 @@ class Gallery:
             best: dict[int, Candidate] = {}
             for candidate in self._candidates(ids[0], scores[0]):
                 best.setdefault(candidate.subject_id, candidate)
-            if len(best) >= enough or wanted >= len(index):
+            if len(best) >= enough or wanted >= len(index) or (len(best) >= k and wanted >= _DEEPEST):
                 break
             wanted *= 4
         found = list(best.values())[:enough]
         if self.pool:
-            found = sorted((self._of_all_samples(one, probe, active) for one in found), key=lambda one: -one.score)
+            found = sorted(self._of_all_samples(found, probe, active), key=lambda one: -one.score)
         return tuple(found[:k])
 
     def _of_all_samples(
-        self, best: Candidate, probe: Float32[np.ndarray, " dimension"], active: ActiveModel
-    ) -> Candidate:
-        """Score a subject by its best sample and by the template that all its samples make together."""
-        vectors = self.rows.vectors(best.subject_id, active)
-        if len(vectors) < 2:
-            return best
-        together = float(pooled(np.stack(list(vectors.values()))) @ probe)
-        return replace(best, score=(best.score + together) / 2)
+        self, found: Sequence[Candidate], probe: Float32[np.ndarray, " dimension"], active: ActiveModel
+    ) -> Iterator[Candidate]:
+        """Score subjects by their best sample and by the template that all their samples make together."""
+        templates = self.rows.vectors_of([one.subject_id for one in found], active)
+        for one in found:
+            vectors = templates.get(one.subject_id)
+            if vectors is None:  # erased meanwhile
+                continue
+            together = one.score if len(vectors) < 2 else float(pooled(vectors) @ probe)
+            yield replace(one, score=(one.score + together) / 2)
 
     def _candidates(self, ids: Int64[np.ndarray, " k"], scores: Float32[np.ndarray, " k"]) -> tuple[Candidate, ...]:
         """Look up whose templates these are; one that was erased meanwhile is left out."""
