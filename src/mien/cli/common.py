@@ -18,6 +18,7 @@ import mien
 from mien.errors import UsageError
 from mien.files import printable, search_images
 from mien.gallery.deciding import DEFAULT_FMR, decide
+from mien.gallery.postgres.address import is_address
 from mien.reporting.schemas import face_as_json, path_as_json, plain, shown_path
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "make_folder",
     "needs_torch",
     "open_gallery",
+    "open_to_search",
     "path_as_json",
     "plain",
     "progress",
@@ -188,6 +190,11 @@ def gallery_options(*, required: bool = True) -> Callable[[Command], Command]:
 def open_gallery(gallery: str, key: Path | None = None, *, create: bool = False, read_only: bool = False) -> Gallery:
     """Open the gallery that the options name; as a rule one that is there already."""
     return mien.Gallery(gallery, key_file=key, create=create, read_only=read_only)
+
+
+def open_to_search(gallery: str, key: Path | None = None) -> Gallery:
+    """Open a gallery that is only read: for reading alone where its file may not be written."""
+    return open_gallery(gallery, key, read_only=not is_address(gallery) and not os.access(gallery, os.W_OK))
 
 
 def fit_analyzer(analyzer: Analyzer, gallery: Gallery) -> Analyzer:

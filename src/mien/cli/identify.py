@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from mien.cli.common import (
     fit_analyzer,
     gallery_options,
     make_analyzer,
-    open_gallery,
+    open_to_search,
     progress,
     say_notes,
 )
@@ -82,7 +81,7 @@ def identify(
     """
     analyzer = make_analyzer(detector, embedder, min_face)
     known = unknown = failed = 0
-    with open_gallery(gallery, key, read_only=not os.access(gallery, os.W_OK)) as opened:
+    with open_to_search(gallery, key) as opened:
         analyzer = fit_analyzer(analyzer, opened)
         point, notes = decide_search(analyzer.card, opened, fmr=fmr, fpir=fpir, threshold=threshold)
         for note in notes:
@@ -137,7 +136,7 @@ def search(
     from mien.analyzer import main_face
 
     analyzer = make_analyzer(detector, embedder, min_face)
-    with open_gallery(gallery, key, read_only=not os.access(gallery, os.W_OK)) as opened:
+    with open_to_search(gallery, key) as opened:
         analyzer = fit_analyzer(analyzer, opened)
         image = mien.load_image(picture)
         face = main_face(analyzer.analyze(image), image.shape[1], image.shape[0])

@@ -84,12 +84,13 @@ def ingest(
     wish = wanted([] if table else [str(source)], table=table)
     for line in (*wish.notes, *wish.failures):
         click.echo(f"mien: {line}", err=True)
-    root = (source.parent if table else source).resolve()
+    root = (source.parent if table else source).absolute()
+    called = job or str(source.resolve())
     analyzer = make_analyzer(detector, embedder, min_face)
     counts = {"added": 0, "already": 0, "refused": 0, "failed": 0}
     with open_gallery(gallery, key, create=True) as opened:
         analyzer = fit_analyzer(analyzer, opened)
-        work = Work(opened, job or str(source.resolve()))
+        work = Work(opened, called)
         if again:
             work.again()
         work.offer((_below(one.path, root), one.subject) for one in wish.pictures)
@@ -100,7 +101,7 @@ def ingest(
         }
         if ray is not None:
             make = partial(_fitting, detector, embedder, min_face)
-            worker = partial(run_worker, make, gallery, key, job or str(source.resolve()), root, options)
+            worker = partial(run_worker, make, gallery, key, called, root, options)
             for done in run_on_ray(worker, address=None if ray == "local" else ray):
                 counts.update({status: counts[status] + number for status, number in done.items()})
             _say_summary(work, counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +18,7 @@ from mien.cli.common import (
     machine_readable,
     make_analyzer,
     make_folder,
-    open_gallery,
+    open_to_search,
     shares_option,
 )
 from mien.errors import UsageError
@@ -114,8 +113,7 @@ def watch(
     with ExitStack() as stack:
         people, point = None, None
         if gallery is not None:
-            read_only = not os.access(gallery, os.W_OK)
-            people = stack.enter_context(open_gallery(gallery, key, read_only=read_only))
+            people = stack.enter_context(open_to_search(gallery, key))
             analyzer, point = _fitted(analyzer, people, fpir, threshold)
         eyes = Eyes(analyzer)
         if opened_source.live:
@@ -132,14 +130,14 @@ def watch(
                 options=Options(smoothing_s=smoothing),
                 sinks=[*sinks, keeper],
                 limit_s=seconds,
-                warn=lambda text: click.echo(f"mien: {shown(text)}", err=True),
+                warn=keeper.warn,
             )
         finally:
             # Ctrl-C too: what was seen until then is a report.
             if folder is not None and keeper.summary is not None:
                 _write_report(folder, keeper.summary, opened_source, people, point)
     _echo_summary(summary, quiet=str(jsonl) == "-")
-    return 1 if summary.ended in ("truncated", "gave up") or keeper.failed(summary) else 0
+    return 1 if summary.ended in ("truncated", "gave up") or keeper.unwritten else 0
 
 
 class _Keeper:
@@ -149,6 +147,12 @@ class _Keeper:
 
     def __init__(self) -> None:
         self.summary: Summary | None = None
+        self.unwritten = False
+
+    def warn(self, text: str) -> None:
+        """Say what went wrong, and keep that a file is not whole."""
+        self.unwritten |= text.startswith("Cannot write")
+        click.echo(f"mien: {shown(text)}", err=True)
 
     def write(self, watched: Watched) -> None:
         for event in watched.events:
@@ -156,10 +160,6 @@ class _Keeper:
 
     def close(self, summary: Summary | None) -> None:
         self.summary = summary
-
-    @staticmethod
-    def failed(summary: Summary) -> bool:
-        return any(notice.startswith("Cannot write") for notice in summary.notices)
 
 
 def _turn() -> int | None:

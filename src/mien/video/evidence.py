@@ -223,7 +223,8 @@ class Evidence:
                 return before
             return Identity("identified", subject, None, score, len(self._kept))
         if before.state == "identified":
-            if (score is not None and score >= threshold - _MARGIN) or not self._is_repeated(None):
+            near = score is not None and score >= threshold - _MARGIN and not naming.changed(before)
+            if near or not self._is_repeated(None):
                 return before
             return naming.unknown(self.template, score, len(self._kept))
         if before.state == "unknown":

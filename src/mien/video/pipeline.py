@@ -275,8 +275,8 @@ class _Run:
         for sink in self.sinks:
             try:
                 sink.close(summary)
-            except VideoError as error:
-                self.warn(str(error))
+            except (VideoError, OSError) as error:  # the others are closed all the same
+                self.warn(str(error) if isinstance(error, VideoError) else f"Cannot write: {error.strerror or error}.")
 
     def _summary(self, took_s: float) -> Summary:
         return Summary(
