@@ -11,6 +11,8 @@ from mien.training import gan, vae
 VAE = [
     "--side", "16", "--set", "net.widths=8,16", "--set", "net.latents=4", "--set", "batch_size=8",
     "--set", "keep_without_face=true", "--set", "components=1", "--images", "32", "--set", "report_every=32",
+    "--set", "flow.steps=2", "--set", "flow.images=128", "--set", "flow.batch_size=16", "--set", "flow.net.width=16",
+    "--set", "flow.net.blocks=1",
 ]  # fmt: skip
 GAN = [
     "--side", "16", "--grey", "--set", "batch_size=8", "--set", "keep_without_face=true", "--set", "health.pictures=16",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 
 from mien import zoo
 from mien.networks import ExpressionNetConfig, expression_net
+from mien.networks.flow import VelocityNetConfig
 from mien.training import embedder, expression, gan, vae
 from mien.training.config import load_config
 from mien.training.run import read_log
+from mien.training.vae.flow import FlowConfig
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.generator import Generator
@@ -67,7 +70,8 @@ def test_an_old_vae_run_opens_and_goes_on(folder):
 
     config = rest(vae.VAEConfig, Path("vae"))
     assert (config.kl_warm_up, config.mirror, config.discriminator_gamma) == (0.1, 0.5, (1.0, 0.1))  # renamed since
-    vae.train(config)
+    small = FlowConfig(images=128, batch_size=16, steps=2, net=VelocityNetConfig(width=16, blocks=1))
+    vae.train(replace(config, flow=small))
     assert ended(folder / "vae")
 
 
