@@ -38,7 +38,7 @@ from mien.training.ranks import Ranks
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log", "write_result"]
+__all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log", "seed_torch", "write_result"]
 
 _ALWAYS_MAY_CHANGE = ("out", "seconds", "device")  # where the folder lies, how long to stay, and on what to compute
 
@@ -60,6 +60,16 @@ class Progress:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Take up what `state_dict` gave."""
         self.images = int(state["images"])
+
+
+def seed_torch(seed: int) -> None:
+    """Seed PyTorch's generators as `torch.manual_seed` does, quickly enough for every step."""
+    # That would keep a note, with its call stack, for every GPU that is never used.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 def position_seed(seed: int, images: int) -> int:
@@ -158,12 +168,7 @@ class Run:
         In a run of several processes each has its own seed, that of the place of its part within the batch.
         """
         seed = position_seed(int(getattr(self._config, "seed", 0)) * self.ranks.world + self.ranks.rank, images)
-        # torch.manual_seed would keep a note, with its call stack, for every GPU that is never used.
-        torch.default_generator.manual_seed(seed)
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.manual_seed(seed)
-        if torch.backends.mps.is_available():
-            torch.mps.manual_seed(seed)
+        seed_torch(seed)
         return seed
 
     def load_state(self, **parts: Part) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 from mien.errors import TrainingError, UsageError
 from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig
 from mien.training.ema import EMA
-from mien.training.run import position_seed
+from mien.training.run import position_seed, seed_torch
 from mien.training.schedule import warmup_cosine
 
 __all__ = ["FittedFlow", "FlowConfig", "Posteriors", "fit_flow", "velocity_loss"]
@@ -183,7 +183,7 @@ def fit_flow(
     every = min(config.report_every, max(length // _LEAST_LOOKS, 1))
     while seen < length and waited < config.patience:
         # Learn from one batch.
-        torch.manual_seed(position_seed(seed, seen))
+        seed_torch(position_seed(seed, seen))
         some = torch.randint(len(mean), (config.batch_size,)).to(device)
         told = (torch.rand(config.batch_size) >= config.forget).float().to(device)
         latents = mean[some] + deviation[some] * torch.randn(config.batch_size, mean.shape[1]).to(device)
