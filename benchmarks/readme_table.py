@@ -430,9 +430,20 @@ def service(result: dict[str, Any]) -> Iterator[Texts]:
         ),
     }
     told = f"{even['p99_over_p50']:.1f}; {percent(over['within_1_s'])}"
+    requests = sum(even["statuses"].values()) + even["lost"]
     yield {
-        "en": ("At 70 % load: p99 over p50; at five times the load: answered or refused within 1 s", told, ""),
-        "zh": ("负载 70 % 时 p99 与 p50 之比；五倍负载时 1 秒内得到回答或拒绝的", told, ""),
+        "en": (
+            f"At 70 % load ({requests} requests, {even['lost']} without an answer; a busy machine): p99 over p50; "
+            "at five times the load: answered or refused within 1 s",
+            told,
+            "",
+        ),
+        "zh": (
+            f"负载 70 % 时（{requests} 个请求，{even['lost']} 个没有回答；机器繁忙）p99 与 p50 之比；"
+            "五倍负载时 1 秒内得到回答或拒绝的",
+            told,
+            "",
+        ),
     }
     acknowledged, rounds = f"{crashed['acknowledged']:,}", crashed["rounds"]
     yield {
@@ -458,15 +469,17 @@ def service(result: dict[str, Any]) -> Iterator[Texts]:
 def ingest(result: dict[str, Any]) -> Iterator[Texts]:
     killed, load = result["killed"], f"{result['load_average']:.0f}"
     told = f"{killed['lost']} lost, {killed['double']} double"
-    gain = f"{result['speed_up']:.2f}x"
+    gain, working = f"{result['speed_up']:.2f}x", killed["killed_at_work"]
     yield {
         "en": (
-            f"Two workers of `mien ingest`, {killed['kills']} times killed, {killed['enrolled']} pictures",
+            f"Two workers of `mien ingest`, {killed['kills']} times killed, {working} of them at work, "
+            f"{killed['enrolled']} pictures",
             told,
             "",
         ),
         "zh": (
-            f"两个 `mien ingest` 进程，{killed['kills']} 次被杀死，{killed['enrolled']} 张图片",
+            f"两个 `mien ingest` 进程，{killed['kills']} 次被杀死，其中 {working} 次正在工作，"
+            f"{killed['enrolled']} 张图片",
             f"丢失 {killed['lost']}，重复 {killed['double']}",
             "",
         ),
@@ -785,11 +798,11 @@ def video(result: dict[str, Any]) -> Iterator[Texts]:
         grown = sizes[-1] - sizes[2]
         yield {
             "en": (
-                f"`watch`, memory over {minutes:.0f} minutes of video",
+                f"`watch`, memory over {minutes:g} minutes of video",
                 f"{sizes[-1]:.0f} MiB",
                 f"since 30 %: {grown:+.1f} MiB",
             ),
-            "zh": (f"`watch` 看 {minutes:.0f} 分钟视频的内存", f"{sizes[-1]:.0f} MiB", f"自 30 % 起 {grown:+.1f} MiB"),
+            "zh": (f"`watch` 看 {minutes:g} 分钟视频的内存", f"{sizes[-1]:.0f} MiB", f"自 30 % 起 {grown:+.1f} MiB"),
         }
 
 
