@@ -16,9 +16,9 @@ def submit(service, files, kind="jobs", **query):
     return answer.json()["id"]
 
 
-def finished(service, job_id):
+def finished(service, job_id, **query):
     for _ in range(400):
-        told = service.get(f"/v1/jobs/{job_id}").json()
+        told = service.get(f"/v1/jobs/{job_id}", params=query).json()
         if told["state"] not in ("queued", "running"):
             return told
         time.sleep(0.02)
@@ -175,6 +175,20 @@ def test_jobs_of_another_collection_are_not_there(service):
     problem(service.get(f"/v1/jobs/{job}", params={"collection": "other"}), 404)
     assert service.get("/v1/jobs", params={"collection": "other"}).json()["jobs"] == []
     problem(service.get(f"/v1/jobs/{job}/result"), 409)
+
+
+def test_with_a_collection_go_the_pictures_and_faces_of_its_jobs(service):
+    service.http.post("/v1/collections", json={"name": "staff"})
+    mine = submit(service, {"ada/1.png": picture(1)})
+    theirs = submit(service, {"1.png": picture(1), "2.png": picture(1, seed=9)}, "group", collection="staff")
+    finished(service, mine)
+    finished(service, theirs, collection="staff")
+    folder = service.core.settings.data / "jobs"
+    assert any((folder / theirs).iterdir())
+
+    assert service.http.delete("/v1/collections/staff").status_code == 200
+
+    assert not (folder / theirs).exists() and (folder / mine).exists()
 
 
 def test_an_erasure_reaches_the_results_of_jobs(service):

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from mien.errors import UsageError
 from mien.reporting import schemas
+from mien.service.collections import DEFAULT
 from mien.service.people import Strict
 from mien.service.problems import Problem
 from mien.service.wiring import CallerOf, CoreOf, Operator, StrictRoute, answer, answers_with, no_collection
@@ -90,8 +91,14 @@ async def keep_for(core: CoreOf, caller: CallerOf, name: str, body: Retention) -
 )
 async def erase_collection(core: Operator, name: str) -> Response:
     """Erase a collection with all that is in it."""
+
+    def work() -> int:
+        if name != DEFAULT:  # which is not erased
+            core.jobs.remove_all(name)
+        return core.collections.erase(name)
+
     try:
-        erased = await core.read(lambda: core.collections.erase(name))
+        erased = await core.read(work)
     except KeyError:
         raise no_collection() from None
     return answer({"schema": "mien/collection-erasure/1", "name": name, "subjects": erased})

@@ -220,6 +220,13 @@ class Jobs:
         self.drop_place(job.id)
         return True
 
+    def remove_all(self, collection: str) -> None:
+        """Stop and remove the jobs of a collection, with the pictures and faces that they hold."""
+        for job in self.of(collection):
+            self._cancelled.add(job.id)
+            self._store.do("DELETE FROM job WHERE id = ?", (job.id,))
+            self.drop_place(job.id)
+
     def remove_old(self) -> int:
         """Remove jobs that were over long ago; return how many."""
         removed = 0
