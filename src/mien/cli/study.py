@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from mien.studies.engine import Study
     from mien.studies.protocol import Cell
 
-STUDIES = {"augmentation": "Do generated faces teach a classifier of expressions more than real ones do?"}
 _FIGURES, _PLOT, _PAGE = "study.json", "study.png", "study.html"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -29,38 +29,57 @@ def study() -> None:
 @study.command("list")
 def list_studies() -> None:
     """List the studies."""
-    for name, question in STUDIES.items():
-        click.echo(f"{name}: {question}")
+    for name, command in run.commands.items():
+        click.echo(f"{name}: {command.help}")
 
 
-@study.command()
-@click.argument("name", type=click.Choice(list(STUDIES)))
+@study.group()
+def run() -> None:
+    """Run a study: write study.json, study.png and study.html into its folder.
+
+    Ctrl-C stops it, and the same command goes on. The exit status is 1 if a run failed; the others are kept.
+    """
+
+
+def run_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add what every study takes: its folder, seeds, processes."""
+    for option in (
+        click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes at once."),
+        click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each arm."),
+        click.option(
+            "--out", type=_FOLDER, required=True, metavar="DIR", help="Its folder; the same command goes on with it."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@run.command()
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, metavar="DATA", help="Expressions, split in three parts."
 )
-@click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Its folder; the same command goes on with it.")
+@run_options
 @click.option(
     "--share", "shares", type=float, multiple=True, metavar="PERCENT", help="Of the training faces; default: 10."
 )
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each arm.")
 @click.option("--images", type=click.IntRange(64), help="Faces that each classifier sees; default: 40,000.")
 @click.option("--generator-images", type=click.IntRange(64), help="Faces that each generator sees; default: 60,000.")
 @click.option("--per-class", type=click.IntRange(1), help="Generated faces of a class that are kept; default: 400.")
 @click.option("--test-on", type=click.IntRange(1), help="Most faces of the test set; default: all.")
 @click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep cut faces here, for several studies.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes at once.")
-def run(name: str, data: Path, out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:
-    """Run the study NAME; write study.json, study.png and study.html into DIR.
-
-    Ctrl-C stops it, and the same command goes on. The exit status is 1 if a run failed; the others are kept.
-    """
+def augmentation(data: Path, out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:
+    """Do generated faces teach a classifier of expressions more than real ones do?"""
     with needs_torch():
-        from mien.studies import engine
         from mien.studies.augmentation import AugmentationStudy
 
     given = {key: value for key, value in settings.items() if value}
-    made = AugmentationStudy(data=data, seeds=seeds, cache=cache or out / "crops", **given)
+    return run_study(AugmentationStudy(data=data, seeds=seeds, cache=cache or out / "crops", **given), out, jobs)
+
+
+def run_study(made: Study, out: Path, jobs: int) -> int:
+    """Run what is left of a study, write what it says, and return the exit status."""
+    from mien.studies import engine
 
     def tell(cell: Cell, done: int, of: int) -> None:
         click.echo(f"{done} of {of}: {cell.arm} at {cell.setting}, seed {cell.seed}", err=True)

@@ -82,6 +82,7 @@ class ExpressionConfig(TrainingConfig):
             same name share a head, and have the same classes.
         names: What the labels of each data set are called, in the order of ``data``, such as ``["", "rafdb"]``; an
             empty name keeps what the data call them, an empty list all. Labels by other raters deserve their own.
+        subset_classes: Let a data set share a head although it lacks some of its classes: they never show there.
         whole: Which data sets are ready-made crops that are shown as they came, in the order of ``data``, such as
             ``[true, false]``: no detector looks for the face. An empty list has none.
         kind: Layout of the data; auto finds out.
@@ -125,6 +126,7 @@ class ExpressionConfig(TrainingConfig):
 
     data: tuple[Path, ...]
     names: tuple[str, ...] = ()
+    subset_classes: bool = False
     whole: tuple[bool, ...] = ()
     kind: str = "auto"
     labels: str | None = None

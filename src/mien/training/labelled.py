@@ -144,10 +144,11 @@ def _heads(parts: Sequence[Samples], config: ExpressionConfig) -> dict[str, tupl
         with_it = [part for part in parts if name in part.targets]
         for part in with_it:
             _check_classes(name, part, alone=len(parts) == 1)
-        first, *others = with_it
+        # The widest decides; of several, the first.
+        first = max(with_it, key=lambda part: len(part.targets[name].classes))
         heads[name] = first.targets[name].classes
-        for other in others:
-            _check_alike(name, first, other)
+        for other in with_it:
+            _check_alike(name, first, other, subset=config.subset_classes)
     return heads
 
 
@@ -162,21 +163,22 @@ def _check_classes(name: str, part: Samples, *, alone: bool) -> None:
         )
 
 
-def _check_alike(name: str, first: Samples, other: Samples) -> None:
+def _check_alike(name: str, first: Samples, other: Samples, *, subset: bool) -> None:
     """Check that two data sets may share a head."""
     ours, theirs = first.targets[name].classes, other.targets[name].classes
     lacking = [
         f"'{printable(part.source)}' has no {', '.join(gone)}"
         for part, gone in (
             (first, [label for label in theirs if label not in ours]),
-            (other, [label for label in ours if label not in theirs]),
+            (other, [] if subset else [label for label in ours if label not in theirs]),
         )
         if gone
     ]
     if lacking:
         raise DataError(
             f"The classes of '{name}' differ: {'; '.join(lacking)}. Give each data set a head of its own, such as "
-            f'--set \'names=["", "{_word(other.source)}"]\', or the same classes with --labels.'
+            f'--set \'names=["", "{_word(other.source)}"]\', or the same classes with --labels, or set '
+            f"subset_classes=true, and one with fewer classes shares the head."
         )
 
 
@@ -192,8 +194,10 @@ def _with_targets(part: Samples, heads: Mapping[str, tuple[str, ...]]) -> Sample
         if target is None:
             targets[name] = Target(classes, np.full((len(part), len(classes)), np.nan, np.float32))
         else:
-            order = [target.classes.index(label) for label in classes]
-            targets[name] = Target(classes, target.shares[:, order], target.agreed)
+            shares = np.zeros((len(part), len(classes)), np.float32)
+            shares[:, [classes.index(label) for label in target.classes]] = target.shares
+            shares[np.isnan(target.shares).any(axis=1)] = np.nan
+            targets[name] = Target(classes, shares, target.agreed)
     return replace(part, targets=targets)
 
 
