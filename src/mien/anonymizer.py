@@ -80,6 +80,22 @@ class AnonymousFace:
         """Whether the new face shows what the old one did."""
         return self.expression_before is not None and self.expression_before == self.expression_after
 
+    def matches(self, threshold: float) -> bool:
+        """Whether somebody is known by it still, as far as anybody looked."""
+        return any(score is not None and score >= threshold for score in (self.similarity, self.nearest))
+
+    def as_facts(self) -> dict[str, object]:
+        """Return it for JSON."""
+        return {
+            "mode": self.mode,
+            "fell_back": self.fell_back,
+            "similarity": None if self.similarity is None else round(self.similarity, 4),
+            "nearest": None if self.nearest is None else round(self.nearest, 4),
+            "tries": self.tries,
+            "expression_before": self.expression_before,
+            "expression_after": self.expression_after,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnonymousPicture:
