@@ -122,6 +122,7 @@ class _Run:
         self.told: Everything[Watched] = Everything(between)
         self.sinks = list(sinks)
         self.keeps_pixels = any(sink.needs_pixels for sink in sinks)
+        naming.notify = self._notify
         self.batcher = Batcher(eyes, options, naming)
         self.vision = Vision(
             eyes,
