@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ANALYSIS = "mien/analysis/1"
 ANONYMIZATION = "mien/anonymization/1"
+CHALLENGE = "mien/challenge/1"
 CLASSIFICATION = "mien/classification/1"
 COMPARISON = "mien/comparison/1"
 ENROLMENT = "mien/enrolment/1"
