@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import verdicts
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+VERDICTS = ("<!-- verdicts: begin -->", "<!-- verdicts: end -->")
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh-CN.md"}
 MEASURED = {"en": ROOT / "docs/measured.md", "zh": ROOT / "docs/measured.zh-CN.md"}
 
@@ -1192,10 +1195,20 @@ def table(language: str, results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def with_table(text: str, rows: str) -> str:
+def verdict_table(language: str, results: Path = RESULTS) -> str:
+    """Return the table of what generative models bring in one language."""
+    lines = [verdicts.HEAD[language]]
+    for name, row in verdicts.ROWS.items():
+        for path in result_files(name, results):
+            lines.append(f"| {' | '.join(row(read_json(path))[language])} |")
+    return "\n".join(lines)
+
+
+def with_table(text: str, rows: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """Return a page with tables between its markers."""
-    before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{rows}\n{END}{rest.split(END)[1]}"
+    begin, end = markers
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{rows}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> int:
@@ -1208,6 +1221,8 @@ def main() -> int:
         for language, path in pages.items():
             text = path.read_text(encoding="utf-8")
             wanted = with_table(text, make(language))
+            if pages is READMES:
+                wanted = with_table(wanted, verdict_table(language), VERDICTS)
             if wanted != text:
                 stale.append(str(path.relative_to(ROOT)))
                 if not check:
