@@ -56,8 +56,8 @@ def restoration(figures: dict[str, Any]) -> Row:
     return {
         "en": (
             f"restoring a spoilt face before it is recognised (`mien restore`; LFW, {pairs} pairs)",
-            f"mates found at FMR 1 %, points: noise, `denoise` {noise}; blur, `unsharp` {blur}; a covered face, a VAE's "
-            f"filling {cover}",
+            f"mates found at FMR 1 %, points: noise, `denoise` {noise}; blur, `unsharp` {blur}; a covered face, a "
+            f"VAE's filling {cover}",
             "[against noise](docs/restoration.md), by a classical method; otherwise no: off",
         ),
         "zh": (
@@ -98,8 +98,8 @@ def vae_features(figures: dict[str, Any]) -> Row:
     return {
         "en": (
             "a VAE's latents as features of expressions (`mien encode`)",
-            f"accuracy of a linear classifier on latents/pixels/features of our network, %: {few} with 32 labels, {all_} "
-            f"with all",
+            f"accuracy of a linear classifier on latents/pixels/features of our network, %: {few} with 32 labels, "
+            f"{all_} with all",
             "[only with very few labels](docs/generation.md), and less than a trained network",
         ),
         "zh": (
