@@ -14,7 +14,9 @@ from video.clips import write_clip
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     """Somebody drawn looks into the camera, turns to their left and back, and then smiles."""
-    acts = [{}] * 4 + [{"yaw": yaw} for yaw in (10, 20, 30, 40, 30, 20, 10)] + [{}] * 5 + [{"expression": "happiness"}] * 4
+    acts = (
+        [{}] * 4 + [{"yaw": yaw} for yaw in (10, 20, 30, 40, 30, 20, 10)] + [{}] * 5 + [{"expression": "happiness"}] * 4
+    )
     pictures = {repr(act): draw_face(7, side=240, seed=3, **act).image for act in acts}
     return write_clip(
         tmp_path_factory.mktemp("films") / "act.mp4", [pictures[repr(act)] for act in acts], codec="libx264", fps=10
