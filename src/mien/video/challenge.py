@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -234,7 +234,7 @@ class Challenge:
         return True
 
 
-def frames_of(source: SourceLike, notify: Callable[[str, str], None]) -> Iterator[Frame]:
+def frames_of(source: SourceLike, notify: Callable[[str, str], None]) -> Generator[Frame, None, None]:
     """Yield the pictures of a source; of a live one the newest, whatever was missed meanwhile."""
     slot: HandOver[Frame] = hand_over(source.live)
 

@@ -193,7 +193,7 @@ def fit_flow(
         )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         ema.update(net, batch_size=config.batch_size)
         seen += config.batch_size
