@@ -61,9 +61,7 @@ def list_(gallery: str, key: Path | None, as_json: bool) -> None:
         return
     for subject in subjects:
         marked = f"  ({subject.simulated} simulated)" if subject.simulated else ""
-        click.echo(
-            f"{subject.id:6}  {subject.samples:5}  {shown(subject.created[:10])}  {shown(subject.name)}{marked}"
-        )
+        click.echo(f"{subject.id:6}  {subject.samples:5}  {shown(subject.created[:10])}  {shown(subject.name)}{marked}")
     samples = sum(subject.samples for subject in subjects)
     click.echo(f"{counted(len(subjects), 'subject')}, {counted(samples, 'sample')}", err=True)
 

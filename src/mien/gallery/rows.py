@@ -649,7 +649,7 @@ class Rows:
         )
 
     def simulated(self, model: ActiveModel) -> dict[int, int]:
-        """Return, by sample, of how many simulated views its template of a model is the mean; the others are left out."""
+        """Return, by sample, of how many simulated views its template of a model is the mean, where it is."""
         if not self.has_simulated():
             return {}
         rows = self.connection.execute(

@@ -1,8 +1,8 @@
 """One picture of a face taken further: views of it as another camera, moment or light might have shown it.
 
-A template that is the mean over the picture and such views finds its person more often than that of the picture alone;
-how much more, and which views help, is measured by `mien study run few-shot` (docs/few_shot.md). The views are variations
-of one photograph and no photographs: none of them is kept, and the template is marked as theirs.
+A template that is the mean over the picture and such views finds its person more often than that of the picture
+alone; how much more, and which views help, is measured by `mien study run few-shot` (docs/few_shot.md). The views are
+variations of one photograph and no photographs: none of them is kept, and the template is marked as theirs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from mien.data import degradation
 from mien.types import Embedding, Face
 from mien.vision.cohort import pooled
 
-__all__ = ["KINDS", "MOST_VIEWS", "simulate", "view", "views"]
+__all__ = ["KINDS", "MOST_VIEWS", "chosen", "simulate", "view", "views"]
 
 Crop = UInt8[np.ndarray, "side side 3"]
 EmbedCrops = Callable[[UInt8[np.ndarray, "views side side 3"]], Float32[np.ndarray, "views dimension"]]
 
 KINDS = ("mirror", "warp", "degrade", "light")
-"""What is done to a picture: mirrored; moved, turned and scaled a little; made worse as cameras do; lit otherwise."""
+"""What is done to a picture: mirrored; moved, turned and scaled a little; made worse as cameras do; lit otherwise.
+View number i is of kind i modulo 4, so that any run of numbers has all kinds equally often."""
 
 MOST_VIEWS = 64
 
@@ -49,19 +50,25 @@ def simulate(face: Face, embed: EmbedCrops, count: int) -> Face:
 def views(crop: Crop, count: int) -> UInt8[np.ndarray, "count side side 3"]:
     """Return simulated views of an aligned face: its mirror image, then warps, every second one mirrored.
 
-    These are the kinds that helped; light and degradations did not (docs/few_shot.md). View i of a crop is always the
-    same one: who enrols a picture twice gets one template.
+    These are the kinds that helped; light and degradations did not (docs/few_shot.md). The views of a crop are always
+    the same: who enrols a picture twice gets one template.
     """
-    return np.stack([view(crop, "warp" if number else "mirror", number) for number in range(count)])
+    return np.stack([view(crop, number) for number in chosen(count)])
 
 
-def view(crop: Crop, kind: str, number: int) -> Crop:
-    """Return one simulated view of an aligned face, the one of that number of one of `KINDS`."""
+def chosen(count: int) -> list[int]:
+    """Return the numbers of the views that `views` takes: that of a mirror image, then those of warps."""
+    return [0, *range(1, len(KINDS) * (count - 1), len(KINDS))][:count]
+
+
+def view(crop: Crop, number: int) -> Crop:
+    """Return the simulated view of that number, from 0, of an aligned face; see `KINDS`."""
+    kind = KINDS[number % len(KINDS)]
     rng = np.random.default_rng([KINDS.index(kind), number])
     if kind == "mirror":
         return _mirrored(crop)
     if kind == "warp":
-        return _warped(_mirrored(crop) if number % 2 else crop, rng)
+        return _warped(_mirrored(crop) if number // len(KINDS) % 2 else crop, rng)
     return _lit(crop, rng) if kind == "light" else _degraded(crop, rng)
 
 
