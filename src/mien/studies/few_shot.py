@@ -36,6 +36,9 @@ from mien.vision.generator import Generator
 
 __all__ = ["ARMS", "FewShotStudy"]
 
+Crop = UInt8[np.ndarray, "side side 3"]
+Crops = UInt8[np.ndarray, "views side side 3"]
+Make = Callable[[Crop, Sequence[int]], Crops]
 Vectors = Float32[np.ndarray, "faces dimension"]
 Views = Float32[np.ndarray, "faces views dimension"]
 
@@ -289,7 +292,7 @@ class _Material:
 
     def probes(self, rows: Int[np.ndarray, " probes"], *, poor: bool) -> Vectors:
         """Return what is searched with."""
-        return self._comparable(self._views([ALL_KINDS.index(_POOR)])[rows, 0] if poor else self._vectors[rows])
+        return self._comparable(self._views([_POOR], rows)[:, 0] if poor else self._vectors[rows])
 
     # Arms
 
@@ -311,23 +314,23 @@ class _Material:
         if arm == "whitened":
             return self._comparable(self._whitening()(own))
         if arm == "mirror-whitened":
-            return self._comparable(self._whitening()(as_unit(own + self._views([0])[rows, 0])))
+            return self._comparable(self._whitening()(as_unit(own + self._views([0], rows)[:, 0])))
         if arm == "noise":
             others = self._by_chance(own, rows, cell.seed)
         elif arm == "vae":
             others = self._drawn(own, cell.seed)
         elif arm == "generated":
-            others = self._generated()[rows]
+            others = self._generated(rows)
         else:
             numbers = {"mirror": chosen(1), "mirror-warps": chosen(FEW), "all-kinds": ALL_KINDS}[arm]
-            others = self._views([ALL_KINDS.index(number) for number in numbers if number in ALL_KINDS])[rows]
+            others = self._views(numbers, rows)
         seen = np.concatenate([own[:, None], others], axis=1)
         stored = self._comparable(seen.reshape(-1, own.shape[1])).reshape(*seen.shape[:2], -1)
         return np.stack([pooled(one) for one in stored])
 
     def _by_chance(self, own: Vectors, rows: Int[np.ndarray, " rows"], seed: int) -> Views:
         """Return embeddings as far from the picture's own as its simulated views are, in directions of chance."""
-        there = self._views(range(len(ALL_KINDS)))[rows]
+        there = self._views(ALL_KINDS, rows)
         cosine = np.einsum("fvd,fd->fv", there, own)[..., None]
         rng = np.random.default_rng([seed, 7])
         away = rng.normal(size=there.shape)
@@ -377,7 +380,7 @@ class _Material:
 
     def _find(self, pictures: Sequence[Wanted], file: Path, crops: Path) -> None:
         number = {subject: place for place, subject in enumerate(sorted({one.subject for one in pictures}))}
-        found: list[tuple[int, float, UInt8[np.ndarray, "side side 3"]]] = []
+        found: list[tuple[int, float, Crop]] = []
         read = self._analyzer.pictures([one.path for one in pictures], embed=False, crops=True)
         for one, picture in zip(pictures, read, strict=True):
             face = main_face(picture.faces, picture.width, picture.height)
@@ -392,70 +395,66 @@ class _Material:
         _write(file, lambda packed: np.savez(packed, owner=owner, quality=quality, vectors=vectors))
 
     def _needed(self) -> Bool[np.ndarray, " faces"]:
-        """Return which faces are ever a reference, or a poor probe."""
+        """Return which faces are ever a reference."""
         needed = np.zeros(len(self._owner), bool)
         for seed in range(self._study.seeds):
             for count in self._study.references:
                 needed[self.task(seed, count).references] = True
-            if self._study.poor:
-                needed[self.task(seed, 1).probes] = True
         return needed
 
-    def _views(self, places: Sequence[int]) -> Views:
-        """Return embeddings of simulated views, by their places in `ALL_KINDS`."""
-        return self._made("views", lambda crop: np.stack([view(crop, number) for number in ALL_KINDS]))[:, places]
+    def _views(self, numbers: Sequence[int], rows: Int[np.ndarray, " rows"]) -> Views:
+        """Return embeddings of simulated views of these faces, by the numbers of the views."""
+        places = [ALL_KINDS.index(number) for number in numbers]
 
-    def _generated(self) -> Views:
+        def seen(crop: Crop, places: Sequence[int]) -> Crops:
+            return np.stack([view(crop, ALL_KINDS[place]) for place in places])
+
+        return self._made("views", seen, places, len(ALL_KINDS), rows)
+
+    def _generated(self, rows: Int[np.ndarray, " rows"]) -> Views:
         """Return embeddings of faces that a generator makes around the latents of each face."""
         generator, embedder = Generator(_GENERATOR, threads=1), self._analyzer.embedder
         here, there = embedder.convention.template, generator.convention.template
-        rng = np.random.default_rng(0)
-        noise = _SPREAD * rng.normal(size=(_GENERATED, generator.latents)).astype(np.float32)
+        noise = _SPREAD * np.random.default_rng(0).normal(size=(_GENERATED, generator.latents)).astype(np.float32)
 
-        def around(crop: UInt8[np.ndarray, "side side 3"]) -> UInt8[np.ndarray, "views side side 3"]:
+        def around(crop: Crop, places: Sequence[int]) -> Crops:
             seen = realigned(crop[None], template=here, to_template=there, to_side=generator.side)
-            faces = generator.decode(generator.encode(seen) + noise)
+            faces = generator.decode(generator.encode(seen) + noise[list(places)])
             return realigned(faces, template=there, to_template=here, to_side=crop.shape[0])
 
-        return self._made("generated", around)
+        return self._made("generated", around, range(_GENERATED), _GENERATED, rows)
 
-    def _made(
-        self,
-        kind: str,
-        make: Callable[[UInt8[np.ndarray, "side side 3"]], UInt8[np.ndarray, "views side side 3"]],
-    ) -> Views:
-        """Return embeddings of what is made of each face, NaN of faces that are never needed; kept by list."""
-        needed, done, found = self._needed(), 0, []
+    def _made(self, kind: str, make: Make, places: Sequence[int], count: int, rows: Int[np.ndarray, " rows"]) -> Views:
+        """Return embeddings of what is made of faces; all that are ever references are made at once, and kept."""
+        needed = self._needed()
+        needed[rows] = True
+        found, done = [], 0
         for part in self._parts:
-            mine = np.nonzero(needed[done : done + len(part.owner)])[0]
+            mine = needed[done : done + len(part.owner)]
             done += len(part.owner)
-            found.append(self._made_of(part, mine, kind, make))
-        return np.concatenate(found)
+            found.append(self._made_of(part, np.nonzero(mine)[0], kind, make, places, count))
+        return np.concatenate(found)[rows][:, places]
 
     def _made_of(
-        self,
-        part: _Faces,
-        wanted_rows: Int[np.ndarray, " rows"],
-        kind: str,
-        make: Callable[[UInt8[np.ndarray, "side side 3"]], UInt8[np.ndarray, "views side side 3"]],
+        self, part: _Faces, rows: Int[np.ndarray, " rows"], kind: str, make: Make, places: Sequence[int], count: int
     ) -> Views:
         file = part.crops.with_name(part.crops.name.replace("crops-", f"{kind}-")).with_suffix(".npz")
         with FileLock(file.with_suffix(".lock")):
-            vectors = None
+            vectors = np.full((len(part.owner), count, part.vectors.shape[1]), np.nan, np.float32)
             if file.is_file():
                 with np.load(file, allow_pickle=False) as kept:
                     vectors = kept["vectors"]
-            lacking = wanted_rows if vectors is None else wanted_rows[np.isnan(vectors[wanted_rows, 0, 0])]
-            if len(lacking):
-                crops = np.load(part.crops, mmap_mode="r", allow_pickle=False)
-                for row in lacking.tolist():
-                    made = self._analyzer.embedder.describe(make(np.asarray(crops[row])))
-                    if vectors is None:
-                        vectors = np.full((len(part.owner), *made.shape), np.nan, np.float32)
-                    vectors[row] = made
-                kept_now = vectors
-                _write(file, lambda packed: np.savez(packed, vectors=kept_now))
-        assert vectors is not None, "somebody is enrolled from each list"
+            missing = np.isnan(vectors[:, :, 0])
+            crops = np.load(part.crops, mmap_mode="r", allow_pickle=False)
+            begun = False
+            for row in rows.tolist():
+                lacking = [place for place in places if missing[row, place]]
+                if lacking:
+                    made = make(np.asarray(crops[row]), lacking)
+                    vectors[row, lacking] = self._analyzer.embedder.describe(made)
+                    begun = True
+            if begun:
+                _write(file, lambda packed: np.savez(packed, vectors=vectors))
         return vectors
 
 
