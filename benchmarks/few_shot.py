@@ -25,6 +25,8 @@ from mien.studies import engine
 from mien.studies.few_shot import BEST, CONTROL, FewShotStudy
 
 LEARN_FROM = 1500  # people of `celeba_identities`, of up to four pictures
+FEWER = ("plain", "mirror", "vae", "whitened", "quality", "mirror-whitened")
+"""Arms with more references, poor probes and ORL: those that need no more than one view of a picture."""
 SEEDS = 2  # draws of references on half B and ORL; one on half A, at one reference
 
 
@@ -41,9 +43,12 @@ def main() -> None:
     show("half A", on_a)
     if given.half_a_only:
         return
-    on_b = run(FewShotStudy(halves["b"], learn, seeds=SEEDS, poor=True, cache=cache), work / "half-b")
+    on_b = run(FewShotStudy(halves["b"], learn, seeds=SEEDS, references=(1,), cache=cache), work / "half-b")
     show("half B", on_b)
-    orl = FewShotStudy(data_folder() / "orl", learn, halves["b"], seeds=SEEDS, cache=cache)
+    more = FewShotStudy(halves["b"], learn, seeds=SEEDS, references=(1, 2, 3), poor=True, arms=FEWER, cache=cache)
+    on_more = run(more, work / "half-b-more")
+    show("half B, more references and poor probes", on_more)
+    orl = FewShotStudy(data_folder() / "orl", learn, halves["b"], seeds=SEEDS, arms=FEWER, cache=cache)
     on_orl = run(orl, work / "orl")
     show("ORL", on_orl)
     result = {
@@ -53,6 +58,7 @@ def main() -> None:
         "learned_from": f"{LEARN_FROM} people of celeba_identities, of neither half",
         "half_a": on_a,
         "half_b": on_b,
+        "half_b_more_references_and_poor_probes": on_more,
         "orl_among_half_b": on_orl,
     }
     write_result("few_shot", result)
