@@ -101,6 +101,7 @@ class FewShotStudy:
         references: Pictures of each person that are enrolled.
         poor: Also search with poor probes, at one reference.
         fpir: Share of strangers' searches that may name somebody.
+        vae_steps: Batches that the VAE of embeddings learns from.
         arms: Which of `ARMS` to run.
         cache: Folder for embeddings and cut faces, for several studies.
     """
@@ -112,6 +113,7 @@ class FewShotStudy:
     references: tuple[int, ...] = (1, 2, 3)
     poor: bool = False
     fpir: float = 0.01
+    vae_steps: int = 400
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
     cache: Path | None = None
 
@@ -340,7 +342,7 @@ class _Material:
 
     def _drawn(self, own: Vectors, seed: int) -> Views:
         known = self._known()
-        return train_vae(known.vectors, known.owner, seed).draw(own, _DRAWN, seed)
+        return train_vae(known.vectors, known.owner, seed, steps=self._study.vae_steps).draw(own, _DRAWN, seed)
 
     def _whitening(self) -> Whitening:
         known = self._known()

@@ -20,7 +20,7 @@ Owners = Int[np.ndarray, " faces"]
 _SHRINK = 0.6  # of the covariance within people towards a multiple of the identity
 _POWER, _OFF = 0.5, 0.5  # of the inverse of that; share of the mean face taken off. Both chosen on half A
 _LATENTS, _WIDTH = 16, 256
-_STEPS, _BATCH, _RATE, _DECAY = 400, 512, 1e-3, 1e-2
+_BATCH, _RATE, _DECAY = 512, 1e-3, 1e-2
 _WARM_UP = 0.25  # of the steps, in which the KL's weight rises to 1
 
 
@@ -72,7 +72,8 @@ def quality_slope(
     """
     table = np.stack([np.ones(len(scores)), scores, quality], axis=1)
     weights = np.zeros(3)
-    scale = table.std(axis=0) + np.array([1, 0, 0])
+    spread = table.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
     scaled = table / scale
     for _ in range(50):  # Newton's method
         p = 1 / (1 + np.exp(-np.clip(scaled @ weights, -30, 30)))
@@ -122,7 +123,7 @@ class ConditionalVAE(nn.Module):
         return drawn.reshape(len(vectors), count, vectors.shape[1])
 
 
-def train_vae(vectors: Vectors, owner: Owners, seed: int, *, steps: int = _STEPS) -> ConditionalVAE:
+def train_vae(vectors: Vectors, owner: Owners, seed: int, *, steps: int) -> ConditionalVAE:
     """Train it on pairs of pictures of people with two pictures or more."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
