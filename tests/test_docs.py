@@ -260,6 +260,7 @@ def test_commands_and_options_exist(page):
         "docs/tutorials-corrected",
         "docs/video",
         "docs/augmentation",
+        "docs/few_shot",
         "docs/operating",
         "docs/page",
         "docs/threat_model",
