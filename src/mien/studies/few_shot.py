@@ -277,7 +277,9 @@ class _Material:
     def task(self, seed: int, count: int) -> _Task:
         """Draw the references of everybody with more pictures than that; the rest are probes of those searched for."""
         rng = np.random.default_rng(seed)
-        references, probes, person = [], [], []
+        references: list[Int[np.ndarray, " references"]] = []
+        probes: list[int] = []
+        person: list[int] = []
         for one in self._several:
             mine = rng.permutation(np.nonzero(self._owner == one)[0])
             if len(mine) > count:
@@ -435,7 +437,7 @@ class _Material:
             mine = needed[done : done + len(part.owner)]
             done += len(part.owner)
             found.append(self._made_of(part, np.nonzero(mine)[0], kind, make, places, count))
-        return np.concatenate(found)[rows][:, places]
+        return np.asarray(np.concatenate(found)[rows][:, places])
 
     def _made_of(
         self, part: _Faces, rows: Int[np.ndarray, " rows"], kind: str, make: Make, places: Sequence[int], count: int
@@ -481,7 +483,7 @@ def _count_of(setting: str) -> int:
 
 def _log_odds(quality: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     kept = np.clip(quality, 0.01, 0.99)
-    return np.log(kept / (1 - kept))
+    return np.asarray(np.log(kept / (1 - kept)))
 
 
 def _pictures(listed: Path) -> list[Wanted]:

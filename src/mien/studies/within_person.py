@@ -91,14 +91,11 @@ class ConditionalVAE(nn.Module):
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Linear(2 * dimension, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, 2 * _LATENTS)
-        )  # fmt: skip
-        self.decoder = nn.Sequential(
-            nn.Linear(dimension + _LATENTS, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, dimension)
-        )  # fmt: skip
-        nn.init.zeros_(self.decoder[2].weight)
-        nn.init.zeros_(self.decoder[2].bias)
+        self.encoder = nn.Sequential(nn.Linear(2 * dimension, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, 2 * _LATENTS))
+        last = nn.Linear(_WIDTH, dimension)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.decoder = nn.Sequential(nn.Linear(dimension + _LATENTS, _WIDTH), nn.GELU(), last)
 
     def loss(self, one: Tensor, other: Tensor, kl_weight: float) -> Tensor:
         """Return the negative ELBO of ``other`` given ``one``, nats a face, shapes (faces, dimension)."""
@@ -106,7 +103,8 @@ class ConditionalVAE(nn.Module):
         drawn = self.decoded(one, mean + torch.randn_like(mean) * (log_variance / 2).exp())
         squared = (drawn - other).square().mean().clamp_min(1e-8)
         kl = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
-        return other.shape[1] / 2 * squared.log() + kl_weight * kl
+        lost: Tensor = other.shape[1] / 2 * squared.log() + kl_weight * kl
+        return lost
 
     def decoded(self, one: Tensor, latents: Tensor) -> Tensor:
         """Return other embeddings of the person of ``one``."""
@@ -135,7 +133,7 @@ def train_vae(vectors: Vectors, owner: Owners, seed: int, *, steps: int) -> Cond
         optimizer.param_groups[0]["lr"] = _RATE * (1 + np.cos(np.pi * step / steps)) / 2
         loss = model.loss(table[one], table[other], min(1.0, step / max(_WARM_UP * steps, 1)))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return model
 
