@@ -25,7 +25,7 @@ from mien.studies import engine
 from mien.studies.few_shot import BEST, CONTROL, FewShotStudy
 
 LEARN_FROM = 1500  # people of `celeba_identities`, of up to four pictures
-FEWER = ("plain", "mirror", "vae", "whitened", "quality", "mirror-whitened")
+FEWER = ("plain", "mirror", "whitened", "quality", "mirror-whitened")
 """Arms with more references, poor probes and ORL: those that need no more than one view of a picture."""
 SEEDS = 2  # draws of references on half B and ORL; one on half A, at one reference
 
