@@ -37,7 +37,7 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
         panel.set_yticks(range(len(arms)), arms)
         panel.invert_yaxis()
         panel.set_title(f"{setting} of the training faces" if "macro_f1" in rows[0] else setting, fontsize=10)
-        panel.set_xlabel(f"{study['measure']}, %")
+        panel.set_xlabel(f"{study['measure']}, in %")
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="x", alpha=0.25)
     packed = io.BytesIO()
