@@ -127,6 +127,12 @@ def test_too_few_strangers_are_said(people, tmp_path):
         study.run(Cell("plain", "1 reference", 0), tmp_path)
 
 
+def test_one_reason_of_many_failures_is_said_once():
+    failed = [(Cell("plain", "1 reference", seed), "no strangers") for seed in range(5)]
+    assert engine.failures(failed) == ["5 runs: no strangers"]
+    assert len(engine.failures([*failed, (Cell("mirror", "1 reference", 0), "no disk")])) == 6
+
+
 def test_a_study_without_its_measure_of_things_is_refused(people):
     with pytest.raises(UsageError, match="'plain'"):
         FewShotStudy(people, arms=("mirror",))

@@ -31,7 +31,7 @@ def study() -> None:
 def list_studies() -> None:
     """List the studies."""
     for name, command in run.commands.items():
-        click.echo(f"{name}: {command.help}")
+        click.echo(f"{name}: {(command.help or '').splitlines()[0]}")
 
 
 @study.group()

@@ -141,7 +141,10 @@ def summarise(study: AnyStudy, out: Path) -> dict[str, Any]:
 
 
 def failures(failed: list[tuple[Cell, str]]) -> list[str]:
-    """Return a line for each cell that failed."""
+    """Return a line for each cell that failed, or one for all where many failed for one reason."""
+    reasons = {trouble for _, trouble in failed}
+    if len(reasons) == 1 and len(failed) > 2:
+        return [f"{len(failed)} runs: {reasons.pop()}"]
     return [f"{cell.arm} at {cell.setting}, seed {cell.seed}: {trouble}" for cell, trouble in failed]
 
 
