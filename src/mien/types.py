@@ -168,10 +168,12 @@ class Embedding:
     Attributes:
         model: Id of the embedder: name and version, and the digest of its file and input convention.
         vector: Unit length float32, shape (dimension,), read-only.
+        simulated: Simulated views of the picture that it is the mean of, beside the picture itself; 0: of that alone.
     """
 
     model: str
     vector: Float32[np.ndarray, " dimension"]
+    simulated: int = 0
 
     def __post_init__(self) -> None:
         vector = self.vector
@@ -187,9 +189,9 @@ class Embedding:
         )
         vector.setflags(write=False)
 
-    def __reduce__(self) -> tuple[Callable[..., Embedding], tuple[str, Float32[np.ndarray, " dimension"]]]:
+    def __reduce__(self) -> tuple[Callable[..., Embedding], tuple[str, Float32[np.ndarray, " dimension"], int]]:
         # Made anew, the copy is checked and read-only as well.
-        return (Embedding, (self.model, self.vector))
+        return (Embedding, (self.model, self.vector, self.simulated))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import pytest
 from click.testing import CliRunner
 
 from gallery.fake_analyzer import FakeAnalyzer, card, write_picture
-from mien.cli.enroll import enroll
+from mien.cli.enroll import MOST_VIEWS, enroll
 from mien.errors import GalleryError, ImageError, UsageError
-from mien.gallery import Gallery
+from mien.gallery import Gallery, simulation
 from mien.zoo.catalogue import Card
 
 
@@ -222,3 +222,29 @@ def test_films_need_a_subject_and_no_list(tmp_path):
             CliRunner().invoke(
                 enroll, [*arguments, "--gallery", str(tmp_path / "g")], standalone_mode=False, catch_exceptions=False
             )
+
+
+def test_simulated_views_go_into_the_template_and_are_told(run, path, tmp_path):
+    picture = write_picture(tmp_path / "1.png", 1)
+    result = run(picture, "--subject", "ada", "--simulate", 3)
+    assert "with 3 simulated views" in result.stdout
+    with Gallery(path) as gallery:
+        assert gallery.samples("ada")[0].simulated == 3 and gallery.subject("ada").simulated == 1
+    again = run(picture, "--subject", "ada", "--simulate", 3)
+    assert "already" in again.stdout and "simulated view" not in again.stdout
+
+
+def test_simulated_views_stand_in_the_json(run, tmp_path):
+    write_picture(tmp_path / "p" / "1.png", 1)
+    document = json.loads(run(tmp_path / "p", "--subject", "ada", "--simulate", 2, "--jsonl").stdout.splitlines()[-1])
+    assert document["simulated"] == 2
+
+
+def test_films_are_not_simulated(run, path):
+    with pytest.raises(UsageError, match="--simulate takes pictures"):
+        run("clip.mp4", "--subject", "ada", "--video", "--simulate", 2)
+    assert not path.exists()
+
+
+def test_the_most_views_are_those_of_the_library():
+    assert MOST_VIEWS == simulation.MOST_VIEWS

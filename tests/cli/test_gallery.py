@@ -10,6 +10,7 @@ from mien.cli.gallery import calibrate, gallery, operating_threshold
 from mien.errors import EvaluationError, GalleryError, ModelError, UsageError
 from mien.gallery import Gallery
 from mien.gallery import index as indexes
+from mien.gallery.simulation import simulate
 from mien.types import as_unit
 from mien.vision.cohort import Cohort
 
@@ -54,6 +55,18 @@ def test_list_names_everybody(run, people):
     assert [line.split()[-1] for line in result.stdout.splitlines()] == ["ada", "bob", "cyd"]
     assert "3 subjects, 6 samples" in result.stderr
     assert [subject["samples"] for subject in json.loads(run("list", "--json").stdout)] == [2, 2, 2]
+
+
+def test_list_and_show_tell_simulated_templates(run, path, people, tmp_path):
+    with Gallery(path) as opened:
+        (found,) = FakeAnalyzer().pictures([write_picture(tmp_path / "x.png", 1, seed=9)], crops=True, digests=True)
+        face = simulate(found.faces[0], FakeAnalyzer().embed_crops, 2)
+        opened.enrol("ada", face, source_hash=found.digest)
+    listed = run("list").stdout.splitlines()
+    assert listed[0].endswith("ada  (1 simulated)") and listed[1].endswith("bob")
+    told = run("show", "ada").stdout.splitlines()
+    assert "template with 2 simulated views" in told[-1] and "simulated" not in told[1]
+    assert json.loads(run("show", "ada", "--json").stdout)["samples"][-1]["simulated"] == 2
 
 
 def test_show_lists_samples_and_writes_crops(run, people, tmp_path):

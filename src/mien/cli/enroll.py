@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mien.gallery.ingest import Outcome
 
 MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
+MOST_VIEWS = 64  # of `mien.gallery.simulation`, likewise
 
 
 class _Rules(TypedDict):
@@ -52,6 +53,14 @@ class _Rules(TypedDict):
 @click.option(
     "--min-quality", type=click.FloatRange(0, 1), default=MIN_QUALITY, show_default=True, help="Refuse faces below it."
 )
+@click.option(
+    "--simulate",
+    type=click.IntRange(0, MOST_VIEWS),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Average each template over N simulated views; see docs/few_shot.md.",
+)
 @face_option()
 @analyzer_options
 @json_options
@@ -63,6 +72,7 @@ def enroll(
     gallery: str,
     key: Path | None,
     min_quality: float,
+    simulate: int,
     which: str,
     form: str | None,
     detector: str,
@@ -82,11 +92,16 @@ def enroll(
 
     Of a picture with several faces the large and central one is taken, and it is said which; a picture where none
     stands out is refused. See --face.
+
+    With --simulate N a template is the mean over the picture and N variations of it: mirrored, turned, moved. Such
+    templates are marked; the variations are not kept.
     """
     from mien.gallery.ingest import DUPLICATE_FMR, Wish, duplicate_threshold, ingest, wanted
 
     if videos and (subject is None or table is not None or not pictures):
         raise UsageError("--video takes films of one subject: name files, and whose they are with --subject NAME.")
+    if videos and simulate:
+        raise UsageError("--simulate takes pictures: a film shows its faces in views of its own. Leave it out.")
     wish = Wish(()) if videos else wanted(pictures, subject=subject, table=table)
     for line in (*wish.notes, *wish.failures):
         click.echo(f"mien: {line}", err=True)
@@ -104,7 +119,7 @@ def enroll(
             outcomes = (
                 _ingest_films(opened, analyzer, pictures, str(subject), rules)
                 if videos
-                else ingest(opened, analyzer, wish.pictures, **rules)
+                else ingest(opened, analyzer, wish.pictures, simulate=simulate, **rules)
             )
             for outcome in outcomes:
                 counts[outcome.status] += 1
@@ -135,6 +150,8 @@ def echo_words(outcome: Outcome) -> None:
     parts = [f"{enrolment.status:<8} {printable(outcome.picture.path or '')}"]
     parts += [f"{shown(outcome.subject)}, sample {enrolment.sample_id}"] if enrolment.sample_id is not None else []
     parts += [f"quality {outcome.quality:.2f}"] if outcome.quality is not None else []
+    if enrolment.status == "added" and outcome.simulated:
+        parts += [f"with {counted(outcome.simulated, 'simulated view')}"]
     parts += [", ".join(reason.replace("_", " ") for reason in enrolment.reasons)] if enrolment.reasons else []
     click.echo("  ".join(parts))
     same = set(enrolment.same_face)

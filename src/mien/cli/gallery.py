@@ -60,7 +60,8 @@ def list_(gallery: str, key: Path | None, as_json: bool) -> None:
         echo_json(subjects, indent=1)
         return
     for subject in subjects:
-        click.echo(f"{subject.id:6}  {subject.samples:5}  {shown(subject.created[:10])}  {shown(subject.name)}")
+        marked = f"  ({subject.simulated} simulated)" if subject.simulated else ""
+        click.echo(f"{subject.id:6}  {subject.samples:5}  {shown(subject.created[:10])}  {shown(subject.name)}{marked}")
     samples = sum(subject.samples for subject in subjects)
     click.echo(f"{counted(len(subjects), 'subject')}, {counted(samples, 'sample')}", err=True)
 
@@ -91,7 +92,8 @@ def show(subject: str, gallery: str, key: Path | None, crops: Path | None, as_js
         quality = "" if sample.quality is None else f"  quality {sample.quality:.2f}"
         reasons = "  " + ", ".join(reason.replace("_", " ") for reason in sample.reasons) if sample.reasons else ""
         source = shown(sample.source_hash[:12])
-        click.echo(f"{sample.id:6}  {shown(sample.created)}  picture {source}{quality}{reasons}")
+        views = f"  template with {counted(sample.simulated, 'simulated view')}" if sample.simulated else ""
+        click.echo(f"{sample.id:6}  {shown(sample.created)}  picture {source}{quality}{views}{reasons}")
 
 
 @gallery.command()

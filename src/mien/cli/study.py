@@ -14,11 +14,12 @@ from mien.errors import UsageError
 from mien.files import printable, write_whole
 
 if TYPE_CHECKING:
-    from mien.studies.engine import Study
+    from mien.studies.engine import AnyStudy
     from mien.studies.protocol import Cell
 
 _FIGURES, _PLOT, _PAGE = "study.json", "study.png", "study.html"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_PEOPLE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -30,7 +31,7 @@ def study() -> None:
 def list_studies() -> None:
     """List the studies."""
     for name, command in run.commands.items():
-        click.echo(f"{name}: {command.help}")
+        click.echo(f"{name}: {(command.help or '').splitlines()[0]}")
 
 
 @study.group()
@@ -77,7 +78,32 @@ def augmentation(data: Path, out: Path, seeds: int, jobs: int, cache: Path | Non
     return run_study(AugmentationStudy(data=data, seeds=seeds, cache=cache or out / "crops", **given), out, jobs)
 
 
-def run_study(made: Study, out: Path, jobs: int) -> int:
+@run.command("few-shot")
+@click.option("--data", type=_PEOPLE, required=True, metavar="PEOPLE", help="Who is searched for: a folder a person.")
+@click.option("--learn", type=_PEOPLE, metavar="PEOPLE", help="Other people, to learn within-person variation from.")
+@click.option("--among", type=_PEOPLE, metavar="PEOPLE", help="More people: enrolled beside them, or strangers.")
+@run_options
+@click.option("--references", type=click.IntRange(1), multiple=True, help="Pictures enrolled; default: 1, 2 and 3.")
+@click.option("--poor", is_flag=True, help="Search with poor probes as well.")
+@click.option("--fpir", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Of strangers; default: 0.01.")
+@click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one, and 'plain'; may be repeated.")
+@click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep embeddings and cut faces here, for several studies.")
+def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings: Any) -> int:
+    """Does simulated variation of few pictures make better templates?
+
+    PEOPLE is a folder with a folder a person, or a CSV with the columns path and subject. Whoever has three pictures or
+    more is enrolled, whoever has one is a stranger.
+    """
+    with needs_torch():
+        from mien.studies.few_shot import FewShotStudy
+
+    given = {key: value for key, value in settings.items() if value}
+    if arms:
+        given["arms"] = tuple(dict.fromkeys(("plain", *arms)))
+    return run_study(FewShotStudy(seeds=seeds, **given), out, jobs)
+
+
+def run_study(made: AnyStudy, out: Path, jobs: int) -> int:
     """Run what is left of a study, write what it says, and return the exit status."""
     from mien.studies import engine
 
@@ -108,7 +134,7 @@ def show(folder: Path) -> None:
         click.echo(line)
 
 
-def _write(made: Study, out: Path) -> None:
+def _write(made: AnyStudy, out: Path) -> None:
     from mien.studies import engine
     from mien.studies.report import draw_plot, page, table
 

@@ -186,6 +186,8 @@ def _write(
         there = rows.use_model(model.name, model.dimension)
         with_vector = [(i, one.vector) for i, (one, _) in zip(new, missing, strict=True) if one.vector is not None]
         rows.add_templates([i for i, _ in with_vector], there, [vector for _, vector in with_vector])
+        views = {i: one.sample.simulated for i, (one, _) in zip(new, missing, strict=True)}
+        rows.mark_simulated(there, {i: views[i] for i, _ in with_vector if views[i]})
     return len(missing)
 
 
@@ -252,6 +254,7 @@ def _digests(rows: Rows, model: ActiveModel | None) -> UInt64[np.ndarray, " samp
             facts = (
                 folded_name(one.subject.name), sample.source_hash, sample.box.as_tuple(), sample.quality,
                 [str(reason) for reason in sample.reasons], sample.created,
+                *([sample.simulated] if sample.simulated else []),
             )  # fmt: skip
             digest = hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape"))
             digest.update(b"no crop" if one.crop is None else hashlib.sha256(one.crop).digest())

@@ -98,6 +98,8 @@ def _write(rows: Rows, folder: Path, file: IO[str]) -> Transfer:
                 "crop_digest": None if crop is None else digest(crop),
                 "vector": None if vector is None else base64.b64encode(vector.astype("<f2").tobytes()).decode(),
             }
+            if sample.simulated:
+                record["simulated"] = sample.simulated
             _line(file, record)
             total += 1
     return Transfer(len(subjects), total)
@@ -119,6 +121,7 @@ class _Sample:
     created: str
     crop: UInt8[np.ndarray, "side side 3"] | None
     vector: Float16[np.ndarray, " dimension"]
+    simulated: int
 
 
 def import_(rows: Rows, folder: Path) -> Transfer:
@@ -160,6 +163,8 @@ def import_(rows: Rows, folder: Path) -> Transfer:
             if sample.crop is not None:
                 rows.add_crop(sample_id, encode_crop(sample.crop))
             rows.add_template(sample_id, model, sample.vector)
+            if sample.simulated:
+                rows.mark_simulated(model, {sample_id: sample.simulated})
             added += 1
         subjects = rows.count("subject") - before
         rows.note("import", None, f"{subjects} subjects, {added} samples")
@@ -258,6 +263,7 @@ def _sample(folder: Path, record: dict[str, object], dimension: int) -> _Sample:
         created=_time(record),
         crop=_crop(folder, record),
         vector=_vector(record, dimension),
+        simulated=_whole(record, "simulated") if "simulated" in record else 0,
     )
 
 

@@ -253,6 +253,8 @@ class Gallery:
         if face.crop is not None:
             self.rows.add_crop(sample_id, encode_crop(face.crop))
         self.rows.add_template(sample_id, model, vector.astype(np.float16))
+        if face.embedding.simulated:
+            self.rows.mark_simulated(model, {sample_id: face.embedding.simulated})
         return Enrolment("added", subject_id, sample_id, reasons, same_face=same_face)
 
     # Search

@@ -6,7 +6,7 @@ run that was broken off is gone on with by running it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,7 @@ from mien.files import find_subjects, printable, search_images
 from mien.gallery.names import clean_name
 from mien.gallery.protocol import GalleryProtocol
 from mien.gallery.records import Enrolment
+from mien.gallery.simulation import simulate as with_views
 from mien.matching import operating_point
 from mien.types import Face, Picture, Reason
 
@@ -77,6 +78,7 @@ class Outcome:
         error: One line; None where all went well.
         face: Number, from 1, largest first, and face that was taken; None where none was.
         note: Why none of several faces was taken; None otherwise.
+        simulated: Simulated views that went into its template.
     """
 
     picture: Picture
@@ -86,6 +88,7 @@ class Outcome:
     error: str | None = None
     face: tuple[int, Face] | None = None
     note: str | None = None
+    simulated: int = 0
 
     @property
     def status(self) -> str:
@@ -101,6 +104,7 @@ def ingest(
     which: str = "main",
     min_quality: float = MIN_QUALITY,
     duplicates: float | None = None,
+    simulate: int = 0,
 ) -> Iterator[Outcome]:
     """Enrol pictures, and yield what became of each once it is stored for good.
 
@@ -111,11 +115,18 @@ def ingest(
         which: Face of a picture that is meant, as of `mien.analyzer.choose_face`.
         min_quality: Refuse faces below it.
         duplicates: Report other subjects that a face matches at this score; None: don't look.
+        simulate: Simulated views that go into each template beside the picture; see `mien.gallery.simulation`.
     """
     listed = list(pictures)
+
+    def prepare(face: Face) -> Face:
+        return with_views(face, analyzer.embed_crops, simulate)
+
     found = analyzer.pictures([one.path for one in listed], crops=True, digests=True)
     for picture, (_, subject) in zip(found, listed, strict=True):
-        yield enrol_picture(gallery, picture, subject, which, min_quality=min_quality, duplicates=duplicates)
+        yield enrol_picture(
+            gallery, picture, subject, which, min_quality=min_quality, duplicates=duplicates, prepare=prepare
+        )
 
 
 def enrol_picture(
@@ -126,8 +137,12 @@ def enrol_picture(
     *,
     min_quality: float = MIN_QUALITY,
     duplicates: float | None = None,
+    prepare: Callable[[Face], Face] = lambda face: face,
 ) -> Outcome:
-    """Enrol a face of a picture that was analysed with crops and digest; arguments as of `ingest`."""
+    """Enrol a face of a picture that was analysed with crops and digest; arguments as of `ingest`.
+
+    ``prepare`` makes of the face that was chosen the one that is enrolled.
+    """
     if picture.error is not None or picture.digest is None:
         return Outcome(picture, subject, error=picture.error)
     if not picture.faces:
@@ -141,12 +156,14 @@ def enrol_picture(
         clean_name(subject)
     except GalleryError as error:
         return Outcome(picture, subject, error=str(error))
+    prepared = prepare(face)
+    simulated = 0 if prepared.embedding is None else prepared.embedding.simulated
     enrolment = gallery.enrol(
-        subject, face, source_hash=picture.digest, min_quality=min_quality, duplicate_threshold=duplicates
+        subject, prepared, source_hash=picture.digest, min_quality=min_quality, duplicate_threshold=duplicates
     )
     number = next(number for number, one in enumerate(picture.faces, start=1) if one is face)
     quality = None if face.quality is None else face.quality.score
-    return Outcome(picture, subject, enrolment, quality, face=(number, face))
+    return Outcome(picture, subject, enrolment, quality, face=(number, face), simulated=simulated)
 
 
 def duplicate_threshold(gallery: GalleryProtocol, card: Card) -> float | None:

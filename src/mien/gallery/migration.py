@@ -61,6 +61,7 @@ def renormalise(rows: Rows, model: str, change: Change, cohort: Cohort | None = 
             return 0
         lacking = set(rows.lacking(model))
         sample_of = rows.owners(active).samples
+        simulated = rows.simulated(active)  # of a mean of views the mean is what is derived, too
         blocks = list(rows.templates(active))  # read before anything is added
         done = 0
         for _, vectors in blocks:
@@ -70,6 +71,9 @@ def renormalise(rows: Rows, model: str, change: Change, cohort: Cohort | None = 
                 if sample_id in lacking:
                     rows.add_template(sample_id, added, vector.astype(np.float16))
             done += len(vectors)
+        if simulated:
+            derived = rows.add_model(model, changed.shape[1])
+            rows.mark_simulated(derived, {sample: views for sample, views in simulated.items() if sample in lacking})
         rows.switch_model(model)
         if cohort is not None:
             rows.keep_cohort(cohort)

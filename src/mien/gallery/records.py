@@ -123,12 +123,14 @@ class Subject:
         name: Unique in the gallery.
         samples: How many.
         created: When, UTC, ISO 8601.
+        simulated: How many of the samples have a template that simulated views went into; see `Sample.simulated`.
     """
 
     id: int
     name: str
     samples: int
     created: str
+    simulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class Sample:
         created: When it was enrolled, UTC, ISO 8601.
         models: Ids of the embedders it has templates of.
         crop_bytes: Stored size of the crop; 0 where it was not kept.
+        simulated: Simulated views that its template is the mean of, beside the picture itself; 0: of that alone. The
+            views are not kept: the crop is of the picture.
     """
 
     id: int
@@ -156,6 +160,7 @@ class Sample:
     created: str
     models: tuple[str, ...]
     crop_bytes: int
+    simulated: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import threading
 import uuid
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import combinations
@@ -39,6 +39,10 @@ __all__ = ["Rows", "now"]
 
 T = TypeVar("T")
 
+_SIMULATED = (
+    "CREATE TABLE IF NOT EXISTS simulated "
+    "(template_id bigint PRIMARY KEY REFERENCES template (id) ON DELETE CASCADE, views integer NOT NULL)"
+)  # in both dialects; made when it is needed, since an older mien can do without it
 _KNOWN = b"mien gallery"  # opens under the right key only
 _BLOCK = 4096  # templates read at a time
 _SHOWN = 5  # rows that a message names
@@ -312,8 +316,22 @@ class Rows:
             "SELECT subject.id, name, count(sample.id), subject.created FROM subject "
             "LEFT JOIN sample ON sample.subject_id = subject.id GROUP BY subject.id"
         )
-        found = [Subject(row[0], self._name(row[0], row[1]), row[2], row[3]) for row in rows]
+        simulated = self._simulated_samples()
+        found = [Subject(row[0], self._name(row[0], row[1]), row[2], row[3], simulated.get(row[0], 0)) for row in rows]
         return sorted(found, key=lambda subject: subject.name)
+
+    def _simulated_samples(self, subject_id: int | None = None) -> dict[int, int]:
+        """Return how many samples of each subject, or of one, have a template that simulated views went into."""
+        active = self.active_model() if self.has_simulated() else None
+        if active is None:
+            return {}
+        one, values = ("", ()) if subject_id is None else ("AND subject_id = ? ", (subject_id,))
+        rows = self.connection.execute(
+            "SELECT subject_id, count(*) FROM simulated JOIN template ON template.id = template_id "
+            f"JOIN sample ON sample.id = sample_id WHERE model_id = ? {one}GROUP BY subject_id",
+            (active.row_id, *values),
+        )
+        return {row[0]: row[1] for row in rows}
 
     def find_subject(self, name: str) -> int | None:
         """Return the id of the subject of that name, or of a name that looks the same; None where there is none."""
@@ -346,7 +364,10 @@ class Rows:
             "WHERE id = ?",
             (subject_id,),
         ).fetchone()
-        return None if row is None else Subject(subject_id, self._name(subject_id, row[0]), row[1], row[2])
+        if row is None:
+            return None
+        simulated = self._simulated_samples(subject_id).get(subject_id, 0)
+        return Subject(subject_id, self._name(subject_id, row[0]), row[1], row[2], simulated)
 
     def add_subject(self, name: str) -> int:
         """Return the id of the subject of that name, made if need be."""
@@ -425,6 +446,10 @@ class Rows:
         """Return whether there is a table of pictures to enrol; see `mien.gallery.work`."""
         return bool(self._one("SELECT count(*) FROM sqlite_master WHERE name = 'work'"))
 
+    def has_simulated(self) -> bool:
+        """Return whether there is a table of templates that simulated views went into: once there was one."""
+        return bool(self._one("SELECT count(*) FROM sqlite_master WHERE name = 'simulated'"))
+
     def _bury(self, templates: str, argument: int) -> None:
         """Count an erasure and note which templates it takes: SQL that selects their ids by one parameter."""
         erasures = self.erasures() + 1
@@ -452,11 +477,17 @@ class Rows:
 
     def samples_between(self, first: int, last: int) -> list[Sample]:
         """Return the samples of all subjects from one id to another in the order of enrolment."""
+        active = self.active_model() if self.has_simulated() else None
+        views = "0" if active is None else (
+            "coalesce((SELECT views FROM simulated JOIN template ON template.id = template_id "
+            f"WHERE sample_id = sample.id AND model_id = {active.row_id}), 0)"
+        )  # fmt: skip
         rows = self.connection.execute(
             "SELECT id, source, box_left, box_top, box_right, box_bottom, quality, reasons, created, "
             "coalesce((SELECT length(image) FROM crop WHERE sample_id = sample.id), 0), "
             f"(SELECT {self._joined_names} FROM template JOIN model ON model.id = model_id "
-            "WHERE sample_id = sample.id), subject_id FROM sample WHERE subject_id BETWEEN ? AND ? ORDER BY id",
+            f"WHERE sample_id = sample.id), subject_id, {views} "
+            "FROM sample WHERE subject_id BETWEEN ? AND ? ORDER BY id",
             (first, last),
         ).fetchall()
         return [
@@ -470,6 +501,7 @@ class Rows:
                 created=row[8],
                 models=tuple((row[10] or "").split("\n")) if row[10] else (),
                 crop_bytes=row[9],
+                simulated=row[12],
             )
             for row in rows
         ]
@@ -604,6 +636,27 @@ class Rows:
                 for sample, data in zip(samples, blobs, strict=True)
             ],
         )
+
+    def mark_simulated(self, model: ActiveModel, views: Mapping[int, int]) -> None:
+        """Note, by sample, of how many simulated views its template of a model is the mean. Inside a write."""
+        if not views:
+            return
+        if not self.has_simulated():
+            self.connection.execute(_SIMULATED)
+        self.connection.executemany(
+            "INSERT INTO simulated SELECT id, ? FROM template WHERE sample_id = ? AND model_id = ?",
+            [(count, sample, model.row_id) for sample, count in views.items()],
+        )
+
+    def simulated(self, model: ActiveModel) -> dict[int, int]:
+        """Return, by sample, of how many simulated views its template of a model is the mean, where it is."""
+        if not self.has_simulated():
+            return {}
+        rows = self.connection.execute(
+            "SELECT sample_id, views FROM simulated JOIN template ON template.id = template_id WHERE model_id = ?",
+            (model.row_id,),
+        )
+        return {row[0]: row[1] for row in rows}
 
     def remote(self, model: ActiveModel) -> Remote | None:
         """Return what scores templates where they are stored; None where the index has to hold the vectors."""

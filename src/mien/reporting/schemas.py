@@ -281,6 +281,7 @@ def enrolment(outcome: Outcome) -> dict[str, object]:
         "faces": len(picture.faces),
         "face": None if outcome.face is None else {"number": outcome.face[0], "box": _box(outcome.face[1].box)},
         "same_face": list(enrolled.same_face),
+        "simulated": outcome.simulated if enrolled.status == "added" else 0,
     }
     return facts | ({"note": outcome.note} if outcome.note else {})
 

@@ -58,6 +58,7 @@ _SUBJECT = {
     "name": "ada",
     "samples": 2,
     "created": "2026-11-29T12:00:00+00:00",
+    "simulated": 0,
     "cover": 17,
     "consent": None,
     "retain_until": None,

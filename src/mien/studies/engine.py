@@ -12,7 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -25,7 +25,7 @@ from mien.metrics.intervals import mean_interval
 from mien.studies import protocol as protocols
 from mien.studies.protocol import Cell, Verdict, compare, resampled_counts
 
-__all__ = ["SCHEMA", "Study", "failures", "run_cells", "summarise"]
+__all__ = ["SCHEMA", "AnyStudy", "MeasuredStudy", "Measurement", "Study", "failures", "run_cells", "summarise"]
 
 SCHEMA = "mien/study/1"
 _PROTOCOL, _CELLS = "protocol.json", "cells"
@@ -51,13 +51,46 @@ class Study(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Answers:
-    labels: Int[np.ndarray, " test"]
-    answers: Int[np.ndarray, " test"]
+class Measurement:
+    """What the runs of a study say that measures something else than classes.
+
+    Attributes:
+        values: The measure by (arm, setting, seed), higher is better.
+        resampled: The same on resampled test items, the same ones for all arms at a setting, shape (replicates,).
+        rows: By arm and setting, for people: with ``arm``, ``setting``, ``seeds``, ``value`` and ``interval``.
+        test_items: What was tested on.
+    """
+
+    values: Mapping[tuple[str, str, int], float]
+    resampled: Mapping[tuple[str, str, int], np.ndarray]
+    rows: list[dict[str, Any]]
+    test_items: int
+
+
+@runtime_checkable
+class MeasuredStudy(Protocol):
+    """A study with a measure of its own; plain data as well."""
+
+    @property
+    def protocol(self) -> protocols.Protocol:
+        """What is asked."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return every setting that figures depend on, for JSON."""
+
+    def run(self, cell: Cell, folder: Path) -> Mapping[str, np.ndarray]:
+        """Run one cell; ``folder`` keeps what cells share. Return what `measure` needs of it."""
+
+    def measure(self, runs: Mapping[Cell, Mapping[str, np.ndarray]]) -> Measurement:
+        """Return what the cells that have run amount to."""
+
+
+AnyStudy = Study | MeasuredStudy
+Arrays = Mapping[str, np.ndarray]
 
 
 def run_cells(
-    study: Study, out: Path, *, jobs: int = 1, told: Callable[[Cell, int, int], None] | None = None
+    study: AnyStudy, out: Path, *, jobs: int = 1, told: Callable[[Cell, int, int], None] | None = None
 ) -> list[tuple[Cell, str]]:
     """Run what has not run yet; return the cells that failed and why.
 
@@ -82,7 +115,7 @@ def run_cells(
     return failed
 
 
-def summarise(study: Study, out: Path) -> dict[str, Any]:
+def summarise(study: AnyStudy, out: Path) -> dict[str, Any]:
     """Return what the cells that have run say: a row for each arm and setting, and the verdicts; as JSON has it.
 
     Raises:
@@ -93,40 +126,32 @@ def summarise(study: Study, out: Path) -> dict[str, Any]:
         raise UsageError(
             f"'{printable(out)}' holds no finished run of the study '{study.protocol.name}'. Run it first."
         )
-    names = study.classes
-    some = next(iter(found.values()))
-    counts = resampled_counts(len(some.labels))
-    values: dict[tuple[str, str, int], float] = {}
-    measured: dict[tuple[str, str, int], np.ndarray] = {}
-    tables: dict[tuple[str, str], list[np.ndarray]] = {}
-    for cell, run in found.items():
-        key = (cell.arm, cell.setting, cell.seed)
-        table = confusion(run.labels, run.answers, classes=len(names))
-        values[key] = float(macro_f1(table))
-        measured[key] = _resampled(run, counts, len(names))
-        tables.setdefault((cell.arm, cell.setting), []).append(table)
-    ready = [one for one in study.protocol.planned if _has_both(one, values)]
+    measured = study.measure(found) if isinstance(study, MeasuredStudy) else _classified(found, study.classes)
+    ready = [one for one in study.protocol.planned if _has_both(one, measured.values)]
     return {
         "schema": SCHEMA,
         "study": study.protocol.as_facts(),
         "settings": study.facts(),
         "mien": version("mien"),
-        "test_items": len(some.labels),
-        "rows": [_row(arm, setting, runs, names) for (arm, setting), runs in tables.items()],
-        "verdicts": [_verdict(one) for one in compare(ready, measured, values)] if ready else [],
+        "test_items": measured.test_items,
+        "rows": measured.rows,
+        "verdicts": [_verdict(one) for one in compare(ready, measured.resampled, measured.values)] if ready else [],
         "unfinished": len(study.protocol.cells()) - len(found),
     }
 
 
 def failures(failed: list[tuple[Cell, str]]) -> list[str]:
-    """Return a line for each cell that failed."""
+    """Return a line for each cell that failed, or one for all where many failed for one reason."""
+    reasons = {trouble for _, trouble in failed}
+    if len(reasons) == 1 and len(failed) > 2:
+        return [f"{len(failed)} runs: {reasons.pop()}"]
     return [f"{cell.arm} at {cell.setting}, seed {cell.seed}: {trouble}" for cell, trouble in failed]
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
 
 
-def _claim(study: Study, out: Path) -> None:
+def _claim(study: AnyStudy, out: Path) -> None:
     """Write down what runs here, or check that it is the same."""
     facts = json.loads(json.dumps({"protocol": study.protocol.as_facts(), "settings": study.facts(), "code": _code()}))
     file = out / _PROTOCOL
@@ -165,7 +190,7 @@ def _code() -> str:
     return hasher.hexdigest()[:16]
 
 
-def _finished(study: Study, out: Path, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, str]]:
+def _finished(study: AnyStudy, out: Path, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, str]]:
     """Yield cells as they end, with what went wrong, or ''."""
     if jobs == 1:
         for cell in cells:
@@ -182,11 +207,12 @@ def _finished(study: Study, out: Path, cells: list[Cell], jobs: int) -> Iterator
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run(study: Study, cell: Cell, out: Path) -> str:
+def _run(study: AnyStudy, cell: Cell, out: Path) -> str:
     try:
-        labels, answers = study.run(cell, out / "material")
+        found = study.run(cell, out / "material")
+        arrays = found if isinstance(found, Mapping) else dict(zip(("labels", "answers"), found, strict=True))
         packed = io.BytesIO()
-        np.savez_compressed(packed, labels=labels, answers=answers)
+        np.savez_compressed(packed, allow_pickle=False, **arrays)
         write_whole(_file(out, cell), packed.getvalue())
     except (MienError, OSError, EOFError, zipfile.BadZipFile) as error:
         return str(error) or type(error).__name__
@@ -197,19 +223,36 @@ def _file(out: Path, cell: Cell) -> Path:
     return out / _CELLS / f"{cell.name}.npz"
 
 
-def _load(file: Path) -> _Answers:
+def _load(file: Path) -> Arrays:
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return _Answers(arrays["labels"], arrays["answers"])
-    except (OSError, ValueError, KeyError):
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         raise UsageError(f"'{printable(file)}' is damaged. Delete it and run the study again.") from None
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def _resampled(run: _Answers, counts: Int[np.ndarray, "replicates test"], classes: int) -> np.ndarray:
-    place = run.labels * classes + run.answers
+def _classified(found: Mapping[Cell, Arrays], names: tuple[str, ...]) -> Measurement:
+    """Return the macro-F1 of what classifiers answered."""
+    items = len(next(iter(found.values()))["labels"])
+    counts = resampled_counts(items)
+    values: dict[tuple[str, str, int], float] = {}
+    measured: dict[tuple[str, str, int], np.ndarray] = {}
+    tables: dict[tuple[str, str], list[np.ndarray]] = {}
+    for cell, run in found.items():
+        key = (cell.arm, cell.setting, cell.seed)
+        table = confusion(run["labels"], run["answers"], classes=len(names))
+        values[key] = float(macro_f1(table))
+        measured[key] = _resampled(run, counts, len(names))
+        tables.setdefault((cell.arm, cell.setting), []).append(table)
+    rows = [_row(arm, setting, runs, names) for (arm, setting), runs in tables.items()]
+    return Measurement(values, measured, rows, items)
+
+
+def _resampled(run: Arrays, counts: Int[np.ndarray, "replicates test"], classes: int) -> np.ndarray:
+    place = run["labels"] * classes + run["answers"]
     cells = np.zeros((len(place), classes * classes), np.float32)
     cells[np.arange(len(place)), place] = 1
     parts = [

@@ -26,18 +26,18 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
             row = found.get(arm)
             if row is None:
                 continue
-            value, interval = 100 * row["macro_f1"], row["macro_f1_interval"]
+            value, interval = 100 * _value(row), _interval(row)
             colour = css_colour(place)
             if interval is not None:
                 panel.plot([100 * end for end in interval], [place, place], color=colour, lw=2, alpha=0.6)
             panel.plot([value], [place], "o", color=colour, ms=6)
         control = next((a["name"] for a in study["arms"] if a["control"].startswith("the best")), None)
         if control in found:
-            panel.axvline(100 * found[control]["macro_f1"], color="0.6", lw=0.8, ls="--")
+            panel.axvline(100 * _value(found[control]), color="0.6", lw=0.8, ls="--")
         panel.set_yticks(range(len(arms)), arms)
         panel.invert_yaxis()
-        panel.set_title(f"{setting} of the training faces", fontsize=10)
-        panel.set_xlabel(f"{study['measure']}, %")
+        panel.set_title(f"{setting} of the training faces" if "macro_f1" in rows[0] else setting, fontsize=10)
+        panel.set_xlabel(f"{study['measure']}, in %")
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="x", alpha=0.25)
     packed = io.BytesIO()
@@ -55,12 +55,23 @@ def table(figures: Mapping[str, Any]) -> list[str]:
     lines = [figures["study"]["question"], *(f"  {one['sentence']}" for one in figures["verdicts"])]
     width = max(len(row["arm"]) for row in figures["rows"])
     for row in figures["rows"]:
-        interval = row["macro_f1_interval"]
+        interval = _interval(row)
         around = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+        accuracy = f", accuracy {100 * row['accuracy']:.1f}" if "accuracy" in row else ""
         lines.append(
-            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row['macro_f1']:.1f}"
-            f"{around}, accuracy {100 * row['accuracy']:.1f}, {row['seeds']} seeds"
+            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * _value(row):.1f}"
+            f"{around}{accuracy}, {row['seeds']} seeds"
         )
     if figures["unfinished"]:
         lines.append(f"  {figures['unfinished']} runs are still to come: the same command goes on.")
     return lines
+
+
+def _value(row: Mapping[str, Any]) -> float:
+    """Return the measure of a row: macro-F1, or what a study has of its own."""
+    return float(row["macro_f1"] if "macro_f1" in row else row["value"])
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    found: tuple[float, float] | None = row["macro_f1_interval"] if "macro_f1" in row else row["interval"]
+    return found

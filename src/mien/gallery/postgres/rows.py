@@ -262,6 +262,13 @@ class PostgresRows(Rows):
         """Return that there is a table of pictures to enrol."""
         return True
 
+    def has_simulated(self) -> bool:
+        """Return whether there is a table of templates that simulated views went into."""
+        place = (self.database.address.schema,)
+        return bool(
+            self._one("SELECT count(*) FROM pg_tables WHERE tablename = 'simulated' AND schemaname = ?", *place)
+        )
+
     def tables(self) -> tuple[str, ...]:
         """Return the tables that hold something of a subject."""
         return (*_TABLES, *(("embedding",) if self._scored else ()), "work")
