@@ -412,8 +412,8 @@ class Generator:
         cut = self.cut(picture)
         shown = self.expression_of(cut)
         here = self.encode([cut])
-        flows = bool(self.convention.flow) and self.convention.guidance is not None and shown != expression
-        move = self._redirected(here, shown, expression) if flows else self._moved(here, shown, expression) - here
+        flows = self._flow_redirects(shown, expression)
+        move = self.moved(here, shown=shown, wanted=expression) - here
         plain = self._decoded(here, shown)[0]
         for tried in (_STRENGTHS if flows else (1.0,)) if strength is None else (strength,):
             there = np.asarray(here + np.float32(tried) * move, dtype=np.float32)
@@ -435,6 +435,25 @@ class Generator:
             reconstruction=float(before @ redrawn),
             embedder=self._judge.model,
         )
+
+    def moved(self, latents: Latents, *, shown: str, wanted: str) -> Latents:
+        """Return the latents of the same faces with another expression, shape (n, latents).
+
+        Args:
+            latents: Of faces that show ``shown``.
+            shown: One of ``labels``.
+            wanted: Another one.
+
+        Raises:
+            UsageError: The model knows no such expressions.
+        """
+        self._label_numbers((shown, wanted))
+        if self._flow_redirects(shown, wanted):
+            return np.asarray(latents + self._redirected(latents, shown, wanted), dtype=np.float32)
+        return self._moved(latents, shown, wanted)
+
+    def _flow_redirects(self, shown: str, wanted: str) -> bool:
+        return bool(self.convention.flow) and self.convention.guidance is not None and shown != wanted
 
     def _share_of(self, expression: str, face: UInt8[np.ndarray, "side side 3"]) -> float:
         """Return how probable an expression is to be seen in an aligned face, among those that the model can make."""
