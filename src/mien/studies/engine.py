@@ -21,7 +21,7 @@ import mien
 from mien.errors import MienError, UsageError
 from mien.files import printable, write_whole
 from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
-from mien.metrics.intervals import mean_interval
+from mien.metrics.intervals import Interval, mean_interval, percentile_interval
 from mien.studies import protocol as protocols
 from mien.studies.protocol import Cell, Verdict, compare, resampled_counts
 
@@ -30,6 +30,9 @@ __all__ = ["SCHEMA", "Study", "failures", "run_cells", "summarise"]
 SCHEMA = "mien/study/1"
 _PROTOCOL, _CELLS = "protocol.json", "cells"
 _REPLICATES_AT_ONCE = 50
+Measure = Callable[[np.ndarray], np.ndarray]
+_MEASURES: dict[str, tuple[Measure, str]] = {"macro-F1": (macro_f1, "macro_f1"), "accuracy": (accuracy, "accuracy")}
+"""What a study may compare: how it is computed from confusion tables, and its name in a row."""
 
 
 class Study(Protocol):
@@ -46,14 +49,19 @@ class Study(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return every setting that figures depend on, for JSON."""
 
-    def run(self, cell: Cell, folder: Path) -> tuple[Int[np.ndarray, " test"], Int[np.ndarray, " test"]]:
-        """Run one cell; ``folder`` keeps what cells share. Return true labels and answers, shape (test,)."""
+    def run(self, cell: Cell, folder: Path) -> tuple[Int[np.ndarray, " test"], ...]:
+        """Run one cell; ``folder`` keeps what cells share. Return true labels and answers, shape (test,).
+
+        Where test items belong together (clips of one subject), the number of each one's group comes third: groups are
+        then resampled instead of items.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
     labels: Int[np.ndarray, " test"]
     answers: Int[np.ndarray, " test"]
+    groups: Int[np.ndarray, " test"]
 
 
 def run_cells(
@@ -95,15 +103,15 @@ def summarise(study: Study, out: Path) -> dict[str, Any]:
         )
     names = study.classes
     some = next(iter(found.values()))
-    counts = resampled_counts(len(some.labels))
+    measure, column = _MEASURES[study.protocol.measure]
     values: dict[tuple[str, str, int], float] = {}
     measured: dict[tuple[str, str, int], np.ndarray] = {}
     tables: dict[tuple[str, str], list[np.ndarray]] = {}
     for cell, run in found.items():
         key = (cell.arm, cell.setting, cell.seed)
         table = confusion(run.labels, run.answers, classes=len(names))
-        values[key] = float(macro_f1(table))
-        measured[key] = _resampled(run, counts, len(names))
+        values[key] = float(measure(table))
+        measured[key] = _resampled(run, len(names), measure)
         tables.setdefault((cell.arm, cell.setting), []).append(table)
     ready = [one for one in study.protocol.planned if _has_both(one, values)]
     return {
@@ -112,7 +120,12 @@ def summarise(study: Study, out: Path) -> dict[str, Any]:
         "settings": study.facts(),
         "mien": version("mien"),
         "test_items": len(some.labels),
-        "rows": [_row(arm, setting, runs, names) for (arm, setting), runs in tables.items()],
+        **({"test_groups": len(np.unique(some.groups))} if _grouped(some) else {}),
+        "rows": [
+            _row(arm, setting, runs, names, column)
+            | ({f"{column}_interval": _by_group(arm, setting, measured)} if _grouped(some) else {})
+            for (arm, setting), runs in tables.items()
+        ],
         "verdicts": [_verdict(one) for one in compare(ready, measured, values)] if ready else [],
         "unfinished": len(study.protocol.cells()) - len(found),
     }
@@ -184,9 +197,9 @@ def _finished(study: Study, out: Path, cells: list[Cell], jobs: int) -> Iterator
 
 def _run(study: Study, cell: Cell, out: Path) -> str:
     try:
-        labels, answers = study.run(cell, out / "material")
+        found = study.run(cell, out / "material")
         packed = io.BytesIO()
-        np.savez_compressed(packed, labels=labels, answers=answers)
+        np.savez_compressed(packed, **dict(zip(("labels", "answers", "groups"), found, strict=False)))
         write_whole(_file(out, cell), packed.getvalue())
     except (MienError, OSError, EOFError, zipfile.BadZipFile) as error:
         return str(error) or type(error).__name__
@@ -200,7 +213,9 @@ def _file(out: Path, cell: Cell) -> Path:
 def _load(file: Path) -> _Answers:
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return _Answers(arrays["labels"], arrays["answers"])
+            labels = arrays["labels"]
+            groups = arrays["groups"] if "groups" in arrays.files else np.arange(len(labels))
+            return _Answers(labels, arrays["answers"], groups)
     except (OSError, ValueError, KeyError):
         raise UsageError(f"'{printable(file)}' is damaged. Delete it and run the study again.") from None
 
@@ -208,12 +223,25 @@ def _load(file: Path) -> _Answers:
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def _resampled(run: _Answers, counts: Int[np.ndarray, "replicates test"], classes: int) -> np.ndarray:
+def _grouped(run: _Answers) -> bool:
+    return len(np.unique(run.groups)) < len(run.groups)
+
+
+def _by_group(arm: str, setting: str, measured: Mapping[tuple[str, str, int], np.ndarray]) -> Interval:
+    """Return where the mean over seeds lies for other groups of test items, 95 %."""
+    runs = [draws for (name, at, _), draws in measured.items() if (name, at) == (arm, setting)]
+    return percentile_interval(np.mean(runs, axis=0))
+
+
+def _resampled(run: _Answers, classes: int, measure: Measure) -> np.ndarray:
+    """Return the measure on resampled groups of test items, the same ones in all runs."""
+    _, group = np.unique(run.groups, return_inverse=True)
+    counts = resampled_counts(int(group.max()) + 1)
     place = run.labels * classes + run.answers
-    cells = np.zeros((len(place), classes * classes), np.float32)
-    cells[np.arange(len(place)), place] = 1
+    cells = np.zeros((counts.shape[1], classes * classes), np.float32)
+    np.add.at(cells, (group, place), 1)
     parts = [
-        macro_f1((counts[i : i + _REPLICATES_AT_ONCE].astype(np.float32) @ cells).reshape(-1, classes, classes))
+        measure((counts[i : i + _REPLICATES_AT_ONCE].astype(np.float32) @ cells).reshape(-1, classes, classes))
         for i in range(0, len(counts), _REPLICATES_AT_ONCE)
     ]
     return np.concatenate(parts)
@@ -224,18 +252,18 @@ def _has_both(one: protocols.Comparison, values: Mapping[tuple[str, str, int], f
     return bool(seeds[0] & seeds[1])
 
 
-def _row(arm: str, setting: str, tables: list[np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
+def _row(arm: str, setting: str, tables: list[np.ndarray], classes: tuple[str, ...], column: str) -> dict[str, Any]:
     f1 = [float(macro_f1(table)) for table in tables]
     right = [float(accuracy(table)) for table in tables]
     by_class = np.mean([[score.f1 for score in per_class(table)] for table in tables], axis=0)
-    interval = mean_interval(f1) if len(f1) > 1 else None
+    told = {"macro_f1": f1, "accuracy": right}[column]
     return {
         "arm": arm,
         "setting": setting,
         "seeds": len(tables),
         "macro_f1": float(np.mean(f1)),
-        "macro_f1_interval": interval,
         "accuracy": float(np.mean(right)),
+        f"{column}_interval": mean_interval(told) if len(told) > 1 else None,
         "f1_by_class": dict(zip(classes, by_class.tolist(), strict=True)),
     }
 

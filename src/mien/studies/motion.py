@@ -6,7 +6,7 @@ their order cannot tell the two apart, whatever the renderer leaves behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,19 +14,20 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from mien.alignment import TEMPLATES
-from mien.types import Box
 from mien.vision.attributes import MeshReader
-from mien.vision.detector import Detection
 from mien.vision.generator import Generator
+from mien.vision.sequence import whole_crop
 
-__all__ = ["NEUTRAL", "LatentPaths", "Motion", "Pair", "Renderer", "Still", "Warps", "mean_shapes", "render", "whole"]
+__all__ = ["NEUTRAL", "LatentPaths", "Motion", "Pair", "Renderer", "Still", "Warps", "mean_shapes", "render"]
 
 NEUTRAL = "neutral"
 
 Face = UInt8[np.ndarray, "side side 3"]
 Frames = UInt8[np.ndarray, "frames side side 3"]
+Drawn = Float32[np.ndarray, "frames side side 3"]
 Shape = Float64[np.ndarray, "points=468 2"]
+Way = Callable[[Float64[np.ndarray, " frames"]], Drawn]
+"""Draws the faces at places of a way, 0 to 1."""
 
 _REACH = 2.0  # px of 48: how far a point of the mesh pulls what is around it
 
@@ -71,6 +72,7 @@ class Motion:
     Attributes:
         frames: Of a clip.
         least: Shortest part of the way that a clip shows, of all of it.
+        from_start: Whether every clip begins where the way does.
         drift: Standard deviation of the shift over a clip, px of 48; turn and size drift likewise.
         noise: Standard deviation of noise on pixels, grey levels, at most.
         flicker: Standard deviation of the light from frame to frame, of 1.
@@ -78,6 +80,7 @@ class Motion:
 
     frames: int = 12
     least: float = 0.35
+    from_start: bool = False
     drift: float = 0.8
     noise: float = 6.0
     flicker: float = 0.03
@@ -86,8 +89,8 @@ class Motion:
 class Renderer(Protocol):
     """Turns a pair of ends into faces on the way between them."""
 
-    def way(self, pair: Pair, at: Float64[np.ndarray, " frames"]) -> Float32[np.ndarray, "frames side side 3"]:
-        """Return the faces at these places of the way, 0 to 1."""
+    def between(self, pair: Pair) -> Way:
+        """Return what draws the faces at places of the way, 0 to 1."""
         ...
 
 
@@ -101,19 +104,23 @@ class LatentPaths:
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
 
-    def way(self, pair: Pair, at: Float64[np.ndarray, " frames"]) -> Float32[np.ndarray, "frames side side 3"]:
-        """Return the faces at these places of the way, 0 to 1."""
+    def between(self, pair: Pair) -> Way:
+        """Return what draws the faces at places of the way, 0 to 1."""
         there = self._generator.encode(pair.b.face[None])
         first, last = pair.labels
         if pair.a is None:
             here = self._generator.moved(there, shown=last, wanted=first)
         else:
             here = self._generator.encode(pair.a.face[None])
-        t = at[:, None].astype(np.float32)
-        latents = here + t * (there - here)
-        drawn = [self._generator.decode(latents, expression=label).astype(np.float32) for label in (first, last)]
-        mixed = t[:, :, None, None]
-        return np.asarray((1 - mixed) * drawn[0] + mixed * drawn[1], dtype=np.float32)
+
+        def way(at: Float64[np.ndarray, " frames"]) -> Drawn:
+            t = at[:, None].astype(np.float32)
+            latents = here + t * (there - here)
+            drawn = [self._generator.decode(latents, expression=label).astype(np.float32) for label in (first, last)]
+            mixed = t[:, :, None, None]
+            return np.asarray((1 - mixed) * drawn[0] + mixed * drawn[1], dtype=np.float32)
+
+        return way
 
 
 class Warps:
@@ -130,18 +137,18 @@ class Warps:
     def __init__(self, shapes: Mapping[str, Shape], meshes: MeshReader) -> None:
         self._shapes, self._meshes = shapes, meshes
 
-    def way(self, pair: Pair, at: Float64[np.ndarray, " frames"]) -> Float32[np.ndarray, "frames side side 3"]:
-        """Return the faces at these places of the way, 0 to 1."""
-        end = _shape(self._meshes, pair.b.face)
+    def between(self, pair: Pair) -> Way:
+        """Return what draws the faces at places of the way, 0 to 1."""
+        end, last = _shape(self._meshes, pair.b.face), pair.b.face
+        side = last.shape[0]
         if pair.a is None:
-            first, last = pair.labels
-            field = _field(end, self._shapes[first] - self._shapes[last], pair.b.face.shape[0])
-            return np.stack([_bent(pair.b.face, (1 - t) * field) for t in at.tolist()])
-        start = _shape(self._meshes, pair.a.face)
-        forth = _field(start, end - start, pair.a.face.shape[0])
-        back = _field(end, start - end, pair.b.face.shape[0])
-        return np.stack([
-            (1 - t) * _bent(pair.a.face, t * forth) + t * _bent(pair.b.face, (1 - t) * back) for t in at.tolist()
+            here, there = (self._shapes[label] for label in pair.labels)
+            field = _field(end, here - there, side)
+            return lambda at: np.stack([_bent(last, (1 - t) * field) for t in at.tolist()])
+        start, first = _shape(self._meshes, pair.a.face), pair.a.face
+        forth, back = _field(start, end - start, side), _field(end, start - end, side)
+        return lambda at: np.stack([
+            (1 - t) * _bent(first, t * forth) + t * _bent(last, (1 - t) * back) for t in at.tolist()
         ])  # fmt: skip
 
 
@@ -160,17 +167,15 @@ def mean_shapes(stills: Sequence[Still], meshes: MeshReader, *, most: int = 60) 
     return shapes
 
 
-def render(
-    renderer: Renderer, pair: Pair, motion: Motion, rng: np.random.Generator
-) -> tuple[Frames, Float64[np.ndarray, " frames"]]:
-    """Return a clip from the beginning towards the end of a pair, and where on the way each frame is, 0 to 1.
+def render(way: Way, motion: Motion, rng: np.random.Generator) -> tuple[Frames, Float64[np.ndarray, " frames"]]:
+    """Return a clip from the beginning of a way towards its end, and where on the way each frame is, 0 to 1.
 
     The clip shows a part of the way, at a speed that changes, while the head drifts and the light flickers.
     """
     wide = rng.uniform(motion.least, 1)
-    start = rng.uniform(0, 1 - wide)
+    start = 0.0 if motion.from_start else rng.uniform(0, 1 - wide)
     at = start + wide * _course(motion.frames, rng)
-    faces = renderer.way(pair, at)
+    faces = way(at)
     side = faces.shape[1]
     middle = (side - 1) / 2
     shift = _wander(motion.frames, rng, motion.drift * side / 48, 2)
@@ -185,12 +190,6 @@ def render(
         grain = rng.normal(0, noise, (side, side, 1))
         frames[number] = (moved * light[number] + grain).clip(0, 255).round()
     return frames, at
-
-
-def whole(side: int) -> Detection:
-    """Return the face of a crop that was cut out by `fer-48`, as a detector would."""
-    points = TEMPLATES["fer-48"].points_at(side)
-    return Detection(Box(0, 0, side, side), points.astype(np.float32), 1.0)
 
 
 def _course(frames: int, rng: np.random.Generator) -> Float64[np.ndarray, " frames"]:
@@ -209,7 +208,7 @@ def _wander(frames: int, rng: np.random.Generator, size: float, numbers: int) ->
 
 
 def _shape(meshes: MeshReader, face: Face) -> Shape:
-    (mesh,), _ = meshes.read(face, [whole(face.shape[0])])
+    (mesh,), _ = meshes.read(face, [whole_crop(face.shape[0])])
     return np.asarray(mesh[:, :2], dtype=np.float64)
 
 
@@ -229,6 +228,4 @@ def _bent(face: Face, field: Float32[np.ndarray, "side side 2"]) -> Float32[np.n
     rows, columns = np.mgrid[:side, :side].astype(np.float32)
     # Looked up where a pixel comes from; moves are small and smooth, so that this is nearly where it goes.
     x, y = columns - field[..., 0].astype(np.float32), rows - field[..., 1].astype(np.float32)
-    return np.asarray(
-        cv2.remap(face, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32
-    )
+    return np.asarray(cv2.remap(face, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
