@@ -16,6 +16,7 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
     from matplotlib.figure import Figure
 
     study, rows = figures["study"], figures["rows"]
+    measure = _column(figures)
     settings = [name for name in study["settings"] if any(row["setting"] == name for row in rows)]
     arms = [arm["name"] for arm in study["arms"] if any(row["arm"] == arm["name"] for row in rows)]
     figure = Figure(figsize=(1.5 + 4.2 * len(settings), 0.9 + 0.38 * len(arms)), layout="constrained", dpi=110)
@@ -26,17 +27,18 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
             row = found.get(arm)
             if row is None:
                 continue
-            value, interval = 100 * row["macro_f1"], row["macro_f1_interval"]
+            value, interval = 100 * row[measure], row[f"{measure}_interval"]
             colour = css_colour(place)
             if interval is not None:
                 panel.plot([100 * end for end in interval], [place, place], color=colour, lw=2, alpha=0.6)
             panel.plot([value], [place], "o", color=colour, ms=6)
         control = next((a["name"] for a in study["arms"] if a["control"].startswith("the best")), None)
         if control in found:
-            panel.axvline(100 * found[control]["macro_f1"], color="0.6", lw=0.8, ls="--")
+            panel.axvline(100 * found[control][measure], color="0.6", lw=0.8, ls="--")
         panel.set_yticks(range(len(arms)), arms)
         panel.invert_yaxis()
-        panel.set_title(f"{setting} of the training faces", fontsize=10)
+        title = f"{setting} of the training faces" if setting.endswith("%") else setting.replace("-", " ")
+        panel.set_title(title, fontsize=10)
         panel.set_xlabel(f"{study['measure']}, %")
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="x", alpha=0.25)
@@ -45,22 +47,38 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
     return packed.getvalue()
 
 
+def _column(figures: Mapping[str, Any]) -> str:
+    """Return what the study's measure is called in a row."""
+    return {"macro-F1": "macro_f1", "accuracy": "accuracy"}[figures["study"]["measure"]]
+
+
 def page(figures: Mapping[str, Any], plot: bytes) -> str:
     """Return the page: question, verdicts in words, plot, arms, figures."""
-    return render("study.html", title=f"Study: {figures['study']['name']}", figures=figures, plot=data_uri(plot))
+    return render(
+        "study.html",
+        title=f"Study: {figures['study']['name']}",
+        figures=figures,
+        plot=data_uri(plot),
+        measure=_column(figures),
+    )
 
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """Return the verdicts and a line for each arm and setting, for a terminal."""
     lines = [figures["study"]["question"], *(f"  {one['sentence']}" for one in figures["verdicts"])]
+    measure = _column(figures)
     width = max(len(row["arm"]) for row in figures["rows"])
     for row in figures["rows"]:
-        interval = row["macro_f1_interval"]
+        interval = row[f"{measure}_interval"]
         around = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
         lines.append(
-            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row['macro_f1']:.1f}"
-            f"{around}, accuracy {100 * row['accuracy']:.1f}, {row['seeds']} seeds"
+            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row[measure]:.1f}"
+            f"{around}{_also(row, measure)}, {row['seeds']} seeds"
         )
     if figures["unfinished"]:
         lines.append(f"  {figures['unfinished']} runs are still to come: the same command goes on.")
     return lines
+
+
+def _also(row: Mapping[str, Any], measure: str) -> str:
+    return "" if measure == "accuracy" else f", accuracy {100 * row['accuracy']:.1f}"

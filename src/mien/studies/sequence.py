@@ -93,7 +93,7 @@ class SequenceStudy:
     features: tuple[str, ...] = ("vae",)
     seeds: int = 5
     clips: int = 2
-    images: int = 25_600
+    images: int = 12_800
     folds: int = 2
     motion: Motion = field(default_factory=Motion)
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
