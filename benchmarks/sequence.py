@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import time
 from pathlib import Path
 
-from common import data_folder, machine, write_result
+from common import RESULTS, data_folder, machine, write_result
 
 from mien.studies import engine
 from mien.studies.report import draw_plot, page
@@ -28,20 +29,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("studies"))
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--task", action="append", help="Only this one; may be repeated.")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     ck48, both = data_folder() / "ck48", (data_folder() / "ck48", london(args.out))
     cache = args.cache or args.out / "crops"
     studies = {
         "onset": SequenceStudy(data=both, seeds=args.seeds, cache=cache),
-        "first": SequenceStudy(data=both, task="first", seeds=args.seeds, cache=cache),
         "stills": SequenceStudy(
-            data=(ck48,), task="stills", features=("vae", "expression"), seeds=args.seeds, folds=5, images=6_400,
-            cache=cache,
+            data=(ck48,), task="stills", features=("vae", "expression"), seeds=args.seeds, folds=3,
+            arms=("last", "best", "mean", "attention", "gru", "gru-shuffled"), cache=cache,
         ),
+        "first": SequenceStudy(data=both, task="first", seeds=args.seeds, clips=1, cache=cache),
     }  # fmt: skip
-    told = {}
     for name, study in studies.items():
+        if args.task and name not in args.task:
+            continue
         start = time.process_time()
         out = args.out / f"sequence-{name}"
         failed = engine.run_cells(study, out, told=lambda cell, done, of: print(cell.name, done, of, flush=True))
@@ -50,10 +53,12 @@ def main() -> None:
         plot = draw_plot(figures)
         (out / "study.png").write_bytes(plot)
         (out / "study.html").write_text(page(figures, plot))
+        file = RESULTS / "sequence.json"
+        told = json.loads(file.read_text(encoding="utf-8"))["tasks"] if file.is_file() else {}
         told[name] = figures | {"cpu_seconds": round(time.process_time() - start)}
         for one in figures["verdicts"]:
             print(one["sentence"])
-    write_result("sequence", {"machine": machine(), "tasks": told})
+        write_result("sequence", {"machine": machine(), "tasks": told})
 
 
 def london(folder: Path) -> Path:

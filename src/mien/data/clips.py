@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,7 +200,7 @@ def _rows(file: Path, *wanted: str) -> list[Mapping[str, str]]:
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
-    names = sorted(os.listdir(folder), key=_by_value)
+    names = sorted((file.name for file in folder.iterdir()), key=_by_value)
     return tuple(folder / name for name in names if Path(name).suffix.lower() in EXTENSIONS and not is_ignored(name))
 
 

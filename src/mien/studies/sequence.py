@@ -93,7 +93,7 @@ class SequenceStudy:
     features: tuple[str, ...] = ("vae",)
     seeds: int = 5
     clips: int = 2
-    images: int = 12_800
+    images: int = 6_400
     folds: int = 2
     motion: Motion = field(default_factory=Motion)
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
@@ -196,7 +196,7 @@ class SequenceStudy:
                 f"expression{' and another one' if self.task == 'first' else ''}. Add data with subjects."
             )
         motion = replace(self.motion, least=max(self.motion.least, 0.8)) if self.task == "first" else self.motion
-        reader = FrameFeatures(kind, threads=1)
+        reader = self._reader(kind)
         clips = {}
         for place, (name, renderer) in enumerate(self._renderers(stills).items()):
             parts = []
@@ -209,6 +209,9 @@ class SequenceStudy:
                     parts += [(read, labels[0], pair.b.subject), (read[::-1], labels[1], pair.b.subject)]
             clips[name] = _gathered(parts, subjects)
         return clips
+
+    def _reader(self, kind: str) -> FrameFeatures:
+        return FrameFeatures(kind, threads=1)
 
     def _renderers(self, stills: Sequence[Still]) -> dict[str, Renderer]:
         """Return the two renderers."""
@@ -242,7 +245,7 @@ class SequenceStudy:
 
     def _read_clips(self, kind: str) -> dict[str, _Clips]:
         """Return real clips: what there is of a subject and expression, in order, three frames of each."""
-        reader = FrameFeatures(kind, threads=1)
+        reader = self._reader(kind)
         parts = []
         for (subject, label), faces in self._by_subject().items():
             for start in range(0, len(faces) - 2, 3):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ from torch.nn import functional
 from mien.data.clips import Clips, read_clips
 from mien.data.splits import fill_valid
 from mien.data.transforms import Order
-from mien.errors import DataError, MienError, UsageError
+from mien.errors import DataError, ImageError, UsageError, VideoError
 from mien.images import printable
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
@@ -46,7 +48,7 @@ from mien.training.weights import DESCRIPTION
 from mien.video.clips import read_frames
 from mien.vision.sequence import FEATURES_OF, FrameFeatures
 
-__all__ = ["SequenceConfig", "Trained", "train"]
+__all__ = ["DryRun", "SequenceConfig", "Trained", "dry_run", "train"]
 
 _PARITY = 1e-3  # largest difference of a logit that passes as rounding
 _SHOWN = 5
@@ -135,6 +137,25 @@ class Trained:
     summary: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a training would be.
+
+    Attributes:
+        parameters: Learned values.
+        clips_per_second: Measured over a few steps; reading the frames comes before and is not part of it.
+        clips: Labelled ones, those of a test split aside.
+        subjects: Of whom they are known to be.
+        classes: What they show.
+    """
+
+    parameters: int
+    clips_per_second: float
+    clips: int
+    subjects: int
+    classes: tuple[str, ...]
+
+
 def train(config: SequenceConfig, *, reader: FrameFeatures | None = None) -> Trained:
     """Run the whole story, or go on with it where the run folder holds its beginning.
 
@@ -191,6 +212,31 @@ def train(config: SequenceConfig, *, reader: FrameFeatures | None = None) -> Tra
         course.restore_best()
         summary = course.publish(lambda: _publish(ema.model, material, config, run)) or {}
     return Trained(ema.model, material.classes, summary)
+
+
+def dry_run(config: SequenceConfig, *, reader: FrameFeatures | None = None, steps: int = 3) -> DryRun:
+    """Read one clip, take a few steps on copies of it, and write nothing.
+
+    Raises:
+        MienError: The data do not allow a training, or the first clip cannot be read.
+    """
+    clips = read_clips(config.data)
+    usable = [clip for clip in clips.clips if clip.split != "test"]
+    reader = reader or FrameFeatures(config.features, config.on)
+    read = _read_clip(read_frames(usable[0].frames, most=config.frames), reader)
+    model = SequenceNet(config.net, features=read.shape[1], classes=max(len(clips.classes), 2))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    features, there = _padded([read] * config.batch_size)
+    start = time.monotonic()
+    for step in range(steps + 1):
+        if step == 1:  # the first one warms up
+            start = time.monotonic()
+        optimizer.zero_grad(set_to_none=True)
+        model(features, there)[0].logsumexp(dim=1).mean().backward()
+        optimizer.step()
+    speed = steps * config.batch_size / max(time.monotonic() - start, 1e-9)
+    subjects = {clip.subject for clip in usable} - {""}
+    return DryRun(count_parameters(model), speed, len(usable), len(subjects), clips.classes)
 
 
 # Clips ----------------------------------------------------------------------------------------------------------------
@@ -283,24 +329,17 @@ def _read_all(clips: Clips, config: SequenceConfig, reader: FrameFeatures) -> tu
     folder = config.cache or config.out / "features"
     file = folder / f"{config.features}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.npz"
     wanted = [clip for clip in clips.clips if clip.split != "test"]
-    if file.is_file():
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                known = {clip.name: arrays[f"{n}"] for n, clip in enumerate(wanted) if f"{n}" in arrays.files}
-            return known, [clip.name for clip in wanted if clip.name not in known]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-            pass  # a damaged cache is made again
+    # A damaged file is made again.
+    with suppress(ValueError, OSError, EOFError, zipfile.BadZipFile), np.load(file, allow_pickle=False) as arrays:
+        known = {clip.name: arrays[f"{n}"] for n, clip in enumerate(wanted) if f"{n}" in arrays.files}
+        return known, [clip.name for clip in wanted if clip.name not in known]
     found: dict[int, Read] = {}
     with PictureProgress(least=1) as progress:
-        progress_total = len(wanted)
         for number, clip in enumerate(wanted):
-            try:
+            # Not a UsageError: without PyAV no clip can be read.
+            with suppress(DataError, ImageError, VideoError):
                 found[number] = _read_clip(read_frames(clip.frames, most=config.frames), reader)
-            except UsageError:
-                raise  # PyAV is not installed: no clip can be read
-            except MienError:
-                pass
-            progress(number + 1, progress_total)
+            progress(number + 1, len(wanted))
     packed = io.BytesIO()
     np.savez_compressed(packed, **{f"{number}": read for number, read in found.items()})
     folder.mkdir(parents=True, exist_ok=True)
