@@ -68,7 +68,7 @@ def quick():
 @pytest.fixture(scope="module")
 def settings():
     motion = Motion(frames=5, least=0.9, noise=0.0, flicker=0.0, drift=0.0)
-    return {"seeds": 1, "images": 1920, "clips": 3, "motion": motion}
+    return {"seeds": 1, "images": 1280, "clips": 3, "motion": motion}
 
 
 @pytest.fixture(scope="module")

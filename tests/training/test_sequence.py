@@ -51,7 +51,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def settings(data):
     return {
-        "data": data, "images": 2560, "batch_size": 32, "report_every": 640, "learning_rate": 0.02, "skip": 0.1,
+        "data": data, "images": 1280, "batch_size": 32, "report_every": 640, "learning_rate": 0.03, "skip": 0.1,
         "ema_half_life": 100, "net": SequenceNetConfig(units=8, drop=0.0), "device": "cpu",
     }  # fmt: skip
 
