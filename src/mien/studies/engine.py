@@ -197,9 +197,11 @@ def _finished(study: Study, out: Path, cells: list[Cell], jobs: int) -> Iterator
 
 def _run(study: Study, cell: Cell, out: Path) -> str:
     try:
-        found = study.run(cell, out / "material")
+        found: dict[str, Any] = dict(
+            zip(("labels", "answers", "groups"), study.run(cell, out / "material"), strict=False)
+        )
         packed = io.BytesIO()
-        np.savez_compressed(packed, **dict(zip(("labels", "answers", "groups"), found, strict=False)))
+        np.savez_compressed(packed, **found)
         write_whole(_file(out, cell), packed.getvalue())
     except (MienError, OSError, EOFError, zipfile.BadZipFile) as error:
         return str(error) or type(error).__name__

@@ -84,7 +84,7 @@ class FrameFeatures:
 
     def _shares(self, images: Sequence[Image], faces: Sequence[Detection]) -> np.ndarray:
         crops = [self._reader.crop(image, face) for image, face in zip(images, faces, strict=True)]
-        return np.log(np.maximum(self._reader.probabilities(np.stack(crops)), _LEAST))
+        return np.asarray(np.log(np.maximum(self._reader.probabilities(np.stack(crops)), _LEAST)))
 
     def _points(self, images: Sequence[Image], faces: Sequence[Detection]) -> np.ndarray:
         chosen = np.unique(np.concatenate(_INNER))
