@@ -102,7 +102,7 @@ def augmentation(data: Path, out: Path, seeds: int, jobs: int, cache: Path | Non
 )
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
 @click.option("--clips", type=click.IntRange(1), help="Of each pair of faces and renderer; default: 2.")
-@click.option("--images", type=click.IntRange(64), help="Clips that each network sees; default: 6,400.")
+@click.option("--images", type=click.IntRange(64), help="Clips that each network sees; default: 25,600.")
 @click.option("--folds", type=click.IntRange(2), help="Parts of the subjects; default: 2.")
 @click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep cut faces here, for several studies.")
 def sequence(data: tuple[Path, ...], out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:

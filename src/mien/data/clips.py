@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +191,7 @@ def _said_by_texts(root: Path) -> dict[str, str]:
 def _rows(file: Path, *wanted: str) -> list[Mapping[str, str]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
-            rows = list(csv.DictReader(text))
+            rows: list[Mapping[str, str]] = list(csv.DictReader(text))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"'{printable(file)}' cannot be read as a list: {error}.") from None
     if rows and (lacking := [name for name in wanted if not all(row.get(name) for row in rows)]):
@@ -204,6 +204,6 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names if Path(name).suffix.lower() in EXTENSIONS and not is_ignored(name))
 
 
-def _by_value(name: str) -> Sequence[tuple[int, int, str]]:
+def _by_value(name: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts names with numbers by value: frame2 before frame10."""
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name) if part]

@@ -220,7 +220,7 @@ def _field(points: Shape, moves: Shape, side: int) -> Float32[np.ndarray, "side 
     squares = ((pixels[:, None] - points[None]) ** 2).sum(axis=2)
     pulls = np.exp(-squares / (2 * reach**2))
     moved = pulls @ moves / (pulls.sum(axis=1, keepdims=True) + 0.05)
-    return moved.reshape(side, side, 2).astype(np.float32)
+    return np.asarray(moved.reshape(side, side, 2), dtype=np.float32)
 
 
 def _bent(face: Face, field: Float32[np.ndarray, "side side 2"]) -> Float32[np.ndarray, "side side 3"]:

@@ -93,7 +93,7 @@ class SequenceStudy:
     features: tuple[str, ...] = ("vae",)
     seeds: int = 5
     clips: int = 2
-    images: int = 6_400
+    images: int = 25_600
     folds: int = 2
     motion: Motion = field(default_factory=Motion)
     arms: tuple[str, ...] = tuple(arm.name for arm in ARMS)
@@ -262,7 +262,7 @@ class SequenceStudy:
         file = folder / f"{cell.setting}-{trained}-{cell.seed}-{fold}.npz"
         if not file.is_file():
             network = self._trained(trained, learned, cell.seed)
-            answers = {
+            answers: dict[str, Any] = {
                 arm: _told(network, arm, tested, cell.seed)
                 for arm in (trained, *(arm for arm, whose in _TESTED.items() if whose == trained))
             }
@@ -332,7 +332,7 @@ def _dealt(subjects: Int[np.ndarray, " clips"], folds: int) -> Int[np.ndarray, "
 def _view(arm: str, features: Features, seed: int) -> Features:
     """Return what an arm's network is shown."""
     if arm == "difference":
-        return features[:, -1:] - features[:, :1]
+        return np.asarray(features[:, -1:] - features[:, :1])
     if arm in ("gru-shuffled", "gru-trained-shuffled"):
         order = np.random.default_rng(seed).random(features.shape[:2]).argsort(axis=1)
         return np.take_along_axis(features, order[:, :, None], axis=1)

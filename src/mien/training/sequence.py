@@ -341,7 +341,8 @@ def _read_all(clips: Clips, config: SequenceConfig, reader: FrameFeatures) -> tu
                 found[number] = _read_clip(read_frames(clip.frames, most=config.frames), reader)
             progress(number + 1, len(wanted))
     packed = io.BytesIO()
-    np.savez_compressed(packed, **{f"{number}": read for number, read in found.items()})
+    kept: dict[str, Any] = {f"{number}": read for number, read in found.items()}
+    np.savez_compressed(packed, **kept)
     folder.mkdir(parents=True, exist_ok=True)
     write_result(file, packed.getvalue())
     names = [clip.name for clip in wanted]
