@@ -1,6 +1,8 @@
 """The study of order, on faces that are bars: everything runs, in seconds, and nothing is shown by it."""
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +167,20 @@ def test_data_without_subjects_are_refused(tmp_path):
 def test_settings_out_of_range_are_refused(wrong, tmp_path):
     with pytest.raises(UsageError):
         SequenceStudy(**{"data": (tmp_path,)} | wrong)
+
+
+@pytest.mark.parametrize("page", ["sequences.md", "sequences.zh-CN.md"])
+def test_the_page_says_what_the_results_say(page):
+    root = Path(__file__).resolve().parents[2]
+    tasks = json.loads((root / "benchmarks/results/sequence.json").read_text(encoding="utf-8"))["tasks"]
+    text = (root / "docs" / page).read_text(encoding="utf-8")
+
+    for name in ("onset", "stills"):
+        for arm in {row["arm"] for row in tasks[name]["rows"]}:
+            rows = [row for row in tasks[name]["rows"] if row["arm"] == arm]
+            said = " | ".join(
+                f"{100 * row['accuracy']:.1f} [{100 * row['accuracy_interval'][0]:.1f}, "
+                f"{100 * row['accuracy_interval'][1]:.1f}]"
+                for row in rows
+            )
+            assert f"| `{arm}` | {said} |" in text, f"{page} says something else of {arm} at {name}"
