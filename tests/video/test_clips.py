@@ -4,6 +4,7 @@ import pytest
 
 from mien.errors import VideoError
 from mien.video.clips import read_frames
+from video.clips import write_clip
 
 
 @pytest.fixture
@@ -31,3 +32,12 @@ def test_the_frames_of_a_folder_come_in_order(folder):
 def test_a_clip_that_is_not_there_is_named(tmp_path):
     with pytest.raises(VideoError, match=r"'.*gone' does not exist"):
         read_frames(tmp_path / "gone", most=4)
+
+
+def test_a_long_video_is_thinned_while_it_is_read(tmp_path):
+    film = write_clip(tmp_path / "film.mp4", (np.full((16, 16, 3), 2 * number, np.uint8) for number in range(100)))
+
+    shown = [float(frame.mean()) / 2 for frame in read_frames([film], most=5)]
+
+    assert len(shown) == 5 and shown == sorted(shown) and shown[0] < 2 and shown[-1] > 85
+    assert max(np.diff(shown)) < 2.2 * min(np.diff(shown))
