@@ -297,6 +297,19 @@ def test_an_edit_moves_from_mean_to_mean_and_keeps_what_the_vae_cannot_draw(vae,
     assert edit.picture.shape == found.shape and not np.array_equal(edit.picture, found)
 
 
+def test_latents_move_by_what_tells_expressions_apart_and_only_to_those_that_are_known(vae):
+    generator = Generator(vae)
+    latents = np.zeros((2, generator.latents), np.float32)
+    shown, wanted = "happiness", "surprise"
+
+    moved = generator.moved(latents, shown=shown, wanted=wanted)
+
+    assert moved.shape == latents.shape and np.abs(moved).max() > 0 and np.allclose(moved[0], moved[1])
+    assert np.array_equal(generator.moved(latents, shown=shown, wanted=shown), latents)
+    with pytest.raises(UsageError, match="mood"):
+        generator.moved(latents, shown=shown, wanted="mood")
+
+
 def test_an_edit_of_no_strength_or_to_what_is_shown_changes_nothing(vae, found, judged):
     generator = Generator(vae)
 

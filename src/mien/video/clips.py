@@ -19,8 +19,9 @@ Image = UInt8[np.ndarray, "height width 3"]
 
 
 def read_frames(source: str | Path | Sequence[Path], *, most: int) -> list[Image]:
-    """Return at most so many frames of a clip, spread evenly (in a video, where their number is known only at
-    the end, within a factor of two), upright, in order.
+    """Return at most so many frames of a clip, spread evenly, upright, in order.
+
+    How many a video has is known at its end: there they are spread as evenly as a factor of two.
 
     Args:
         source: A folder of frames, a video file, or its pictures in order.
