@@ -310,6 +310,19 @@ def test_latents_move_by_what_tells_expressions_apart_and_only_to_those_that_are
         generator.moved(latents, shown=shown, wanted="mood")
 
 
+def test_a_clip_goes_to_the_expression_and_comes_back(vae, found, judged):
+    generator = Generator(vae)
+
+    clip = generator.clip("surprise", 5, like=found)
+
+    assert clip.shape == (5, generator.side, generator.side, 3)
+    assert np.array_equal(clip[0], clip[4]) and np.array_equal(clip[1], clip[3])
+    apart = [np.abs(frame.astype(float) - clip[0]).mean() for frame in clip]
+    assert 0 < apart[1] < apart[2]
+    with pytest.raises(UsageError, match="at least 3 frames, got 2"):
+        generator.clip("surprise", 2)
+
+
 def test_an_edit_of_no_strength_or_to_what_is_shown_changes_nothing(vae, found, judged):
     generator = Generator(vae)
 

@@ -321,6 +321,46 @@ class Generator:
         way = (_straight if self.draws_latents else _along_sphere)(start, end, t)
         return _rounded(self._decoded(way, expression, component=part or other))
 
+    def clip(
+        self,
+        expression: str,
+        frames: int = 32,
+        *,
+        like: Source | None = None,
+        seed: int = 0,
+        truncation: float = 1.0,
+    ) -> Faces:
+        """Return a face that begins to show an expression and ceases to, shape (frames, side, side, 3) (VAE).
+
+        Args:
+            expression: One of ``labels``.
+            frames: From 3; the first and the last one show the face as it was.
+            like: Picture of the face; default one that is drawn, neutral where the model knows that.
+            seed: As in `Request`, for a drawn face.
+            truncation: Likewise.
+
+        Raises:
+            UsageError: The model cannot make what is asked for.
+            ImageError: The picture cannot be read or shows no face.
+        """
+        if frames < 3:
+            raise UsageError(f"A clip has at least 3 frames, got {frames}.")
+        if not self.draws_latents:
+            raise UsageError(f"'{self.card.name}' makes no clips. A VAE does, and a GAN that began as one.")
+        self._label_numbers(expression)
+        if like is not None:
+            cut = self.cut(like)
+            shown, here = self.expression_of(cut), self.encode([cut])
+        else:
+            shown = "neutral" if "neutral" in self.labels else self.labels[0]
+            here = self._end(seed, shown, truncation)[0][None]
+        there = self.moved(here, shown=shown, wanted=expression)
+        t = (0.5 - 0.5 * np.cos(2 * np.pi * np.linspace(0, 1, frames)))[:, None].astype(np.float32)
+        way = here + t * (there - here)
+        # The decoder is told an expression, which cannot be half of one: what it draws for either is mixed.
+        drawn = [self._decoded(way, label) for label in (shown, expression)]
+        return _rounded((1 - t[:, :, None, None]) * drawn[0] + t[:, :, None, None] * drawn[1])
+
     # Faces in ---------------------------------------------------------------------------------------------------------
 
     def cut(self, picture: Source) -> Cut:
