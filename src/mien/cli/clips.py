@@ -45,7 +45,8 @@ def read_clips(paths: tuple[str, ...], run: str, form: str | None) -> int:
                 told = _Told(path, reader.read(read_frames(path, most=reader.convention.frames)))
             except (ImageError, VideoError) as error:
                 told = _Told(path, None, str(error))
-                click.echo(f"mien: {printable(path)}: {error}", err=True)
+                named = printable(path) in str(error)
+                click.echo(f"mien: {error}" if named else f"mien: {printable(path)}: {error}", err=True)
             write(told)
             seen["failed" if told.clip is None else _outcome(told.clip)] += 1
             advance()
