@@ -108,9 +108,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"machine": machine(), "models": {name: r.card.id for name, r in readers.items()}}
     for place, samples in sets.items():
         answered: dict[str, dict[str, np.ndarray]] = {}  # by the file: two cards may be of one network
-        faces = cut_crops(samples, cache=options.cache).rgb()
         result[place] = {}
         for name, reader in readers.items():
+            faces = cut_crops(samples, side=reader.side, cache=options.cache).rgb()
             heads = tuple(reader.heads)
             file = reader.card.source.sha256 or name
             if file not in answered:

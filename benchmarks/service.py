@@ -166,9 +166,16 @@ async def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: 
 
     async def one(sent: bytes) -> None:
         start = time.monotonic()
+        old = idle.pop() if idle else None
         try:
             async with asyncio.timeout(20):
-                status, _, connection = await ask(port, sent, idle.pop() if idle else None)
+                try:
+                    status, _, connection = await ask(port, sent, old)
+                except (OSError, asyncio.IncompleteReadError):
+                    if old is None:
+                        raise
+                    # The server closed a connection that nobody used for a while: every HTTP client asks on a new one.
+                    status, _, connection = await ask(port, sent, None)
         except (OSError, asyncio.IncompleteReadError, TimeoutError):
             tally.lost += 1
             return

@@ -189,3 +189,16 @@ def test_wrong_modes_and_generators_are_refused(scene):
     blind.has_encoder = False
     with pytest.raises(UsageError, match="has no encoder"):
         Anonymizer(Analyzer(scene), blind)
+
+
+def test_a_face_that_shows_only_in_the_finished_picture_goes_as_well(scene):
+    class LateSighted(Analyzer):
+        def analyze(self, image, **options):
+            found = super().analyze(image, **options)
+            return found if self.looked > 1 else found[:1]
+
+    done = Anonymizer(LateSighted(scene), Generator((0, 255, 0)), secret=b"s" * 16).anonymize(scene.image)
+
+    assert [face.mode for face in done.faces] == ["generate", "mosaic"] and done.faces[1].fell_back
+    x, y = np.rint(scene.faces[1].landmarks[2]).astype(int)
+    assert (done.image[y - 3 : y + 3, x - 3 : x + 3] != scene.image[y - 3 : y + 3, x - 3 : x + 3]).any()

@@ -80,6 +80,22 @@ class AnonymousFace:
         """Whether the new face shows what the old one did."""
         return self.expression_before is not None and self.expression_before == self.expression_after
 
+    def matches(self, threshold: float) -> bool:
+        """Whether somebody is known by it still, as far as anybody looked."""
+        return any(score is not None and score >= threshold for score in (self.similarity, self.nearest))
+
+    def as_facts(self) -> dict[str, object]:
+        """Return it for JSON."""
+        return {
+            "mode": self.mode,
+            "fell_back": self.fell_back,
+            "similarity": None if self.similarity is None else round(self.similarity, 4),
+            "nearest": None if self.nearest is None else round(self.nearest, 4),
+            "tries": self.tries,
+            "expression_before": self.expression_before,
+            "expression_after": self.expression_after,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnonymousPicture:
@@ -197,10 +213,13 @@ class Anonymizer:
             return AnonymousPicture(done, tuple(plan.outcome() for plan in plans))
         for _ in range(self.tries + 1):
             found = self._looked(done, plans)
-            if not (still := [plan for plan in plans if not plan.safe(found, self.threshold)]):
+            still = [plan for plan in plans if not plan.safe(found, self.threshold)]
+            if not still and not found.overlooked:
                 break
             for plan in still:
                 plan.next_try(self.tries)
+            # A face that shows only now, beside one that is gone, is somebody's too.
+            plans += [_Plan(face, "mosaic", self.mode, 0) for face in found.overlooked]
             done = self._made(image, plans)
         else:
             found = self._looked(done, plans)
@@ -320,9 +339,13 @@ class Anonymizer:
         similar = (own @ originals.T).max(axis=1)
         nearest = np.array([self._nearest(vector) for vector in own]) if self._gallery is not None else None
         expressions: list[str | None] = [None] * len(plans)
+        overlooked: list[Face] = []
         for face in self._analyzer.analyze(image):
             number = _nearest_plan(face, plans)
-            if number is None or face.embedding is None:
+            if number is None:
+                overlooked.append(face)
+                continue
+            if face.embedding is None:
                 continue
             similar[number] = max(similar[number], float((originals @ face.embedding.vector).max()))
             if nearest is not None:
@@ -333,6 +356,7 @@ class Anonymizer:
             {id(plan): float(value) for plan, value in zip(plans, similar, strict=True)},
             {} if nearest is None else {id(plan): float(value) for plan, value in zip(plans, nearest, strict=True)},
             {id(plan): value for plan, value in zip(plans, expressions, strict=True)},
+            overlooked,
         )
 
     def _nearest(self, vector: Float32[np.ndarray, " dimension"]) -> float:
@@ -348,6 +372,7 @@ class _Found:
     similar: dict[int, float] = field(default_factory=dict)
     nearest: dict[int, float] = field(default_factory=dict)
     expressions: dict[int, str | None] = field(default_factory=dict)
+    overlooked: list[Face] = field(default_factory=list)  # where no face was seen before
 
 
 @dataclass(slots=True, eq=False)

@@ -60,10 +60,10 @@ class Service:
     """A service and a client of it."""
 
     def __init__(self, folder, **settings):
-        limits = settings.pop("limits", Limits())
+        limits, real = settings.pop("limits", Limits()), settings.pop("real", False)
         self.core = Core(
             Settings(data=folder, limits=limits, **settings),
-            make_analyzer=lambda expressive: ExpressiveAnalyzer() if expressive else FakeAnalyzer(),
+            make_analyzer=None if real else lambda expressive: ExpressiveAnalyzer() if expressive else FakeAnalyzer(),
         )
         self.core.ready.set()
         self.http = TestClient(make_app(self.core), base_url="http://localhost:8400", headers=WRITE)

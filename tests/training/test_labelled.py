@@ -64,6 +64,21 @@ def test_classes_that_differ_are_refused_with_what_each_lacks(tmp_path, config):
     assert "\n" not in str(caught.value) and 'names=["", "b_2"]' in str(caught.value)
 
 
+def test_a_data_set_with_fewer_classes_shares_a_head_where_that_is_asked_for(tmp_path, config):
+    fewer, more = paint(tmp_path / "b", SIX[1:], seed=1), paint(tmp_path / "a")
+    parts = load_labelled(config(fewer, more, subset_classes=True))
+
+    assert parts.heads == {"expression": SIX}
+    shares = parts.targets("expression").shares
+    assert (shares[: 4 * len(SIX[1:]), 0] == 0).all() and (shares[4 * len(SIX[1:]) :, 0] > 0).any()
+    assert (shares.sum(axis=1) == 1).all()
+    with pytest.raises(DataError, match="subset_classes=true"):
+        load_labelled(config(fewer, more))
+    strange = paint(tmp_path / "c", ("neutral", "disgust"), seed=2)
+    with pytest.raises(DataError, match="has no disgust"):
+        load_labelled(config(more, strange, subset_classes=True))
+
+
 def test_the_same_classes_in_another_order_are_the_same(tmp_path, config):
     one, other = paint(tmp_path / "a"), tmp_path / "b"
     paint(other / "img", seed=1)

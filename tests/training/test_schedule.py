@@ -1,6 +1,7 @@
 import pytest
+from torch import nn
 
-from mien.training.schedule import warmup_cosine
+from mien.training.schedule import decayed, warmup_cosine
 
 
 def test_the_rate_rises_in_a_line_and_falls_as_half_a_cosine():
@@ -20,3 +21,13 @@ def test_without_a_warm_up_the_first_rate_is_the_highest():
 
 def test_a_warm_up_longer_than_the_training_only_rises():
     assert warmup_cosine(100, 100, 200, 2.0) == 1.0
+
+
+def test_filters_and_matrices_that_learn_decay_and_nothing_else_does():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
+    model[2].weight.requires_grad_(False)
+
+    filters, rest = decayed(model, 0.1)
+
+    assert filters["weight_decay"] == 0.1 and [w.shape for w in filters["params"]] == [(2, 1, 3, 3)]
+    assert rest["weight_decay"] == 0 and len(rest["params"]) == 4

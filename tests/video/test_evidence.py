@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mien.gallery.records import UnreachableError
 from mien.types import Candidate
 from mien.video.evidence import Evidence, Mood, Naming, expression_of
 from mien.video.options import Options
@@ -250,3 +251,27 @@ def test_what_is_told_is_the_label_that_lasts_with_the_probabilities_of_now():
     mood.smoothed = np.array([0.4, 0.6])
     told = expression_of(mood, eyes.outcome)
     assert told.label == "neutral" and told.probabilities["happiness"] == 0.6
+
+
+def test_a_gallery_out_of_reach_leaves_names_as_they_are_and_is_said_once(monkeypatch):
+    gallery = FakeGallery(ada=1, bob=2)
+    known, names, said = evidence(), naming(gallery), []
+    names.notify = lambda what, text: said.append((what, text))
+    take(known, names, vector(1), vector(1))
+    there = gallery.search
+
+    def gone(*_, **__):
+        gallery.searches += 1
+        raise UnreachableError("The server does not answer.")
+
+    gallery.search = gallery.subject = gone
+    asked = gallery.searches
+    assert take(known, names, vector(2), vector(2), vector(2), start=1) == [] and known.identity.label == "ada"
+    assert gallery.searches == asked + 1, "it is not asked again at once"
+    assert [what for what, _ in said] == ["gallery lost"] and "does not answer" in said[0][1]
+
+    gallery.search = there
+    del gallery.subject
+    monkeypatch.setattr("mien.video.evidence.time.monotonic", lambda: 1e12)
+    assert take(known, names, *[vector(2)] * 12, start=2) == ["bob"]
+    assert [what for what, _ in said] == ["gallery lost", "gallery back"]

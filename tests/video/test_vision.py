@@ -46,10 +46,6 @@ def test_a_detector_without_second_looks_searches_instead():
     assert eyes.looks == 0 and 8 <= vision.searches <= 14
 
 
-def test_every_picture_is_searched_on_request():
-    assert see(still(20, (60, 40, 40, 1, 0)), every_frame=True)[2].searches == 20
-
-
 def test_between_looks_a_face_is_where_its_motion_takes_it():
     steps, _, _ = see([frame(i, (10 + 2 * i, 40, 40, 1, 0)) for i in range(50)])
     off = [abs(step.faces[0].box.left - (10 + 2 * step.frame.number)) for step in steps[5:]]

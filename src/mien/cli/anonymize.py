@@ -24,6 +24,7 @@ from mien.cli.common import (
 from mien.cli.restore import places
 from mien.errors import ImageError, UsageError
 from mien.files import printable
+from mien.reporting.schemas import ANONYMIZATION
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["anonymize"]
 
-SCHEMA = "mien/anonymization/1"
 _LEAST_KEY = 16  # bytes
 
 
@@ -172,7 +172,7 @@ class _Tally:
         for face in done.faces:
             self.faces += 1
             self.mosaics += face.fell_back
-            self.matching += _matches(face.similarity, face.nearest, threshold)
+            self.matching += face.matches(threshold)
             self.read += face.mode == "generate" and face.expression_after is not None
             self.kept += face.mode == "generate" and face.keeps_expression
 
@@ -185,10 +185,6 @@ class _Tally:
         parts += [f"{self.faceless} without a face"] if self.faceless else []
         parts += [f"{self.failed} failed"] if self.failed else []
         return f"{counted(self.pictures, 'picture')}: {', '.join(parts)}"
-
-
-def _matches(similarity: float | None, nearest: float | None, threshold: float) -> bool:
-    return max(similarity if similarity is not None else -1.0, nearest if nearest is not None else -1.0) >= threshold
 
 
 def _each(
@@ -232,19 +228,10 @@ def _each(
 
 def _say(place: Path, done: AnonymousPicture, threshold: float, *, as_json: bool, source: Path) -> None:
     if as_json:
-        faces = [
-            {
-                "mode": face.mode,
-                "fell_back": face.fell_back,
-                "similarity": None if face.similarity is None else round(face.similarity, 4),
-                "nearest": None if face.nearest is None else round(face.nearest, 4),
-                "tries": face.tries,
-                "expression_before": face.expression_before,
-                "expression_after": face.expression_after,
-            }
-            for face in done.faces
-        ]
-        echo_json({"schema": SCHEMA, "path": str(source), "out": str(place), "threshold": threshold, "faces": faces})
+        faces = [face.as_facts() for face in done.faces]
+        echo_json(
+            {"schema": ANONYMIZATION, "path": str(source), "out": str(place), "threshold": threshold, "faces": faces}
+        )
         return
     parts = [f"{counted(len(done.faces), 'face')} replaced"]
     if mosaics := sum(face.fell_back for face in done.faces):

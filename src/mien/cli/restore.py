@@ -12,16 +12,16 @@ import click
 from mien.cli.common import counted, echo_json, find_pictures, make_analyzer, make_folder, progress
 from mien.errors import ImageError, MienError, UsageError
 from mien.files import printable
+from mien.reporting.schemas import RESTORATION
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mien.analyzer import Analyzer
-    from mien.vision.restorer import RestoredFace, RestoredPicture, Restorer
+    from mien.vision.restorer import RestoredPicture, Restorer
 
 __all__ = ["enhance", "restore"]
 
-SCHEMA = "mien/restoration/1"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SHEET = 48  # faces of a sheet at most
 
@@ -260,7 +260,8 @@ def _each(
                 for face in done.faces[: max(_SHEET - len(shown) // 2, 0)]:
                     shown += [face.before, face.after]
                 if as_json:
-                    echo_json({"schema": SCHEMA, "path": str(path), "out": str(place), **_facts(done)})
+                    faces = [face.as_facts() for face in done.faces]
+                    echo_json({"schema": RESTORATION, "path": str(path), "out": str(place), "faces": faces})
                 else:
                     click.echo(f"{printable(place)}  {in_words(done)}")
             advance()
@@ -307,17 +308,6 @@ def in_words(done: RestoredPicture) -> str:
     covered = max(face.covered for face in done.faces)
     parts += [f"up to {covered:.0%} of a face filled in"] if covered else []
     return ", ".join(parts)
-
-
-def _facts(done: RestoredPicture) -> dict[str, object]:
-    def of(face: RestoredFace) -> dict[str, object]:
-        return {
-            "damage": round(face.damage, 3),
-            "left_alone": face.left_alone,
-            "covered": round(face.covered, 4),
-        }
-
-    return {"faces": [of(face) for face in done.faces]}
 
 
 def _write_sheet(sheet: Path, shown: list[np.ndarray]) -> None:

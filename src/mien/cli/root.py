@@ -23,6 +23,10 @@ COMMANDS = {
     "identify": ("mien.cli.identify:identify", "Name the faces of pictures from a gallery. (1:N)"),
     "search": ("mien.cli.identify:search", "Find the k most similar samples of a gallery."),
     "watch": ("mien.cli.watch:watch", "Follow the faces of a video, stream or camera: who, when, what they show."),
+    "challenge": (
+        "mien.cli.challenge:challenge",
+        "Ask who is before a camera to blink, turn or smile: a cue of life.",
+    ),
     "classify": ("mien.cli.classify:classify", "Name the faces of pictures by a classifier trained on known subjects."),
     "group": ("mien.cli.group:group", "Sort a folder of photographs by person: who, how often, with whom."),
     "gallery": (

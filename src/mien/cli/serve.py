@@ -47,6 +47,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object; s
 @click.option("--certificate", type=click.Path(path_type=Path), metavar="FILE", help="For TLS: with its chain, PEM.")
 @click.option("--private-key", type=click.Path(path_type=Path), metavar="FILE", help="For TLS: of the certificate.")
 @click.option("--rate", type=float, default=100.0, show_default=True, help="Requests a second of one key.")
+@click.option(
+    "--stream", "streams", multiple=True, metavar="NAME=SOURCE",
+    help="Watch a camera, stream or film all the time, a SOURCE of mien watch; may be repeated.",
+)  # fmt: skip
 @click.option("--embedder", metavar="NAME", help="Embedder; default: the catalogue's, see `mien models list`.")
 @click.option("--detector", default="auto", show_default=True, metavar="NAME", help="auto, fast, accurate, a model.")
 def serve(
@@ -59,6 +63,7 @@ def serve(
     certificate: Path | None,
     private_key: Path | None,
     rate: float,
+    streams: tuple[str, ...],
     embedder: str | None,
     detector: str,
 ) -> None:
@@ -81,6 +86,7 @@ def serve(
             embedder=embedder,
             detector=detector,
             rate=rate,
+            streams=_sources(streams),
         )
         run(settings, certificate=certificate, private_key=private_key, said=_say_place)
 
@@ -196,6 +202,24 @@ def _keys(data: Path | None) -> Iterator[Keys]:
         yield Keys(store)
     finally:
         store.close()
+
+
+def _sources(given: tuple[str, ...]) -> dict[str, str]:
+    """Return sources by name.
+
+    Raises:
+        UsageError: One is not NAME=SOURCE, or a name stands twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, source = text.partition("=")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or not source or name in found:
+            raise UsageError(
+                f"--stream is NAME=SOURCE, such as door=rtsp://camera/stream, each name once, in small letters and "
+                f"digits; got '{shown(text[:80])}'."
+            )
+        found[name] = source
+    return found
 
 
 def _say_place(place: str) -> None:

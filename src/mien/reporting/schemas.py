@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mien.zoo import Card
 
 ANALYSIS = "mien/analysis/1"
+ANONYMIZATION = "mien/anonymization/1"
+CHALLENGE = "mien/challenge/1"
 CLASSIFICATION = "mien/classification/1"
 COMPARISON = "mien/comparison/1"
 ENROLMENT = "mien/enrolment/1"
@@ -42,6 +44,7 @@ GALLERY_STATS = "mien/gallery-stats/1"
 GALLERY_SUBJECT = "mien/gallery-subject/1"
 GROUPS = "mien/groups/1"
 IDENTIFICATION = "mien/identification/1"
+RESTORATION = "mien/restoration/1"
 SEARCH = "mien/search/1"
 WATCH = "mien/watch/1"
 

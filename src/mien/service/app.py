@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from mien.errors import MienError
-from mien.service import admin, faces, general, making, people, work
+from mien.service import admin, altering, faces, general, making, people, watching, work
 from mien.service.core import Core
 from mien.service.gate import Gate
 from mien.service.problems import Problem, of_error, problem_response
@@ -31,7 +31,7 @@ _ABOUT = """Face and expression recognition that says how sure it is.
 Pictures come as uploads, never as paths or URLs. Every answer is a document of the command line's schemas
 (docs/json.md); every error is a problem document (RFC 9457) with one sentence.
 """
-_ROUTERS = (general.router, faces.router, people.router, making.router, work.router, admin.router)
+_ROUTERS = tuple(part.router for part in (general, faces, people, making, altering, watching, work, admin))
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],

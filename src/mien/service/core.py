@@ -26,6 +26,7 @@ from mien.service.metrics import Metrics
 from mien.service.problems import Problem
 from mien.service.settings import Settings
 from mien.service.store import Store, make_folder
+from mien.service.streams import Streams
 from mien.service.uploads import Upload
 from mien.zoo.session import thread_count
 
@@ -51,6 +52,7 @@ class Core:
         cipher: Seals what names a subject outside the galleries, where those are encrypted.
         engine: Works on requests.
         collections: The galleries.
+        streams: Sources that are watched all the time.
         jobs: What takes longer than an answer may.
         keys: Who may come in.
         ready: Set once the networks are open.
@@ -81,6 +83,7 @@ class Core:
         self._generators: dict[str, Generator] = {}
         self.ready, self.closing = threading.Event(), threading.Event()
         self.trouble: str | None = None
+        self.streams = Streams(settings.streams)
         self.jobs = Jobs(self)
         self.jobs.start()
 
@@ -155,6 +158,7 @@ class Core:
     def close(self) -> None:
         """Finish what was accepted, and let go of everything."""
         self.closing.set()
+        self.streams.close()
         self.engine.close()
         self.jobs.close()
         self.audit.close()

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mien.errors import MienError, UsageError
 from mien.service.app import make_app
+from mien.service.collections import DEFAULT
 from mien.service.core import Core
 from mien.service.settings import Settings, is_loopback
 
@@ -195,6 +196,7 @@ def _warm_up(core: Core) -> None:
         core.trouble = str(error)
         sys.stderr.write(f"mien: {error}\n")
     core.ready.set()
+    core.streams.start(lambda: core.collections.get(DEFAULT))
 
 
 def _sweep(core: Core) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Settings:
         embedder: As of `mien.Analyzer`.
         detector: As of `mien.Analyzer`.
         rate: Requests a second of one key.
+        streams: Sources that are watched all the time, for the collection `default`, by name.
         limits: See `Limits`.
     """
 
@@ -88,6 +90,7 @@ class Settings:
     embedder: str | None = None
     detector: str = "auto"
     rate: float = 100.0
+    streams: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ from mien.training.publishing import check_parity, publish_network
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress
 from mien.training.run import Run, write_result
-from mien.training.schedule import warmup_cosine
+from mien.training.schedule import decayed, warmup_cosine
 from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, fill, read_network
 
@@ -547,11 +547,7 @@ def _build(config: ExpressionConfig, material: _Material) -> Net:
 
 
 def _optimizer(model: nn.Module, config: ExpressionConfig) -> torch.optim.Optimizer:
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = decayed(model, config.weight_decay)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.learning_rate, fused=True)
     return torch.optim.SGD(groups, config.learning_rate, momentum=0.9, nesterov=True, fused=True)

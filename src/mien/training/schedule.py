@@ -1,10 +1,13 @@
-"""Learning rates by position in the training, in images: a resumed run needs no memory of its schedule."""
+"""Learning rates by position in the training, in images: a resumed run needs no memory of its schedule; and decay."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-__all__ = ["warmup_cosine"]
+from torch import nn
+
+__all__ = ["decayed", "warmup_cosine"]
 
 
 def warmup_cosine(images: int, total: int, warmup: int, base: float, *, final: float = 0.0) -> float:
@@ -23,3 +26,17 @@ def warmup_cosine(images: int, total: int, warmup: int, base: float, *, final: f
         return base * images / warmup
     done = min(1.0, (images - warmup) / max(1, total - warmup))
     return final + (base - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def decayed(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Return the weights that learn, for an optimizer: filters and matrices with decay, biases and norms without.
+
+    Args:
+        model: The network.
+        decay: Weight decay.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    return [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -6,15 +6,18 @@ quality, and its decision has inertia, so that one blurred picture cannot make a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from mien.errors import GalleryError
 from mien.gallery.protocol import GalleryProtocol
+from mien.gallery.records import UnreachableError
 from mien.types import Embedding, Expression, as_unit
 from mien.video.options import Options
 from mien.video.records import Identity
@@ -22,11 +25,13 @@ from mien.video.records import Identity
 __all__ = ["Evidence", "Mood", "Naming"]
 
 Vector = Float32[np.ndarray, " dimension"]
+T = TypeVar("T")
 
 _MARGIN = 0.03  # of the cosine, by which a score has to leave the threshold before a decision is taken back
 _AGAIN = 2  # searches in a row that have to agree before that
 _ENOUGH, _PLENTY = 5, 8  # faces of somebody who is called unknown: clearly below the threshold, or anyhow
 _MOVED = 0.98  # cosine of a template with that of its last search, below which it is searched again
+_PAUSE_S = 5.0  # before a gallery that could not be reached is asked again: each try waits for the server
 _POINTS = 400  # of a track's series: twice as many are thinned to half
 _NOBODY: Mapping[str, float] = MappingProxyType({})
 _FLOOR = 1e-3  # of a probability, before its logarithm is averaged: one sure mistake must not outweigh a second
@@ -197,11 +202,14 @@ class Evidence:
         undecided = self.identity.state == "pending"
         is_new = self._searched is None or float(self.template @ self._searched) < _MOVED
         is_contested = taken.get(self.identity.subject or "", -1.0) > (self.identity.score or 0.0)
-        if not (is_new or undecided or is_contested or naming.changed(self.identity)):
-            self.identity = replace(self.identity, crops=len(self._kept))
+        try:
+            if not (is_new or undecided or is_contested or naming.changed(self.identity)):
+                self.identity = replace(self.identity, crops=len(self._kept))
+                return False
+            decided = self._decided(naming, taken, final)
+        except UnreachableError:  # said by `naming`; a name stays what it was
             return False
         self._searched = self.template
-        decided = self._decided(naming, taken, final)
         if (decided.state, decided.label) == (self.identity.state, self.identity.label):
             self.identity = decided
             return False
@@ -251,6 +259,10 @@ class Naming:
         model: Id of the embedder.
         threshold: Least score of a match with the gallery.
         same: Least score of two templates of one unknown person; None where that is not known.
+
+    Attributes:
+        threshold: As given.
+        notify: Takes what happened and a sentence when the gallery cannot be reached, and when it can be again.
     """
 
     def __init__(
@@ -259,6 +271,9 @@ class Naming:
         self.threshold = threshold
         self._gallery, self._model, self._same = gallery, model, same
         self._unknown: list[Vector] = []
+        self.notify: Callable[[str, str], None] = lambda *_: None
+        self._trouble = ""
+        self._not_before = 0.0  # seconds, of the clock that only goes forward
 
     @property
     def is_empty(self) -> bool:
@@ -269,22 +284,50 @@ class Naming:
         """Return the most similar subject whose name is not taken by somebody more similar, and its score.
 
         None, None where there is none.
+
+        Raises:
+            UnreachableError: The gallery cannot be reached.
         """
-        if self._gallery is None:
+        gallery = self._gallery
+        if gallery is None:
             return None, None
-        found = self._gallery.search(Embedding(self._model, template.copy()), 1 + len(taken), per_subject=True)
+        probe = Embedding(self._model, template.copy())
+        found = self._asked(lambda: gallery.search(probe, 1 + len(taken), per_subject=True))
         free = [one for one in found if taken.get(one.subject, -1.0) <= one.score]
         return (free[0].subject, free[0].score) if free else (None, None)
 
     def changed(self, identity: Identity) -> bool:
-        """Whether a decision may be out of date, though the track's template is not: its subject is gone."""
-        if self._gallery is None or identity.subject is None:
+        """Whether a decision may be out of date, though the track's template is not: its subject is gone.
+
+        Raises:
+            UnreachableError: The gallery cannot be reached.
+        """
+        gallery, name = self._gallery, identity.subject
+        if gallery is None or name is None:
             return False
         try:
-            self._gallery.subject(identity.subject)
+            self._asked(lambda: gallery.subject(name))
+        except UnreachableError:
+            raise
         except GalleryError:
             return True
         return False
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """Ask the gallery, but not again and again while it cannot be reached."""
+        if time.monotonic() < self._not_before:
+            raise UnreachableError(self._trouble)
+        try:
+            answer = question()
+        except UnreachableError as error:
+            if not self._trouble:
+                self.notify("gallery lost", f"{error} Names stay as they are until it is back.")
+            self._trouble, self._not_before = str(error), time.monotonic() + _PAUSE_S
+            raise
+        if self._trouble:
+            self.notify("gallery back", "The gallery can be reached again.")
+            self._trouble = ""
+        return answer
 
     def unknown(self, template: Vector, score: float | None, crops: int) -> Identity:
         """Return the number of somebody unknown: an old one where the template was met before."""

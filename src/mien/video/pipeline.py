@@ -76,7 +76,6 @@ def watch(
     sinks: Sequence[Sink] = (),
     limit_s: float | None = None,
     warn: Callable[[str], None] = lambda _: None,
-    every_frame: bool = False,
     by_overlap: bool = False,
 ) -> Summary:
     """Follow the faces of a source until it ends.
@@ -89,14 +88,13 @@ def watch(
         sinks: What takes events and pictures.
         limit_s: End after so many seconds of the video.
         warn: Takes a sentence when something is wrong that does not end the watch. Called from other threads.
-        every_frame: Search every picture; see `Vision`.
         by_overlap: Follow by overlap alone.
 
     Raises:
         VideoError: The source cannot be read at all. What was seen until then is with the sinks.
         KeyboardInterrupt: Ctrl-C; the sinks are closed and whole.
     """
-    run = _Run(source, eyes, naming, options or Options(), sinks, limit_s, warn, every_frame, by_overlap)
+    run = _Run(source, eyes, naming, options or Options(), sinks, limit_s, warn, by_overlap)
     return run.run()
 
 
@@ -112,7 +110,6 @@ class _Run:
         sinks: Sequence[Sink],
         limit_s: float | None,
         warn: Callable[[str], None],
-        every_frame: bool,
         by_overlap: bool,
     ) -> None:
         between = _BETWEEN_LIVE if source.live else _BETWEEN_FILE
@@ -122,13 +119,13 @@ class _Run:
         self.told: Everything[Watched] = Everything(between)
         self.sinks = list(sinks)
         self.keeps_pixels = any(sink.needs_pixels for sink in sinks)
+        naming.notify = self._notify
         self.batcher = Batcher(eyes, options, naming)
         self.vision = Vision(
             eyes,
             options,
             template=self.batcher.template,
             settle=(lambda: None) if source.live else self.steps.settle,
-            every_frame=every_frame,
             by_overlap=by_overlap,
         )
         self.notices: list[tuple[str, str]] = []  # of the source, until vision sends them on

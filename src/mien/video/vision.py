@@ -141,7 +141,6 @@ class Vision:
         options: How closely.
         template: Returns the template of a track by its key; called from this thread.
         settle: Waits until all requests so far were dealt with, so that the answers of a file don't depend on speed.
-        every_frame: Search every picture: slower, and what the rest is measured against.
         by_overlap: Follow by overlap alone.
 
     Attributes:
@@ -156,13 +155,11 @@ class Vision:
         *,
         template: Callable[[int], Float32[np.ndarray, " dimension"] | None],
         settle: Callable[[], None] = lambda: None,
-        every_frame: bool = False,
         by_overlap: bool = False,
     ) -> None:
-        self.searches = self.looks = 0
+        self.searches = 0
         self._eyes, self._options = eyes, options
         self._template, self._settle = template, settle
-        self._every_frame = every_frame
         self._tracker = Tracker(options, by_overlap=by_overlap)
         self._pace = _Pace(options)
         self._diaries: dict[int, _Diary] = {}
@@ -177,7 +174,7 @@ class Vision:
         # Told now: a track that comes back with this very picture begins another visit.
         left = [self._left(track, frame) for track in tracker.left]
         seen: list[Track] = []
-        if self._every_frame or self._pace.needs_search(frame, tracker):
+        if self._pace.needs_search(frame, tracker):
             notices += self._dark_notices(frame)
             self._search(frame)
             seen = [track for track in tracker.present if track.seen_s == frame.time_s]
@@ -205,7 +202,6 @@ class Vision:
         if found is None:
             self._search(frame)
             return [track for track in self._tracker.present if track.seen_s == frame.time_s]
-        self.looks += len(found)
         self._pace.looked_s = frame.time_s
         self._tracker.looked(list(zip(tracks, found, strict=True)), frame.time_s)
         # Two looks that end at one face: which of the two it is, a search has to say.

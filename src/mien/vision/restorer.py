@@ -67,6 +67,14 @@ class RestoredFace:
     left_alone: bool
     covered: float
 
+    def as_facts(self) -> dict[str, object]:
+        """Return it for JSON, without the pictures."""
+        return {
+            "damage": round(self.damage, 3),
+            "left_alone": self.left_alone,
+            "covered": round(self.covered, 4),
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RestoredPicture:

@@ -321,6 +321,16 @@ def test_every_screen_fits_a_phone_and_has_all_of_its_words(visit):
     expect(page.locator(".tabbar")).to_be_visible()
 
 
+def test_a_photo_in_which_no_face_was_found_is_not_called_hidden(visit):
+    page = visit().open("generate")
+    page.get_by_role("button", name="Hide").click()
+    page.locator("[data-slot=hide] input").set_input_files(
+        {"name": "a.png", "mimeType": "image/png", "buffer": picture()}
+    )
+    expect(page.get_by_role("status").filter(has_text="nothing was hidden")).to_be_visible()
+    expect(page.get_by_role("button", name="Save")).to_be_enabled()
+
+
 def test_a_name_with_markup_stays_a_name(visit):
     here = visit()
     name = '<img src=x onerror="document.title=1">'

@@ -237,7 +237,7 @@ class PostgresRows(Rows):
     def compact(self) -> None:
         """Rewrite the tables without the rows that went, and what the server scores from the templates."""
         self.score_here()
-        names = ", ".join(_TABLES + (("embedding",) if self._scored else ()))
+        names = ", ".join((*_TABLES, "work") + (("embedding",) if self._scored else ()))
         self.database.alone(sql.SQL("VACUUM (FULL, ANALYZE) " + names))
 
     def empty_log(self) -> bool:

@@ -18,7 +18,7 @@ from mien.training.guard import Guard
 from mien.training.precision import autocast
 from mien.training.restoration.config import RestorationConfig
 from mien.training.restoration.material import Batch
-from mien.training.schedule import warmup_cosine
+from mien.training.schedule import decayed, warmup_cosine
 
 __all__ = ["Networks", "build_networks", "learn", "learning_rate", "validate"]
 
@@ -45,11 +45,7 @@ def build_networks(config: RestorationConfig, device: torch.device) -> Networks:
         ModelError: The recogniser cannot be had.
     """
     model: Restorer = Restorer(config.net).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = list(model.parameters())
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = decayed(model, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99), fused=True)
     recogniser = None
     if config.sees_people:

@@ -20,7 +20,7 @@ from mien.errors import TrainingError, UsageError
 from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig
 from mien.training.ema import EMA
 from mien.training.run import position_seed, seed_torch
-from mien.training.schedule import warmup_cosine
+from mien.training.schedule import decayed, warmup_cosine
 
 __all__ = ["FittedFlow", "FlowConfig", "Posteriors", "fit_flow", "velocity_loss"]
 
@@ -170,11 +170,7 @@ def fit_flow(
     torch.manual_seed(seed)
     net = VelocityNet(config.net, mean.shape[1], size).to(device)
     ema = EMA(net, half_life_images=config.ema_half_life)
-    weights = list(net.parameters())
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = decayed(net, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99))
     judged = {"valid": valid.take(_JUDGED), "train": train.take(min(_JUDGED, max(len(valid), 1)))}
     rows: list[Mapping[str, float]] = []
@@ -197,7 +193,7 @@ def fit_flow(
         )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         ema.update(net, batch_size=config.batch_size)
         seen += config.batch_size

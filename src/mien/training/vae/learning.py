@@ -23,7 +23,7 @@ from mien.networks.gan import Discriminator, Sizes
 from mien.training.adversarial import approximate_penalty, discriminator_loss, generator_loss
 from mien.training.guard import Guard
 from mien.training.precision import autocast
-from mien.training.schedule import warmup_cosine
+from mien.training.schedule import decayed, warmup_cosine
 from mien.training.vae.config import VAEConfig
 from mien.training.vae.loading import Images, place
 from mien.training.vae.material import Material
@@ -127,11 +127,7 @@ class Networks:
 def build_networks(config: VAEConfig, material: Material, device: torch.device) -> Networks:
     """Return the networks as training begins, with their optimizers."""
     model: VAE = VAE(config.net, condition=material.condition_size).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weights = list(model.parameters())
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = decayed(model, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99), fused=True)
     features = None
     if config.perceptual:

@@ -98,6 +98,7 @@ export const generate = (json, signal) => got('POST', 'v1/generate', { json, sig
 export const encode = (picture, model) => got('POST', 'v1/encode', { query: { model }, body: form1(picture) });
 export const between = (query, pictures) => got('POST', 'v1/between', { query, body: pictures ? form([['a', pictures[0]], ['b', pictures[1]]]) : undefined });
 export const edit = (picture, query) => got('POST', 'v1/edit', { query, body: form1(picture) });
+export const anonymize = (picture, query) => got('POST', 'v1/anonymize', { query: within(query), body: form1(picture) });
 
 // Jobs
 export const jobs = () => read('v1/jobs');

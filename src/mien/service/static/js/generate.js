@@ -134,17 +134,28 @@ function Edit({ model }) {
     <div class="stack"><${Failure} error=${error} />${said ? html`<p class="soft">${t('edit.shown', { expression: said.shown ? expression(said.shown) : '–' })}</p><div class="edits"><figure><img src=${said.before} alt="" /><figcaption>${t('edit.before')}</figcaption></figure>${said.edits.map((one) => html`<figure key=${one.expression}><img src=${one.after} alt="" /><figcaption>${expression(one.expression)}<br /><span class="small soft num">${t('edit.identity', { score: number(one.identity, 2) })}</span></figcaption></figure>`)}</div><p class="small soft">${t('edit.means')}</p>` : file && !error ? html`<div class="edits">${[...Array(7)].map(() => html`<div class="skeleton square" aria-hidden="true"></div>`)}</div>` : html`<p class="soft">${t('edit.lead')}</p>`}</div></div>`;
 }
 
+function Hide() {
+  const [file, setFile] = useState(null);
+  const [mode, setMode] = useState('generate');
+  const [said, error] = useLoaded(async () => file && { of: file, by: mode, ...await api.anonymize(file, { mode, people: true }) }, [file, mode]);
+  const done = said?.of === file && said?.by === mode ? said : null;
+  const words = done && (done.faces.length === 0 ? t('hide.none') : done.matching ? t('hide.matching', { n: done.matching }) : t('hide.safe', { n: done.faces.length }));
+  const name = done && `hidden-${file.name?.replace(/\.[^.]*$/, '') || 'picture'}.${done.picture.startsWith('data:image/png') ? 'png' : 'jpg'}`;
+  return html`<div class="two"><div class="stack"><${Slot} name="hide" title=${t('hide.picture')} file=${file} onFile=${setFile} /><div><${Seg} label=${t('hide.by')} value=${mode} options=${[['generate', t('hide.generate')], ['blur', t('hide.blur')], ['mosaic', t('hide.mosaic')]]} onPick=${setMode} /></div></div>
+    <div class="stack"><${Failure} error=${error} />${done ? html`<div class="view"><img src=${done.picture} alt=${t('hide.result')} /></div><p class="soft" role="status">${words}</p><div class="row"><${Btn} icon="down" onClick=${async () => save(await toBlob(done.picture), name)}>${t('save')}<//></div>` : file && !error ? html`<div class="skeleton square" aria-hidden="true"></div>` : html`<p class="soft">${t('hide.lead')}</p>`}</div></div>`;
+}
+
 export default function Generate() {
   const { key } = useStore();
   const [said, error, again] = useLoaded(() => api.generators(), [key]);
   const [tab, setTab] = useState('draw');
   const [name, setName] = useState(null);
   const all = said?.generators ?? [];
-  const can = { draw: (one) => !one.needs_identity, explore: (one) => one.latents > 0 && !one.needs_identity, between: (one) => !one.needs_identity, edit: (one) => one.edits };
+  const can = { draw: (one) => !one.needs_identity, explore: (one) => one.latents > 0 && !one.needs_identity, between: (one) => !one.needs_identity, edit: (one) => one.edits, hide: (one) => one.default && one.encodes };
   const fit = all.filter(can[tab]);
   const model = fit.find((one) => one.name === name) ?? fit.find((one) => (tab === 'explore' ? one.encodes && one.labels.length === 0 : one.default)) ?? fit[0];
   const tabs = Object.keys(can).filter((id) => all.some(can[id])).map((id) => [id, t(`gen.tab.${id}`)]);
-  const View = { draw: Draw, explore: Explore, between: Between, edit: Edit }[tab];
+  const View = { draw: Draw, explore: Explore, between: Between, edit: Edit, hide: Hide }[tab];
   return html`<div class="page"><${Head} title=${t('gen.title')}>${t('gen.lead')}<//><${Failure} error=${error} again=${again} />
     ${said && all.length === 0 && html`<${Empty} icon="spark" title=${t('gen.none')}>${t('gen.none.more')}<//>`}
     ${model && html`<div class="row apart"><${Seg} label=${t('gen.title')} value=${tab} options=${tabs} onPick=${setTab} />${fit.length > 1 && html`<label class="row tight"><span class="label">${t('gen.model')}</span><select class="select slim auto" value=${model.name} onChange=${(event) => setName(event.target.value)}>${fit.map((one) => html`<option value=${one.name}>${one.name} · ${one.side} px</option>`)}</select></label>`}</div><${View} key=${`${tab}${model.name}`} model=${model} />`}</div>`;

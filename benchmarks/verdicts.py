@@ -1,0 +1,124 @@
+"""The README's table of what generative models bring: questions, what was measured, and what follows from it.
+
+Each row is read from a result of `benchmarks/results`; `readme_table.py` writes the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["HEAD", "ROWS"]
+
+Row = dict[str, tuple[str, str, str]]
+"""What was asked, what was measured, what follows; by language."""
+
+HEAD = {
+    "en": "| Does it help? | measured | so |\n| --- | --- | --- |",
+    "zh": "| 有用吗？ | 测量结果 | 因此 |\n| --- | --- | --- |",
+}
+
+
+def augmentation(figures: dict[str, Any]) -> Row:
+    told, told_zh = [], []
+    names = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "copies", "shuffled": "shuffled labels"}
+    names_zh = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "复制真图", "shuffled": "打乱标签"}
+    for one in figures["verdicts"]:
+        told.append(f"{names[one['arm']]} {points(one)}")
+        told_zh.append(f"{names_zh[one['arm']]} {points(one)}")
+    generated = [one for one in figures["verdicts"] if one["arm"].endswith("-filtered")]
+    setting = figures["study"]["settings"][0].replace("%", " %")
+    seeds = min(one["seeds"] for one in figures["verdicts"])
+    helps = any(one["holds"] for one in generated)
+    return {
+        "en": (
+            f"generated faces as training data (`mien augment`; {setting} of FER+, against balanced real faces, "
+            f"{seeds} seeds)",
+            f"macro-F1, points: {'; '.join(told)}",
+            "[yes](docs/augmentation.md)" if helps else "[not shown](docs/augmentation.md)",
+        ),
+        "zh": (
+            f"生成的人脸作训练数据（`mien augment`；FER+ 的 {setting}，对照为类别均衡的真实人脸，{seeds} 个种子）",
+            f"macro-F1，百分点：{'；'.join(told_zh)}",
+            "[有用](docs/augmentation.zh-CN.md)" if helps else "[未见作用](docs/augmentation.zh-CN.md)",
+        ),
+    }
+
+
+def restoration(figures: dict[str, Any]) -> Row:
+    def gain(condition: str, arm: str) -> str:
+        row = next(one for one in figures[condition]["sface"] if one["arm"] == arm)
+        low, high = row["gain_interval"]
+        return f"{100 * row['gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+    noise, blur, cover = gain("noise 40", "denoise"), gain("blurred", "unsharp"), gain("30 % covered", "vae")
+    pairs = figures["pairs"]
+    return {
+        "en": (
+            f"restoring a spoilt face before it is recognised (`mien restore`; LFW, {pairs} pairs)",
+            f"mates found at FMR 1 %, points: noise, `denoise` {noise}; blur, `unsharp` {blur}; a covered face, a "
+            f"VAE's filling {cover}",
+            "[against noise](docs/restoration.md), by a classical method; otherwise no: off",
+        ),
+        "zh": (
+            f"先修复损坏的脸再识别（`mien restore`；LFW，{pairs} 对）",
+            f"FMR 1 % 时找到的同人对，百分点：噪声用 `denoise` {noise}；模糊用 `unsharp` {blur}；"
+            f"遮挡用 VAE 填补 {cover}",
+            "[对噪声有用](docs/restoration.zh-CN.md)，用传统方法；其他无用，默认关闭",
+        ),
+    }
+
+
+def anonymize(figures: dict[str, Any]) -> Row:
+    made = next(row for row in figures["rows"] if row["mode"] == "generate")
+    still, kept = made["still_matching"]["sface"], made["expression_kept"]["mini-xception"]
+    text = f"{100 * still['share']:.0f} % [{100 * still['interval'][0]:.0f}, {100 * still['interval'][1]:.1f}]"
+    return {
+        "en": (
+            "a generated face instead of one's own (`mien anonymize`)",
+            f"still matching at FMR 1e-3: {text} of {still['n']}; expression kept: {100 * kept['share']:.0f} %",
+            "[yes](docs/privacy.md)",
+        ),
+        "zh": (
+            "用生成的脸代替本人的脸（`mien anonymize`）",
+            f"FMR 1e-3 时仍匹配：{still['n']} 张中的 {text}；表情保留：{100 * kept['share']:.0f} %",
+            "[有用](docs/privacy.zh-CN.md)",
+        ),
+    }
+
+
+def vae_features(figures: dict[str, Any]) -> Row:
+    def accuracy(features: str, share: float) -> str:
+        rows = figures["expression"]["scores"]
+        (row,) = [r for r in rows if (r["features"], r["method"], r["share"]) == (features, "linear", share)]
+        return f"{100 * row['accuracy']:.0f}"
+
+    names = ("expression-vae-48, latent means", "pixels, 32 px", "expression-resnet27")
+    few, all_ = ("/".join(accuracy(name, share) for name in names) for share in (0.01, 1.0))
+    return {
+        "en": (
+            "a VAE's latents as features of expressions (`mien encode`)",
+            f"accuracy of a linear classifier on latents/pixels/features of our network, %: {few} with 32 labels, "
+            f"{all_} with all",
+            "[only with very few labels](docs/generation.md), and less than a trained network",
+        ),
+        "zh": (
+            "用 VAE 的潜变量作表情特征（`mien encode`）",
+            f"线性分类器在潜变量/像素/我们的网络特征上的准确率，%：32 个标签 {few}，全部标签 {all_}",
+            "[只在标签极少时](docs/generation.zh-CN.md)，且不如训练好的网络",
+        ),
+    }
+
+
+def points(one: dict[str, Any]) -> str:
+    low, high = (100 * end for end in one["interval"])
+    return f"{100 * one['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+ROWS: dict[str, Callable[[dict[str, Any]], Row]] = {
+    "augmentation": augmentation,
+    "restoration": restoration,
+    "anonymize": anonymize,
+    "vae_features": vae_features,
+}
+"""By the file of the result."""
