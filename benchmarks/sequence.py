@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import time
 from pathlib import Path
 
 from common import RESULTS, data_folder, machine, write_result
@@ -47,7 +46,6 @@ def main() -> None:
     for name, study in studies.items():
         if args.task and name not in args.task:
             continue
-        start = time.process_time()
         out = args.out / f"sequence-{name}"
         failed = engine.run_cells(study, out, told=lambda cell, done, of: print(cell.name, done, of, flush=True))
         assert not failed, failed
@@ -57,7 +55,7 @@ def main() -> None:
         (out / "study.html").write_text(page(figures, plot))
         file = RESULTS / "sequence.json"
         told = json.loads(file.read_text(encoding="utf-8"))["tasks"] if file.is_file() else {}
-        told[name] = figures | {"cpu_seconds": round(time.process_time() - start)}
+        told[name] = figures
         for one in figures["verdicts"]:
             print(one["sentence"])
         write_result("sequence", {"machine": machine(), "tasks": told})
