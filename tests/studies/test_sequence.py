@@ -175,6 +175,9 @@ def test_the_page_says_what_the_results_say(page):
     tasks = json.loads((root / "benchmarks/results/sequence.json").read_text(encoding="utf-8"))["tasks"]
     text = (root / "docs" / page).read_text(encoding="utf-8")
 
+    for one in tasks["onset"]["verdicts"]:
+        low, high = (100 * end for end in one["interval"])
+        assert f"{100 * one['difference']:.1f}" in text and f"[{low:.1f}, {high:.1f}]" in text.replace("\n  ", " ")
     for name in ("onset", "stills"):
         for arm in {row["arm"] for row in tasks[name]["rows"]}:
             rows = [row for row in tasks[name]["rows"] if row["arm"] == arm]

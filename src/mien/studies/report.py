@@ -36,12 +36,12 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
         if control in found:
             panel.axvline(100 * found[control][measure], color="0.6", lw=0.8, ls="--")
         panel.set_yticks(range(len(arms)), arms)
-        panel.invert_yaxis()
         title = f"{setting} of the training faces" if setting.endswith("%") else setting.replace("-", " ")
         panel.set_title(title, fontsize=10)
         panel.set_xlabel(f"{study['measure']}, %")
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="x", alpha=0.25)
+    panels[0].invert_yaxis()  # of all panels: they share the axis
     packed = io.BytesIO()
     figure.savefig(packed, format="png")
     return packed.getvalue()
