@@ -57,6 +57,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "centerface": "centerface-1-48487225",
         "expression-resnet27": "expression-resnet27-2-bdbd8919",
         "expression-resnet27-equal": "expression-resnet27-equal-1-11ff4667",
+        "expression-resnet27-union": "expression-resnet27-union-1-cf9ff8f1",
         "face-vae-64": "face-vae-64-2-cc94b59a",
         "face-vae-64-encoder": "face-vae-64-encoder-1-a5e097a1",
         "expression-vae-48": "expression-vae-48-1-7be40670",
