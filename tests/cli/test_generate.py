@@ -118,6 +118,17 @@ def test_the_way_between_two_seeds_as_a_gif_goes_there_and_back(gan, tmp_path):
         run("generate", "--model", gan, "--between", 1, 2, "-o", tmp_path / "none" / "way.gif")
 
 
+def test_a_clip_of_an_expression_is_a_folder_of_frames_or_moves(vae, tmp_path):
+    run("generate", "--model", vae, "--clip", "--expression", "surprise", "--steps", 5, "-o", tmp_path / "clip")
+    run("generate", "--model", vae, "--clip", "--expression", "surprise", "--steps", 5, "-o", tmp_path / "clip.gif")
+
+    assert [file.name for file in sorted((tmp_path / "clip").iterdir())] == [f"{n:04d}.png" for n in range(5)]
+    with Image.open(tmp_path / "clip.gif") as moving:
+        assert moving.n_frames == 4  # there in three, and back
+    with pytest.raises(UsageError, match="--clip goes with --expression NAME"):
+        run("generate", "--model", vae, "--clip", "-o", tmp_path / "x.gif")
+
+
 def test_the_way_between_two_pictures_is_a_vaes(vae, gan, portrait, tmp_path):
     run("generate", "--model", vae, "--between", portrait, portrait, "-o", tmp_path / "way")
 

@@ -297,6 +297,32 @@ def test_an_edit_moves_from_mean_to_mean_and_keeps_what_the_vae_cannot_draw(vae,
     assert edit.picture.shape == found.shape and not np.array_equal(edit.picture, found)
 
 
+def test_latents_move_by_what_tells_expressions_apart_and_only_to_those_that_are_known(vae):
+    generator = Generator(vae)
+    latents = np.zeros((2, generator.latents), np.float32)
+    shown, wanted = "happiness", "surprise"
+
+    moved = generator.moved(latents, shown=shown, wanted=wanted)
+
+    assert moved.shape == latents.shape and np.abs(moved).max() > 0 and np.allclose(moved[0], moved[1])
+    assert np.array_equal(generator.moved(latents, shown=shown, wanted=shown), latents)
+    with pytest.raises(UsageError, match="mood"):
+        generator.moved(latents, shown=shown, wanted="mood")
+
+
+def test_a_clip_goes_to_the_expression_and_comes_back(vae, found, judged):
+    generator = Generator(vae)
+
+    clip = generator.clip("surprise", 5, like=found)
+
+    assert clip.shape == (5, generator.side, generator.side, 3)
+    assert np.array_equal(clip[0], clip[4]) and np.array_equal(clip[1], clip[3])
+    apart = [np.abs(frame.astype(float) - clip[0]).mean() for frame in clip]
+    assert 0 < apart[1] < apart[2]
+    with pytest.raises(UsageError, match="at least 3 frames, got 2"):
+        generator.clip("surprise", 2)
+
+
 def test_an_edit_of_no_strength_or_to_what_is_shown_changes_nothing(vae, found, judged):
     generator = Generator(vae)
 

@@ -22,6 +22,7 @@ from mien.cli.common import (
     shares_option,
 )
 from mien.cli.records import json_options, record_writer
+from mien.errors import UsageError
 from mien.files import printable
 from mien.reporting import schemas
 
@@ -39,12 +40,16 @@ _LEAST_SHOWN = 0.05
 @click.option(
     "--model", metavar="MODEL", help="A model's name, a run folder, or an ONNX file with its card; default: ours."
 )
+@click.option(
+    "--sequence", metavar="RUN", help="PICTURES are clips (a video, a folder of frames); of `mien train sequence`."
+)
 @shares_option
 @analyzer_options
 def expression(
     pictures: tuple[str, ...],
     form: str | None,
     model: str | None,
+    sequence: str | None,
     shares: str | None,
     detector: str,
     embedder: str | None,
@@ -56,6 +61,12 @@ def expression(
     says that a face is not clear, the outcome is called uncertain. The exit status is 1 if a picture could not be
     read.
     """
+    if sequence is not None:
+        if model or shares or form == "csv":
+            raise UsageError("--sequence goes with --json and --jsonl, not with --csv, --model or --shares.")
+        from mien.cli.clips import read_clips
+
+        return read_clips(pictures, sequence, form)
     model = model or zoo.default("expression")
     analyzer = make_analyzer(detector, embedder, min_face, expression=model, shares=shares)
     paths = find_pictures(pictures)

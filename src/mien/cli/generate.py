@@ -63,7 +63,10 @@ _MODEL = click.option(
 @click.option(
     "--between", nargs=2, metavar="A B", help="The way from one face to another: two seeds, or two pictures (VAE)."
 )
-@click.option("--steps", type=int, help="Faces on that way.  [default: 8; in a .gif 32]")
+@click.option("--steps", type=int, help="Faces on that way, or of a clip.  [default: 8; in a .gif 32]")
+@click.option(
+    "--clip", is_flag=True, help="A face that begins to show --expression and ceases to; of --like, or drawn by --seed."
+)
 @click.option("--scores", is_flag=True, help="Into a folder: note the detector's score and the expression seen.")
 def generate(
     model: str | None,
@@ -78,6 +81,7 @@ def generate(
     guidance: float | None,
     between: tuple[str, str] | None,
     steps: int | None,
+    clip: bool,
     scores: bool,
 ) -> None:
     """Make faces with a trained VAE or GAN: a sheet of them, or a folder of labelled pictures.
@@ -87,7 +91,7 @@ def generate(
     """
     from mien.vision.generator import Request
 
-    moving = bool(between) and out.suffix.lower() == ".gif"
+    moving = (bool(between) or clip) and out.suffix.lower() == ".gif"
     to_sheet = moving or _is_sheet(out)
     if scores and to_sheet:
         raise UsageError("--scores stand in the manifest of a folder. Name one with -o.")
@@ -97,18 +101,19 @@ def generate(
         names = generator.labels
     elif expression and "," in expression:
         names = tuple(expression.split(","))
+    number = (_FRAMES if moving else _STEPS) if steps is None else steps
+    if clip:
+        if between or attributes or prior or guidance is not None or not isinstance(names, str):
+            raise UsageError("--clip goes with --expression NAME, --like, --seed, --truncation and --steps only.")
+        images = generator.clip(names, number, like=like, seed=seed, truncation=truncation)
+        # An animation goes there and back by itself.
+        _save_way(generator, images[: (number + 1) // 2] if moving else images, out, to_sheet)
+        click.echo(f"{printable(out)}: {counted(number, 'frame')} of {names} by {generator.card.name}")
+        return
     if between:
         if like or attributes or prior or guidance is not None or not (names is None or isinstance(names, str)):
             raise UsageError("--between goes with --expression NAME, --truncation and --steps only.")
-        _walk(
-            generator,
-            between,
-            (_FRAMES if moving else _STEPS) if steps is None else steps,
-            names,
-            truncation,
-            out,
-            to_sheet,
-        )
+        _walk(generator, between, number, names, truncation, out, to_sheet)
         return
     request = Request(names, attributes, None, like, seed, truncation, prior, guidance=guidance)
     if to_sheet:
@@ -187,20 +192,25 @@ def _walk(
     out: Path,
     to_sheet: bool,
 ) -> None:
+    whole = [int(end) if end.isdecimal() and not Path(end).exists() else end for end in ends]
+    images = generator.between(whole[0], whole[1], steps, expression=expression, truncation=truncation)
+    _save_way(generator, images, out, to_sheet)
+    click.echo(f"{printable(out)}: {steps} steps between {printable(ends[0])} and {printable(ends[1])}")
+
+
+def _save_way(generator: Generator, images: np.ndarray, out: Path, to_sheet: bool) -> None:
+    """Write faces in order: moving, side by side, or a file each."""
     from mien.images import save_image
     from mien.reporting import animation, contact_sheet
 
-    whole = [int(end) if end.isdecimal() and not Path(end).exists() else end for end in ends]
-    images = generator.between(whole[0], whole[1], steps, expression=expression, truncation=truncation)
     if out.suffix.lower() == ".gif":
         _save(out, animation(list(images), side=_side(generator.side, 1)))
     elif to_sheet:
-        save_image(out, contact_sheet(list(images), columns=steps, side=_side(generator.side, steps)))
+        save_image(out, contact_sheet(list(images), columns=len(images), side=_side(generator.side, len(images))))
     else:
         make_folder(out)
         for number, image in enumerate(images):
             save_image(out / f"{number:04d}.png", image)
-    click.echo(f"{printable(out)}: {steps} steps between {printable(ends[0])} and {printable(ends[1])}")
 
 
 # Folders --------------------------------------------------------------------------------------------------------------

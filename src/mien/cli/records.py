@@ -37,6 +37,7 @@ def record_writer(
     as_json: Callable[[Record], Mapping[str, object]],
     in_words: Callable[[Record], None],
     head: Mapping[str, object] | None = None,
+    plural: str = "pictures",
 ) -> Iterator[Callable[[Record], None]]:
     """Yield what prints one record. A JSON document that was broken off stays open: nobody takes it for all.
 
@@ -46,6 +47,7 @@ def record_writer(
         as_json: A record as JSON.
         in_words: Prints a record for people.
         head: What holds for all records, such as the operating point.
+        plural: Key of the list of records in a document.
     """
     head = {"schema": schema, **(head or {})}
     if form is None:
@@ -54,7 +56,7 @@ def record_writer(
     if form == "jsonl":
         yield lambda record: echo_json({**head, **as_json(record)})
         return
-    separator = f'{json.dumps(plain(head), allow_nan=False)[:-1]}, "pictures": ['
+    separator = f'{json.dumps(plain(head), allow_nan=False)[:-1]}, "{plural}": ['
 
     def write(record: Record) -> None:
         nonlocal separator

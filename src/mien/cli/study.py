@@ -103,6 +103,43 @@ def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings
     return run_study(FewShotStudy(seeds=seeds, **given), out, jobs)
 
 
+@run.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    metavar="DATA",
+    help="Expressions with subjects: CK+'s layout, or a list with path, label and subject. May be repeated.",
+)
+@run_options
+@click.option(
+    "--task",
+    type=click.Choice(["onset", "first", "stills"]),
+    default="onset",
+    show_default=True,
+    help="Which question.",
+)
+@click.option(
+    "--features",
+    type=click.Choice(["vae", "expression", "landmarks"]),
+    multiple=True,
+    help="What networks are shown of a frame; default: vae. May be repeated.",
+)
+@click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--clips", type=click.IntRange(1), help="Of each pair of faces and renderer; default: 2.")
+@click.option("--images", type=click.IntRange(64), help="Clips that each network sees; default: 25,600.")
+@click.option("--folds", type=click.IntRange(2), help="Parts of the subjects; default: 2.")
+@click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep cut faces here, for several studies.")
+def sequence(data: tuple[Path, ...], out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:
+    """Does the order of frames tell anything about expressions?"""
+    with needs_torch():
+        from mien.studies.sequence import SequenceStudy
+
+    given = {key: value for key, value in settings.items() if value}
+    return run_study(SequenceStudy(data=data, seeds=seeds, cache=cache or out / "crops", **given), out, jobs)
+
+
 def run_study(made: AnyStudy, out: Path, jobs: int) -> int:
     """Run what is left of a study, write what it says, and return the exit status."""
     from mien.studies import engine

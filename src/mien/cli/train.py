@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUBCOMMANDS = {
     # command: (module:attribute, one line of help)
     "expression": ("mien.cli.train:expression", "Expressions, from a folder for each, FER2013, FER+, CK+ or a list."),
+    "sequence": ("mien.cli.train_sequence:sequence", "Expressions over time, from a folder for each, of clips."),
     "embedder": ("mien.cli.train_identity:embedder", "Who is who, from a folder for each subject."),
     "classifier": ("mien.cli.train_identity:classifier", "Which of these subjects, for a closed set of them."),
     "vae": ("mien.cli.train_generative:vae", "Draws faces, and describes them by latents; needs no labels."),

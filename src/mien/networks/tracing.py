@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ def onnx_bytes(
     outputs: Sequence[str],
     inputs: Sequence[str] = ("image",),
     any_side: bool = False,
+    free: Mapping[str, Mapping[int, str]] | None = None,
 ) -> bytes:
     """Return a network as ONNX, in float32, its batch size free.
 
@@ -30,9 +31,10 @@ def onnx_bytes(
         outputs: Names of the answers, in order.
         inputs: Names of the inputs, in order.
         any_side: Height and width of pictures are free, too: all inputs and outputs are pictures.
+        free: Axes of each input and output that are free, by name, where that is not the batch alone.
     """
     assert len(examples) == len(inputs)
-    free = {0: "batch", 2: "height", 3: "width"} if any_side else {0: "batch"}
+    usual = {0: "batch", 2: "height", 3: "width"} if any_side else {0: "batch"}
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -46,6 +48,6 @@ def onnx_bytes(
             opset_version=_OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_axes=dict.fromkeys((*inputs, *outputs), free),
+            dynamic_axes={name: dict((free or {}).get(name, usual)) for name in (*inputs, *outputs)},
         )
     return file.getvalue()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mien.reporting.groups import Album, Name
     from mien.types import Attributes, Box, Candidate, Comparison, Face, Opening, OperatingPoint, Picture
     from mien.video.records import Event, Identity, Summary, Watched
+    from mien.vision.sequence import Clip
     from mien.vision.subjects import Subjects
     from mien.zoo import Card
 
@@ -35,6 +36,7 @@ CLASSIFICATION = "mien/classification/1"
 COMPARISON = "mien/comparison/1"
 ENROLMENT = "mien/enrolment/1"
 EXPRESSIONS = "mien/expressions/1"
+EXPRESSION_CLIPS = "mien/expression-clips/1"
 GALLERY_CHECK = "mien/gallery-check/1"
 GALLERY_COPY = "mien/gallery-copy/1"
 GALLERY_ERASURE = "mien/gallery-erasure/1"
@@ -105,6 +107,26 @@ def face_as_json(face: Face, *, embedding: bool = False) -> dict[str, object]:
         vector = [float(f"{value:.9g}") for value in face.embedding.vector.tolist()]
         facts["embedding"] = {"model": face.embedding.model, "vector": vector}
     return facts
+
+
+def expression_clip(path: str | Path, clip: Clip | None, error: str | None = None) -> dict[str, object]:
+    """Return what a clip shows, or why that could not be read."""
+    facts: dict[str, object] = {**path_as_json(path), "error": error}
+    if clip is None:
+        return facts
+    told = clip.expression
+    return facts | {
+        "expression": {
+            "label": told.label,
+            "probabilities": {label: round(value, 4) for label, value in told.probabilities.items()},
+            "uncertain": told.uncertain,
+        },
+        "frames": [
+            {"frame": frame, "weight": round(weight, 4)}
+            for frame, weight in zip(clip.frames, clip.weights, strict=True)
+        ],
+        "frames_without_face": clip.without,
+    }
 
 
 def _attributes(seen: Attributes) -> dict[str, object]:

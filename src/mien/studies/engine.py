@@ -21,7 +21,7 @@ import mien
 from mien.errors import MienError, UsageError
 from mien.files import printable, write_whole
 from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
-from mien.metrics.intervals import mean_interval
+from mien.metrics.intervals import Interval, mean_interval, percentile_interval
 from mien.studies import protocol as protocols
 from mien.studies.protocol import Cell, Verdict, compare, resampled_counts
 
@@ -30,6 +30,9 @@ __all__ = ["SCHEMA", "AnyStudy", "MeasuredStudy", "Measurement", "Study", "failu
 SCHEMA = "mien/study/1"
 _PROTOCOL, _CELLS = "protocol.json", "cells"
 _REPLICATES_AT_ONCE = 50
+Measure = Callable[[np.ndarray], np.ndarray]
+_MEASURES: dict[str, tuple[Measure, str]] = {"macro-F1": (macro_f1, "macro_f1"), "accuracy": (accuracy, "accuracy")}
+"""What a study may compare: how it is computed from confusion tables, and its name in a row."""
 
 
 class Study(Protocol):
@@ -46,8 +49,12 @@ class Study(Protocol):
     def facts(self) -> dict[str, Any]:
         """Return every setting that figures depend on, for JSON."""
 
-    def run(self, cell: Cell, folder: Path) -> tuple[Int[np.ndarray, " test"], Int[np.ndarray, " test"]]:
-        """Run one cell; ``folder`` keeps what cells share. Return true labels and answers, shape (test,)."""
+    def run(self, cell: Cell, folder: Path) -> tuple[Int[np.ndarray, " test"], ...]:
+        """Run one cell; ``folder`` keeps what cells share. Return true labels and answers, shape (test,).
+
+        Where test items belong together (clips of one subject), the number of each one's group comes third: groups are
+        then resampled instead of items.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +66,14 @@ class Measurement:
         resampled: The same on resampled test items, the same ones for all arms at a setting, shape (replicates,).
         rows: By arm and setting, for people: with ``arm``, ``setting``, ``seeds``, ``value`` and ``interval``.
         test_items: What was tested on.
+        test_groups: What these belong to, such as subjects, where groups are resampled; None otherwise.
     """
 
     values: Mapping[tuple[str, str, int], float]
     resampled: Mapping[tuple[str, str, int], np.ndarray]
     rows: list[dict[str, Any]]
     test_items: int
+    test_groups: int | None = None
 
 
 @runtime_checkable
@@ -126,7 +135,10 @@ def summarise(study: AnyStudy, out: Path) -> dict[str, Any]:
         raise UsageError(
             f"'{printable(out)}' holds no finished run of the study '{study.protocol.name}'. Run it first."
         )
-    measured = study.measure(found) if isinstance(study, MeasuredStudy) else _classified(found, study.classes)
+    if isinstance(study, MeasuredStudy):
+        measured = study.measure(found)
+    else:
+        measured = _classified(found, study.classes, study.protocol.measure)
     ready = [one for one in study.protocol.planned if _has_both(one, measured.values)]
     return {
         "schema": SCHEMA,
@@ -134,6 +146,7 @@ def summarise(study: AnyStudy, out: Path) -> dict[str, Any]:
         "settings": study.facts(),
         "mien": version("mien"),
         "test_items": measured.test_items,
+        **({} if measured.test_groups is None else {"test_groups": measured.test_groups}),
         "rows": measured.rows,
         "verdicts": [_verdict(one) for one in compare(ready, measured.resampled, measured.values)] if ready else [],
         "unfinished": len(study.protocol.cells()) - len(found),
@@ -210,9 +223,10 @@ def _finished(study: AnyStudy, out: Path, cells: list[Cell], jobs: int) -> Itera
 def _run(study: AnyStudy, cell: Cell, out: Path) -> str:
     try:
         found = study.run(cell, out / "material")
-        arrays = found if isinstance(found, Mapping) else dict(zip(("labels", "answers"), found, strict=True))
+        if not isinstance(found, Mapping):
+            found = dict(zip(("labels", "answers", "groups"), found, strict=False))
         packed = io.BytesIO()
-        np.savez_compressed(packed, allow_pickle=False, **arrays)
+        np.savez_compressed(packed, allow_pickle=False, **found)
         write_whole(_file(out, cell), packed.getvalue())
     except (MienError, OSError, EOFError, zipfile.BadZipFile) as error:
         return str(error) or type(error).__name__
@@ -234,29 +248,49 @@ def _load(file: Path) -> Arrays:
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def _classified(found: Mapping[Cell, Arrays], names: tuple[str, ...]) -> Measurement:
-    """Return the macro-F1 of what classifiers answered."""
-    items = len(next(iter(found.values()))["labels"])
-    counts = resampled_counts(items)
+def _classified(found: Mapping[Cell, Arrays], names: tuple[str, ...], measured_by: str) -> Measurement:
+    """Return what classifiers amount to that answered for the same test items."""
+    measure, column = _MEASURES[measured_by]
     values: dict[tuple[str, str, int], float] = {}
-    measured: dict[tuple[str, str, int], np.ndarray] = {}
+    resampled: dict[tuple[str, str, int], np.ndarray] = {}
     tables: dict[tuple[str, str], list[np.ndarray]] = {}
     for cell, run in found.items():
         key = (cell.arm, cell.setting, cell.seed)
         table = confusion(run["labels"], run["answers"], classes=len(names))
-        values[key] = float(macro_f1(table))
-        measured[key] = _resampled(run, counts, len(names))
+        values[key] = float(measure(table))
+        resampled[key] = _resampled(run, len(names), measure)
         tables.setdefault((cell.arm, cell.setting), []).append(table)
-    rows = [_row(arm, setting, runs, names) for (arm, setting), runs in tables.items()]
-    return Measurement(values, measured, rows, items)
+    some = next(iter(found.values()))
+    items, groups = len(some["labels"]), len(np.unique(_groups(some)))
+    grouped = groups < items
+    rows = [
+        _row(arm, setting, runs, names, column)
+        | ({f"{column}_interval": _by_group(arm, setting, resampled)} if grouped else {})
+        for (arm, setting), runs in tables.items()
+    ]
+    return Measurement(values, resampled, rows, items, groups if grouped else None)
 
 
-def _resampled(run: Arrays, counts: Int[np.ndarray, "replicates test"], classes: int) -> np.ndarray:
+def _groups(run: Arrays) -> Int[np.ndarray, " test"]:
+    """Return what each test item belongs to; itself where nothing was said."""
+    return run["groups"] if "groups" in run else np.arange(len(run["labels"]))
+
+
+def _by_group(arm: str, setting: str, resampled: Mapping[tuple[str, str, int], np.ndarray]) -> Interval:
+    """Return where the mean over seeds lies for other groups of test items, 95 %."""
+    runs = [draws for (name, at, _), draws in resampled.items() if (name, at) == (arm, setting)]
+    return percentile_interval(np.mean(runs, axis=0))
+
+
+def _resampled(run: Arrays, classes: int, measure: Measure) -> np.ndarray:
+    """Return the measure on resampled groups of test items, the same ones in all runs."""
+    _, group = np.unique(_groups(run), return_inverse=True)
+    counts = resampled_counts(int(group.max()) + 1)
     place = run["labels"] * classes + run["answers"]
-    cells = np.zeros((len(place), classes * classes), np.float32)
-    cells[np.arange(len(place)), place] = 1
+    cells = np.zeros((counts.shape[1], classes * classes), np.float32)
+    np.add.at(cells, (group, place), 1)
     parts = [
-        macro_f1((counts[i : i + _REPLICATES_AT_ONCE].astype(np.float32) @ cells).reshape(-1, classes, classes))
+        measure((counts[i : i + _REPLICATES_AT_ONCE].astype(np.float32) @ cells).reshape(-1, classes, classes))
         for i in range(0, len(counts), _REPLICATES_AT_ONCE)
     ]
     return np.concatenate(parts)
@@ -267,18 +301,18 @@ def _has_both(one: protocols.Comparison, values: Mapping[tuple[str, str, int], f
     return bool(seeds[0] & seeds[1])
 
 
-def _row(arm: str, setting: str, tables: list[np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
+def _row(arm: str, setting: str, tables: list[np.ndarray], classes: tuple[str, ...], column: str) -> dict[str, Any]:
     f1 = [float(macro_f1(table)) for table in tables]
     right = [float(accuracy(table)) for table in tables]
     by_class = np.mean([[score.f1 for score in per_class(table)] for table in tables], axis=0)
-    interval = mean_interval(f1) if len(f1) > 1 else None
+    told = {"macro_f1": f1, "accuracy": right}[column]
     return {
         "arm": arm,
         "setting": setting,
         "seeds": len(tables),
         "macro_f1": float(np.mean(f1)),
-        "macro_f1_interval": interval,
         "accuracy": float(np.mean(right)),
+        f"{column}_interval": mean_interval(told) if len(told) > 1 else None,
         "f1_by_class": dict(zip(classes, by_class.tolist(), strict=True)),
     }
 

@@ -40,7 +40,7 @@ class Comparison:
         arm: That should be better.
         against: The one that it should be better than.
         setting: At which setting, such as a share of the data; as in `Cell.setting`.
-        wanted: Gain from which the tool would be switched on.
+        wanted: Gain from which the tool would be switched on; below 0, the loss that would still be borne.
     """
 
     arm: str
@@ -130,7 +130,9 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the gain is there: wanted, and not explained by chance."""
+        """Whether the gain is there: wanted, and not explained by chance. A loss that is borne is not reached."""
+        if self.asked.wanted < 0:
+            return self.interval[0] > self.asked.wanted
         return self.difference >= self.asked.wanted and self.interval[0] > 0 and self.corrected < 0.05
 
     def sentence(self) -> str:
@@ -138,6 +140,11 @@ class Verdict:
         low, high = (100 * end for end in self.interval)
         asked = self.asked
         points = f"{100 * self.difference:+.1f} points [{low:+.1f}, {high:+.1f}], {self.seeds} seeds"
+        if self.asked.wanted < 0 and self.interval[0] <= 0:
+            most, told = -100 * self.asked.wanted, "Yes" if self.holds else "Not shown"
+            return (
+                f"{told}: at {asked.setting}, '{asked.arm}' is not worse than '{asked.against}' by {most:g}: {points}."
+            )
         if self.holds:
             return f"Yes: at {asked.setting}, '{asked.arm}' beats '{asked.against}' by {points}."
         if self.interval[1] < 0:

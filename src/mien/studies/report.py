@@ -16,6 +16,7 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
     from matplotlib.figure import Figure
 
     study, rows = figures["study"], figures["rows"]
+    measure = _column(figures)
     settings = [name for name in study["settings"] if any(row["setting"] == name for row in rows)]
     arms = [arm["name"] for arm in study["arms"] if any(row["arm"] == arm["name"] for row in rows)]
     figure = Figure(figsize=(1.5 + 4.2 * len(settings), 0.9 + 0.38 * len(arms)), layout="constrained", dpi=110)
@@ -26,40 +27,53 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
             row = found.get(arm)
             if row is None:
                 continue
-            value, interval = 100 * _value(row), _interval(row)
+            value, interval = 100 * row[measure], _interval(row, measure)
             colour = css_colour(place)
             if interval is not None:
                 panel.plot([100 * end for end in interval], [place, place], color=colour, lw=2, alpha=0.6)
             panel.plot([value], [place], "o", color=colour, ms=6)
         control = next((a["name"] for a in study["arms"] if a["control"].startswith("the best")), None)
         if control in found:
-            panel.axvline(100 * _value(found[control]), color="0.6", lw=0.8, ls="--")
+            panel.axvline(100 * found[control][measure], color="0.6", lw=0.8, ls="--")
         panel.set_yticks(range(len(arms)), arms)
-        panel.invert_yaxis()
-        panel.set_title(f"{setting} of the training faces" if "macro_f1" in rows[0] else setting, fontsize=10)
+        title = f"{setting} of the training faces" if setting.endswith("%") else setting.replace("-", " ")
+        panel.set_title(title, fontsize=10)
         panel.set_xlabel(f"{study['measure']}, in %")
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="x", alpha=0.25)
+    panels[0].invert_yaxis()  # of all panels: they share the axis
     packed = io.BytesIO()
     figure.savefig(packed, format="png")
     return packed.getvalue()
 
 
+def _column(figures: Mapping[str, Any]) -> str:
+    """Return what the study's measure is called in a row; ``value`` where it is one of the study's own."""
+    return {"macro-F1": "macro_f1", "accuracy": "accuracy"}.get(figures["study"]["measure"], "value")
+
+
 def page(figures: Mapping[str, Any], plot: bytes) -> str:
     """Return the page: question, verdicts in words, plot, arms, figures."""
-    return render("study.html", title=f"Study: {figures['study']['name']}", figures=figures, plot=data_uri(plot))
+    return render(
+        "study.html",
+        title=f"Study: {figures['study']['name']}",
+        figures=figures,
+        plot=data_uri(plot),
+        measure=_column(figures),
+    )
 
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """Return the verdicts and a line for each arm and setting, for a terminal."""
     lines = [figures["study"]["question"], *(f"  {one['sentence']}" for one in figures["verdicts"])]
+    measure = _column(figures)
     width = max(len(row["arm"]) for row in figures["rows"])
     for row in figures["rows"]:
-        interval = _interval(row)
+        interval = _interval(row, measure)
         around = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
-        accuracy = f", accuracy {100 * row['accuracy']:.1f}" if "accuracy" in row else ""
+        accuracy = f", accuracy {100 * row['accuracy']:.1f}" if measure == "macro_f1" else ""
         lines.append(
-            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * _value(row):.1f}"
+            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row[measure]:.1f}"
             f"{around}{accuracy}, {row['seeds']} seeds"
         )
     if figures["unfinished"]:
@@ -67,11 +81,6 @@ def table(figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _value(row: Mapping[str, Any]) -> float:
-    """Return the measure of a row: macro-F1, or what a study has of its own."""
-    return float(row["macro_f1"] if "macro_f1" in row else row["value"])
-
-
-def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    found: tuple[float, float] | None = row["macro_f1_interval"] if "macro_f1" in row else row["interval"]
+def _interval(row: Mapping[str, Any], measure: str) -> tuple[float, float] | None:
+    found: tuple[float, float] | None = row["interval" if measure == "value" else f"{measure}_interval"]
     return found

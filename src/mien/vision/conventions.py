@@ -27,6 +27,7 @@ __all__ = [
     "ExpressionConvention",
     "GeneratorConvention",
     "RestorerConvention",
+    "SequenceConvention",
 ]
 
 ORDERS = ("RGB", "BGR", "GRAY")
@@ -481,6 +482,46 @@ class ClassifierConvention(_Convention):
             embedder=facts.get("embedder", str, ""),
             on=facts.get("on", str, ""),
             unknown_below=facts.get("unknown_below", float, None),
+            more=facts.more(cls),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceConvention(_Convention):
+    """Of a network that reads clips.
+
+    Attributes:
+        labels: What a clip may show.
+        features: What is read from each frame, one of `mien.vision.sequence.FEATURES`.
+        on: Name or run folder of the model that reads it.
+        frames: Most frames of a clip that are looked at, spread evenly.
+        temperature: What logits are divided by.
+        uncertain_below: Least probability of an outcome that is not uncertain.
+    """
+
+    labels: tuple[str, ...]
+    features: str
+    on: str
+    frames: int = 32
+    temperature: float = 1.0
+    uncertain_below: float = 0.0
+
+    @classmethod
+    def of(cls, card: Card) -> Self:
+        """Read and check a card.
+
+        Raises:
+            ModelError: A fact is missing or is none.
+        """
+        facts = _Facts(card, "sequence network", "Train it again.")
+        facts.expect("labels", "features", "on")
+        return cls(
+            labels=facts.several("labels", str),
+            features=facts.get("features", str, ""),
+            on=facts.get("on", str, ""),
+            frames=facts.get("frames", int, 32),
+            temperature=facts.get("temperature", float, 1.0),
+            uncertain_below=facts.get("uncertain_below", float, 0.0),
             more=facts.more(cls),
         )
 

@@ -321,6 +321,46 @@ class Generator:
         way = (_straight if self.draws_latents else _along_sphere)(start, end, t)
         return _rounded(self._decoded(way, expression, component=part or other))
 
+    def clip(
+        self,
+        expression: str,
+        frames: int = 32,
+        *,
+        like: Source | None = None,
+        seed: int = 0,
+        truncation: float = 1.0,
+    ) -> Faces:
+        """Return a face that begins to show an expression and ceases to, shape (frames, side, side, 3) (VAE).
+
+        Args:
+            expression: One of ``labels``.
+            frames: From 3; the first and the last one show the face as it was.
+            like: Picture of the face; default one that is drawn, neutral where the model knows that.
+            seed: As in `Request`, for a drawn face.
+            truncation: Likewise.
+
+        Raises:
+            UsageError: The model cannot make what is asked for.
+            ImageError: The picture cannot be read or shows no face.
+        """
+        if frames < 3:
+            raise UsageError(f"A clip has at least 3 frames, got {frames}.")
+        if not self.draws_latents:
+            raise UsageError(f"'{self.card.name}' makes no clips. A VAE does, and a GAN that began as one.")
+        self._label_numbers(expression)
+        if like is not None:
+            cut = self.cut(like)
+            shown, here = self.expression_of(cut), self.encode([cut])
+        else:
+            shown = "neutral" if "neutral" in self.labels else self.labels[0]
+            here = self._end(seed, shown, truncation)[0][None]
+        there = self.moved(here, shown=shown, wanted=expression)
+        t = (0.5 - 0.5 * np.cos(2 * np.pi * np.linspace(0, 1, frames)))[:, None].astype(np.float32)
+        way = here + t * (there - here)
+        # The decoder is told an expression, which cannot be half of one: what it draws for either is mixed.
+        drawn = [self._decoded(way, label) for label in (shown, expression)]
+        return _rounded((1 - t[:, :, None, None]) * drawn[0] + t[:, :, None, None] * drawn[1])
+
     # Faces in ---------------------------------------------------------------------------------------------------------
 
     def cut(self, picture: Source) -> Cut:
@@ -412,8 +452,8 @@ class Generator:
         cut = self.cut(picture)
         shown = self.expression_of(cut)
         here = self.encode([cut])
-        flows = bool(self.convention.flow) and self.convention.guidance is not None and shown != expression
-        move = self._redirected(here, shown, expression) if flows else self._moved(here, shown, expression) - here
+        flows = self._flow_redirects(shown, expression)
+        move = self.moved(here, shown=shown, wanted=expression) - here
         plain = self._decoded(here, shown)[0]
         for tried in (_STRENGTHS if flows else (1.0,)) if strength is None else (strength,):
             there = np.asarray(here + np.float32(tried) * move, dtype=np.float32)
@@ -435,6 +475,25 @@ class Generator:
             reconstruction=float(before @ redrawn),
             embedder=self._judge.model,
         )
+
+    def moved(self, latents: Latents, *, shown: str, wanted: str) -> Latents:
+        """Return the latents of the same faces with another expression, shape (n, latents).
+
+        Args:
+            latents: Of faces that show ``shown``.
+            shown: One of ``labels``.
+            wanted: Another one.
+
+        Raises:
+            UsageError: The model knows no such expressions.
+        """
+        self._label_numbers((shown, wanted))
+        if self._flow_redirects(shown, wanted):
+            return np.asarray(latents + self._redirected(latents, shown, wanted), dtype=np.float32)
+        return self._moved(latents, shown, wanted)
+
+    def _flow_redirects(self, shown: str, wanted: str) -> bool:
+        return bool(self.convention.flow) and self.convention.guidance is not None and shown != wanted
 
     def _share_of(self, expression: str, face: UInt8[np.ndarray, "side side 3"]) -> float:
         """Return how probable an expression is to be seen in an aligned face, among those that the model can make."""

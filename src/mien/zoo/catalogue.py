@@ -22,7 +22,7 @@ __all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "h
 
 ROLES = (
     "detector", "embedder", "expression", "mesh", "eyes", "age", "gender", "classifier", "generator", "restorer",
-    "features", "asset",
+    "sequence", "features", "asset",
 )  # fmt: skip
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model may be called: it becomes a file name on every system."""
