@@ -26,7 +26,8 @@ def test_importing_loads_nothing_heavy(module):
 
 
 def test_every_module_imports_without_pytorch_tensorflow_and_what_is_only_for_some_calls():
-    studies = ("mien.studies.augmentation", "mien.studies.few_shot", "mien.studies.within_person")
+    torch = ("augmentation", "few_shot", "sequence", "within_person")
+    studies = tuple(f"mien.studies.{name}" for name in torch)
     heavy = ("mien.networks", "mien.losses", "mien.training", "mien.data.transforms", *studies)
     lazy = ("torch", "tensorflow", "matplotlib", "jinja2", "rich", "cryptography", "faiss", "onnx", "onnxruntime")
     names = fresh_python(f"""
