@@ -19,6 +19,9 @@ HEAD = {
 }
 
 
+_SEQUENCES, _SEQUENCES_ZH = "docs/sequences.md", "docs/sequences.zh-CN.md"
+
+
 def augmentation(figures: dict[str, Any]) -> Row:
     told, told_zh = [], []
     names = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "copies", "shuffled": "shuffled labels"}
@@ -139,6 +142,39 @@ def few_shot(figures: dict[str, Any]) -> Row:
     }
 
 
+def sequence(figures: dict[str, Any]) -> Row:
+    tasks = figures["tasks"]
+
+    def against(task: str, other: str) -> list[dict[str, Any]]:
+        return [one for one in tasks[task]["verdicts"] if (one["arm"], one["against"]) == ("gru", other)]
+
+    shuffled, two = (
+        "; ".join(points(one) for one in against("onset", name)) for name in ("gru-shuffled", "difference")
+    )
+    last = next(points(one) for one in against("stills", "last") if one["setting"] == "vae")
+    people = tasks["onset"]["test_groups"]
+    sees = all(one["holds"] for one in against("onset", "gru-shuffled"))
+    wins = all(one["holds"] for one in against("onset", "difference"))
+    return {
+        "en": (
+            "the order of frames, VAE + GRU (`mien train sequence`; rendered motion, the other renderer, "
+            f"{people} people)",
+            f"onset or offset, points: over shuffled frames {shuffled}; over the last frame less the first {two}; CK+'s "
+            f"own frames, over the last one {last}",
+            f"[order is seen]({_SEQUENCES}){'' if wins else ', two frames see it as well: none ships'}"
+            if sees
+            else f"[not shown]({_SEQUENCES})",
+        ),
+        "zh": (
+            f"帧的次序，VAE + GRU（`mien train sequence`；渲染的动作，另一种渲染方法，{people} 人）",
+            f"起始还是结束，百分点：比打乱的帧 {shuffled}；比末帧减首帧 {two}；CK+ 自己的帧，比最后一帧 {last}",
+            f"[看得出次序]({_SEQUENCES_ZH}){'' if wins else '，但两帧也看得出：不随附网络'}"
+            if sees
+            else f"[未见作用]({_SEQUENCES_ZH})",
+        ),
+    }
+
+
 def points(one: dict[str, Any]) -> str:
     low, high = (100 * end for end in one["interval"])
     return f"{100 * one['difference']:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -150,5 +186,6 @@ ROWS: dict[str, Callable[[dict[str, Any]], Row]] = {
     "restoration": restoration,
     "anonymize": anonymize,
     "vae_features": vae_features,
+    "sequence": sequence,
 }
 """By the file of the result."""
