@@ -159,8 +159,8 @@ def sequence(figures: dict[str, Any]) -> Row:
         "en": (
             "the order of frames, VAE + GRU (`mien train sequence`; rendered motion, the other renderer, "
             f"{people} people)",
-            f"onset or offset, points: over shuffled frames {shuffled}; over the last frame less the first {two}; CK+'s "
-            f"own frames, over the last one {last}",
+            f"onset or offset, points: over shuffled frames {shuffled}; over the last frame less the first {two}; "
+            f"CK+'s own frames, over the last one {last}",
             f"[order is seen]({_SEQUENCES}){'' if wins else ', two frames see it as well: none ships'}"
             if sees
             else f"[not shown]({_SEQUENCES})",
