@@ -274,7 +274,7 @@ def speed(
 
 def run_alone(reader: ExpressionReader, crop: np.ndarray) -> Callable[[], Any]:
     x = reader._feed(crop)
-    return lambda: reader._session.run(None, {reader._input: x})
+    return lambda: reader.session.run(None, {reader._input: x})
 
 
 def int8(run: Path, folder: Path) -> tuple[ExpressionReader | None, dict[str, Any] | None]:

@@ -10,7 +10,7 @@ import pytest
 from mien.data.pictures import Pictures
 from mien.errors import DataError, UsageError
 from mien.evaluation.synthetic import Limits
-from mien.studies import engine
+from mien.studies import augmentation, engine
 from mien.studies.augmentation import ARMS, AugmentationStudy
 from mien.studies.report import draw_plot, page, table
 
@@ -33,12 +33,12 @@ def bars(count, split):
 @dataclass(frozen=True)
 class Bars(AugmentationStudy):
     def _pictures(self):
-        train, test = bars(180, "train"), bars(30, "test")
-        return Pictures(
-            np.concatenate([train.images, test.images]), np.concatenate([train.labels, test.labels]), CLASSES,
-            np.concatenate([train.attributes, test.attributes]), (), np.concatenate([train.splits, test.splits]),
-            train.names + test.names,
-        )  # fmt: skip
+        parts = bars(180, "train"), bars(30, "valid"), bars(30, "test")
+        images, labels, attributes, splits = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("images", "labels", "attributes", "splits")
+        )
+        return Pictures(images, labels, CLASSES, attributes, (), splits, sum((part.names for part in parts), ()))
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,16 @@ def test_a_generator_none_of_whose_faces_pass_the_filter_is_said(settings, finis
     ((cell, why),) = engine.run_cells(study, tmp_path)
 
     assert cell.arm == "vae-filtered" and "No generated face passes the filter" in why
+
+
+def test_a_judge_that_has_learned_too_little_does_not_judge(settings, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(augmentation, "_KNOWS", 3.5)  # times chance, of three classes: nobody knows so much
+    study = Bars(data=tmp_path, shares=(100.0,), arms=("vae-filtered",), **settings)
+    shutil.copytree(finished[1] / "material" / "100" / "run-vae", tmp_path / "material" / "100" / "run-vae")
+
+    ((_, why),) = engine.run_cells(study, tmp_path)
+
+    assert "has learned too little" in why and "--images" in why
 
 
 def test_too_few_faces_of_a_class_are_no_share(settings, tmp_path):

@@ -64,7 +64,7 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
     "--share", "shares", type=float, multiple=True, metavar="PERCENT", help="Of the training faces; default: 10."
 )
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
-@click.option("--images", type=click.IntRange(64), help="Faces that each classifier sees; default: 40,000.")
+@click.option("--images", type=click.IntRange(64), help="Faces that each classifier sees; default: 60,000.")
 @click.option("--generator-images", type=click.IntRange(64), help="Faces that each generator sees; default: 60,000.")
 @click.option("--per-class", type=click.IntRange(1), help="Generated faces of a class that are kept; default: 400.")
 @click.option("--test-on", type=click.IntRange(1), help="Most faces of the test set; default: all.")

@@ -48,6 +48,7 @@ ARMS = (
     Arm("shuffled", "with the filtered faces of the VAE, their labels shuffled", "negative control: must not help"),
     Arm("pretrained", "first on the filtered faces of the VAE alone, then on real ones"),
 )
+_KNOWS = 2.0  # times what chance finds of each class, so that a classifier may judge
 _FEWEST = 10  # training faces of a class: a VAE learns from 8, and one in ten is for its own checks
 _BATCH, _RATE, _DECAY = 64, 3e-3, 0.05
 
@@ -77,7 +78,7 @@ class AugmentationStudy:
     data: Path
     shares: tuple[float, ...] = (10.0,)
     seeds: int = 5
-    images: int = 40_000
+    images: int = 60_000
     generator_images: int = 60_000
     per_class: int = 400
     share_drawn: float = 1 / 3
@@ -250,8 +251,21 @@ class AugmentationStudy:
         return out
 
     def _judge(self, train: Pictures) -> Callable[[int, np.ndarray], Float[np.ndarray, " faces"]]:
-        """Return what the plain classifier of this share thinks of faces: it is all that the filter may know."""
+        """Return what the plain classifier of this share thinks of faces: it is all that the filter may know.
+
+        Raises:
+            DataError: It has learned next to nothing, so that its judgement would be noise.
+        """
         network = self._trained(Cell("balanced", "", 1_000), train, None)
+        checked, chance = self._pictures().split("valid"), 1 / len(train.classes)
+        answers, known = _answers(network, checked.images), np.unique(checked.labels)
+        recall = float(np.mean([np.mean(answers[checked.labels == label] == label) for label in known]))
+        if recall < _KNOWS * chance:
+            raise DataError(
+                f"The classifier that is to judge generated faces finds {100 * recall:.0f} % of each class on faces "
+                f"set aside, where chance finds {100 * chance:.0f}: it has learned too little. Let it see more "
+                f"(--images), or take a larger share."
+            )
 
         def judge(label: int, faces: np.ndarray) -> Float[np.ndarray, " faces"]:
             with torch.no_grad():
