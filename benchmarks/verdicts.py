@@ -120,7 +120,7 @@ def few_shot(figures: dict[str, Any]) -> Row:
     def fewer(arm: str) -> str:
         row = rows[arm]
         low, high = row["fewer_misses_interval"]
-        return f"{100 * row['fewer_misses']:+.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        return f"{100 * row['fewer_misses']:+.0f} % [{round(100 * low)}, {round(100 * high)}]"
 
     helps = any(one["holds"] for one in figures["half_b"]["verdicts"])
     plain = f"{100 * rows['plain']['fnir']:.1f} %"

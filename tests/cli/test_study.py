@@ -17,6 +17,9 @@ def test_settings_reach_the_study_of_sequences(monkeypatch, tmp_path):
     made = []
     monkeypatch.setattr("mien.cli.study.run_study", lambda study, out, jobs: made.append((study, out, jobs)) or 0)
 
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b.csv"):
+        Path(name).touch()
     words = f"run sequence --data a --data b.csv --out {tmp_path} --task first --seeds 2 --features landmarks"
     done = CliRunner().invoke(study, [*words.split(), "--images", "640", "--jobs", "2"])
 
@@ -27,6 +30,16 @@ def test_settings_reach_the_study_of_sequences(monkeypatch, tmp_path):
 
 
 def test_an_arm_that_there_is_not_is_named(tmp_path):
-    done = CliRunner().invoke(study, ["run", "sequence", "--data", "a", "--out", str(tmp_path), "--arm", "mood"])
+    done = CliRunner().invoke(
+        study, ["run", "sequence", "--data", str(tmp_path), "--out", str(tmp_path), "--arm", "mood"]
+    )
 
     assert isinstance(done.exception, UsageError) and "There is no arm 'mood'" in str(done.exception)
+
+
+def test_data_that_are_not_there_claim_no_folder(tmp_path):
+    for name in ("sequence", "augmentation", "few-shot"):
+        done = CliRunner().invoke(study, ["run", name, "--data", "nowhere", "--out", str(tmp_path / name)])
+
+        assert done.exit_code == 2 and "'nowhere' does not exist" in done.output
+        assert not (tmp_path / name).exists()

@@ -55,6 +55,26 @@ def test_sources_are_listed_and_one_that_cannot_be_read_says_why(watching):
     assert listed["gone"]["state"] == "failed" and "nothing.mp4" in listed["gone"]["trouble"]
 
 
+def test_whatever_ends_a_watch_is_said_and_the_source_is_tried_again(start, frames, monkeypatch):
+    monkeypatch.setattr("mien.service.streams._FIRST_PAUSE_S", 0.05)
+    tries = []
+
+    def broken(*_):
+        tries.append(1)
+        raise RuntimeError("the networks fell over")
+
+    monkeypatch.setattr(Streams, "_watch", staticmethod(broken))
+    service = start(streams={"door": str(frames)})
+    service.core.streams.start(lambda: service.core.collections.get("default"))
+    for _ in range(100):
+        if len(tries) > 1:
+            break
+        time.sleep(0.05)
+    (told,) = service.get("/v1/streams").json()["streams"]
+
+    assert len(tries) > 1 and told["state"] == "failed" and "the networks fell over" in told["trouble"]
+
+
 def test_a_cursor_of_a_service_before_begins_anew_and_that_is_said(watching):
     told = watching.get("/v1/streams/door/events", params={"cursor": "00000000-7"}).json()
     assert told["stream_reset"] and told["events"][0]["event"] == "enter"

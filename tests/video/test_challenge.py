@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mien.errors import UsageError
-from mien.video.challenge import WISHES, Challenge, Sight, choose_wishes
+from mien.errors import UsageError, VideoError
+from mien.video.challenge import WISHES, Challenge, Sight, choose_wishes, frames_of
 from video.fakes import vector
 
 FPS = 15
@@ -74,6 +74,39 @@ def test_somebody_else_in_the_middle_is_noticed():
     assert [one.passed for one in done.outcomes] == [True, False] and "somebody else" in done.outcomes[1].why
 
 
+def test_who_takes_the_place_while_nobody_was_there_does_not_do_the_last_thing():
+    turned = [Sight(3.0 + i / FPS, 1, 30.0) for i in range(4)]
+    other = sights("rest", start=3.5, who=2)
+    gone = [Sight(2.8 + i / FPS, 0) for i in range(3)]
+    done = play(challenge("blink", "turn-left"), [*sights("rest", "blink")[:40], *gone, *turned, *other])
+
+    assert not done.passed and "somebody else" in done.outcomes[-1].why
+
+
+def test_who_turns_and_never_looks_back_has_not_passed():
+    away = [Sight(1.5 + i / FPS, 1, min(3.0 * i, 35.0), vector=vector(1) if i < 4 else None) for i in range(8 * FPS)]
+    done = play(challenge("turn-left"), [*sights("rest"), *away])
+
+    assert not done.passed and "again" in done.outcomes[0].why
+
+
+def test_a_face_that_turns_faster_than_a_neck_is_noticed_at_three_pictures_a_second_too():
+    told = [Sight(i / 3, 1, 0.0, vector=vector(1)) for i in range(5)] + [Sight(5 / 3, 1, 60.0)]
+    assert "jumped" in play(challenge("turn-left"), told).outcomes[0].why
+
+
+def test_a_source_that_cannot_be_read_raises_where_its_pictures_are_waited_for():
+    class Broken:
+        live = True
+
+        def frames(self, notify):
+            raise VideoError("no pictures come")
+            yield
+
+    with pytest.raises(VideoError, match="no pictures come"):
+        list(frames_of(Broken(), lambda *_: None))
+
+
 def test_one_picture_held_up_after_another_jumps():
     straight = [Sight(i / FPS, 1, 0.0, vector=vector(1)) for i in range(FPS)]
     turned = [Sight(1 + i / FPS, 1, 35.0) for i in range(FPS)]
@@ -88,7 +121,12 @@ def test_a_second_face_while_something_is_asked_ends_it():
 
 
 @pytest.mark.parametrize(
-    ("never", "why"), [(Sight(0.0, 0), "no face"), (Sight(0.0, 1, yaw=30.0), "look into the camera")]
+    ("never", "why"),
+    [
+        (Sight(0.0, 0), "no face"),
+        (Sight(0.0, 2), "somebody else is in the picture"),
+        (Sight(0.0, 1, yaw=30.0), "look into the camera"),
+    ],
 )
 def test_where_no_face_comes_to_rest_that_is_said(never, why):
     done = play(challenge("blink"), [replace(never, time_s=i / FPS) for i in range(5 * FPS)])

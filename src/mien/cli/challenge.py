@@ -70,7 +70,7 @@ def challenge(
 def _say(asked: Challenge, words: dict[str, str], of: int) -> None:
     if asked.asked is not None:
         click.echo(f"{len(asked.outcomes) + 1} of {of}: please {words[asked.asked]}.", err=True)
-    elif asked.outcomes[-1].passed:
+    elif asked.outcomes[-1].passed and not asked.is_over:
         click.echo("   seen. Look into the camera.", err=True)
 
 

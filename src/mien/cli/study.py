@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIGURES, _PLOT, _PAGE = "study.json", "study.png", "study.html"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_PEOPLE = click.Path(path_type=Path)
+_PEOPLE = click.Path(path_type=Path, exists=True)
 
 
 @click.group()
@@ -57,7 +57,11 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
 
 @run.command()
 @click.option(
-    "--data", type=click.Path(path_type=Path), required=True, metavar="DATA", help="Expressions, split in three parts."
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    required=True,
+    metavar="DATA",
+    help="Expressions, split in three parts.",
 )
 @run_options
 @click.option(
@@ -106,7 +110,7 @@ def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings
 @run.command()
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     multiple=True,
     required=True,
     metavar="DATA",

@@ -142,6 +142,9 @@ def _found(root: Path) -> tuple[list[ClipFile], list[str]]:
         else:
             found.append(ClipFile(name, frames, label, whose, split))
     notes = []
+    folders = (path for path in root.rglob("*") if path.is_dir() and not any(path.iterdir()))
+    if empty := sorted(str(path.relative_to(root)) for path in folders):
+        notes.append(f"{len(empty)} folders are empty and no clips, such as {printable(empty[0])}.")
     if unlabelled:
         listed = ", ".join(unlabelled[:_SHOWN]) + (", ..." if len(unlabelled) > _SHOWN else "")
         notes.append(f"{len(unlabelled)} clips have no label and are left out: {printable(listed)}")

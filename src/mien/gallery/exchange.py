@@ -27,6 +27,7 @@ from mien.gallery.index import is_unit
 from mien.gallery.names import clean_name, folded_name, shown
 from mien.gallery.records import Transfer
 from mien.gallery.rows import Rows
+from mien.gallery.simulation import MOST_VIEWS
 from mien.types import Box, Reason
 from mien.vision.cohort import Cohort
 
@@ -263,8 +264,15 @@ def _sample(folder: Path, record: dict[str, object], dimension: int) -> _Sample:
         created=_time(record),
         crop=_crop(folder, record),
         vector=_vector(record, dimension),
-        simulated=_whole(record, "simulated") if "simulated" in record else 0,
+        simulated=_views(record),
     )
+
+
+def _views(record: dict[str, object]) -> int:
+    views = _whole(record, "simulated") if "simulated" in record else 0
+    if not 0 <= views <= MOST_VIEWS:
+        raise ValueError(f"simulated is {views}, expected 0 to {MOST_VIEWS}")
+    return views
 
 
 def _vector(record: dict[str, object], dimension: int) -> Float16[np.ndarray, " dimension"]:

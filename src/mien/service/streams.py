@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import sys
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ __all__ = ["Stream", "Streams"]
 
 _KEPT = 10_000  # events of a stream
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0  # before a source that could not be watched is tried again
+_GIVE_UP_S = 30.0  # without a picture, before a source counts as failed
 _FPIR = 0.01  # share of strangers that are named, a trial being a track
 
 
@@ -81,6 +83,8 @@ class _Ring:
         self._stream = stream
 
     def write(self, watched: Watched) -> None:
+        if not watched.is_over:
+            self._stream.state, self._stream.trouble = "running", ""
         for event in watched.events:
             self._stream.put(schemas.watch_event(event) | {"at": time.time()})
 
@@ -130,19 +134,20 @@ class Streams:
         while not self._closing.is_set():
             try:
                 collection = people()
-                source = self._open[stream.name] = open_source(self._sources[stream.name], give_up_s=0)
+                source = self._open[stream.name] = open_source(self._sources[stream.name], give_up_s=_GIVE_UP_S)
                 if self._closing.is_set():
                     return
-                stream.state, stream.trouble = "running", ""
                 self._watch(stream, source, collection)
-            except MienError as error:
-                stream.state, stream.trouble = "failed", str(error)
-                stream.put({"event": "notice", "what": "failed", "text": str(error), "at": time.time()})
-            else:
                 if not source.live:
                     stream.state = "ended"
                     return
-                pause = _FIRST_PAUSE_S
+            except Exception as error:  # noqa: BLE001 - whatever it was, the camera is tried again
+                text = str(error) if isinstance(error, MienError) else f"{type(error).__name__}: {error}"
+                if text != stream.trouble:
+                    sys.stderr.write(f"mien: stream {stream.name}: {text}\n")
+                pause = _FIRST_PAUSE_S if stream.state == "running" else pause
+                stream.state, stream.trouble = "failed", text
+                stream.put({"event": "notice", "what": "failed", "text": text, "at": time.time()})
             finally:
                 self._open.pop(stream.name, None)
             self._closing.wait(pause)
@@ -156,4 +161,8 @@ class Streams:
         eyes = Eyes(analyzer)
         point, _ = decide_search(analyzer.card, gallery, fpir=_FPIR)
         naming = Naming(gallery, model=analyzer.card.id, threshold=point.threshold, same=eyes.surely_same)
-        watch(source, eyes, naming=naming, sinks=[_Ring(stream)])
+
+        def warn(text: str) -> None:
+            stream.state, stream.trouble = "failed", text  # until the next picture
+
+        watch(source, eyes, naming=naming, sinks=[_Ring(stream)], warn=warn)

@@ -313,7 +313,8 @@ def _row(arm: str, setting: str, tables: list[np.ndarray], classes: tuple[str, .
         "macro_f1": float(np.mean(f1)),
         "accuracy": float(np.mean(right)),
         f"{column}_interval": mean_interval(told) if len(told) > 1 else None,
-        "f1_by_class": dict(zip(classes, by_class.tolist(), strict=True)),
+        # A class that no test item shows has none.
+        "f1_by_class": {name: None if np.isnan(f1) else float(f1) for name, f1 in zip(classes, by_class, strict=True)},
     }
 
 

@@ -304,6 +304,11 @@ class _Clips:
 
 
 def _gathered(parts: Sequence[tuple[np.ndarray, int, str]], subjects: Sequence[str]) -> _Clips:
+    if not parts:
+        raise DataError(
+            "No clip can be made of these pictures. Expected subjects with a neutral face and an expression, or, for "
+            "--task stills, three frames of each."
+        )
     numbers = {name: number for number, name in enumerate(subjects)}
     features, labels, whose = zip(*parts, strict=True)
     return _Clips(np.stack(features), np.array(labels, np.int64), np.array([numbers[one] for one in whose], np.int64))
@@ -326,6 +331,8 @@ def _pairs(stills: Sequence[Still], *, between: bool) -> list[Pair]:
 
 def _dealt(subjects: Int[np.ndarray, " clips"], folds: int) -> Int[np.ndarray, " subjects"]:
     """Return the fold of each subject, the same in all cells."""
+    if (people := int(subjects.max()) + 1) < folds:
+        raise DataError(f"There are {people} subjects for {folds} folds, of which each needs one. Take fewer --folds.")
     return np.random.default_rng(0).permutation(int(subjects.max()) + 1) % folds
 
 

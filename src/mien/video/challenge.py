@@ -10,13 +10,13 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mien.errors import UsageError
+from mien.errors import MienError, UsageError
 from mien.video.handover import Everything, HandOver, hand_over
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ WISHES = {
 """What can be asked, in words for who is asked."""
 
 _STRAIGHT, _TURNED = 12.0, 22.0  # degrees: looks into the camera; has turned the head
-_JUMP = 25.0  # degrees between two pictures that no neck makes in a tenth of a second
-_QUICK_S = 0.15
+_JUMP, _FASTEST = 25.0, 170.0  # degrees between two pictures, and degrees a second, that no neck makes
+_QUICK_S = 0.6  # between two pictures, so that what lies between them is known
 _LONGEST_BLINK_S = 1.5
 _SHOWN, _NOT_SHOWN = 0.6, 0.35  # probability of an expression that is there, and that is not there yet
 _SHOWS = {"smile": "happiness", "surprise": "surprise"}
@@ -133,6 +133,7 @@ class Challenge:
         self._since_s: float | None = None  # of waiting for rest, or of asking
         self._rested = 0
         self._who: Float32[np.ndarray, " dimension"] | None = None
+        self._confirmed = False  # who did the last thing is who was there first
         self._strange = 0  # pictures in a row of somebody else
         self._closed_s: float | None = None
         self._ready = False  # what is asked was not there when it was asked
@@ -140,13 +141,13 @@ class Challenge:
 
     @property
     def is_over(self) -> bool:
-        """Whether all was done, or something was not."""
-        return len(self.outcomes) == len(self._wishes) or any(not one.passed for one in self.outcomes)
+        """Whether all was done by one face, or something was not."""
+        return self._confirmed or any(not one.passed for one in self.outcomes)
 
     @property
     def passed(self) -> bool:
-        """Whether everything that was asked was done."""
-        return len(self.outcomes) == len(self._wishes) and all(one.passed for one in self.outcomes)
+        """Whether everything that was asked was done, and the face looked into the camera again after it."""
+        return self._confirmed
 
     def take(self, sight: Sight) -> bool:
         """Look at the next picture; return whether something new is asked, or was decided."""
@@ -173,7 +174,7 @@ class Challenge:
         """The source has ended: what is still asked was not done."""
         if not self.is_over:
             last = self._last or Sight(0.0, 0)
-            self._decide(last, "the pictures ended")
+            self._decide(last, "the pictures ended" if last.faces == 1 else self._missing(last))
 
     def _rest(self, sight: Sight) -> bool:
         """Count pictures of a face that looks into the camera; ask once there are enough."""
@@ -184,6 +185,9 @@ class Challenge:
         self._rested += 1
         if self._rested < _AT_REST:
             return False
+        if len(self.outcomes) == len(self._wishes):
+            self._confirmed = True
+            return True
         self.asked = self._wishes[len(self.outcomes)]
         self._since_s, self._closed_s, self._ready = sight.time_s, None, False
         return True
@@ -216,17 +220,22 @@ class Challenge:
 
     @staticmethod
     def _jumps(before: Sight, sight: Sight) -> bool:
-        near = before.faces == 1 and sight.time_s - before.time_s <= _QUICK_S
-        return near and abs(sight.yaw - before.yaw) > _JUMP
+        between_s = sight.time_s - before.time_s
+        near = before.faces == 1 and between_s <= _QUICK_S
+        return near and abs(sight.yaw - before.yaw) > max(_JUMP, _FASTEST * between_s)
 
     def _missing(self, sight: Sight) -> str:
-        if sight.faces == 0:
-            return "no face was there"
+        if sight.faces != 1:
+            return "no face was there" if sight.faces == 0 else "somebody else is in the picture"
         if self.asked is None:
-            return "the face did not look into the camera with open eyes"
+            again = " again" if self.outcomes else ""
+            return f"the face did not look into the camera{again} with open eyes"
         return f"it was not seen within {self._timeout_s:g} s"
 
     def _decide(self, sight: Sight, why: str) -> bool:
+        if len(self.outcomes) == len(self._wishes):  # done, but by whom?
+            self.outcomes[-1] = replace(self.outcomes[-1], passed=False, why=why)
+            return True
         wish = self._wishes[len(self.outcomes)]
         since = sight.time_s if self._since_s is None else self._since_s
         self.outcomes.append(Outcome(wish, not why, round(max(sight.time_s - since, 0.0), 3), why))
@@ -235,14 +244,21 @@ class Challenge:
 
 
 def frames_of(source: SourceLike, notify: Callable[[str, str], None]) -> Generator[Frame, None, None]:
-    """Yield the pictures of a source; of a live one the newest, whatever was missed meanwhile."""
+    """Yield the pictures of a source; of a live one the newest, whatever was missed meanwhile.
+
+    Raises:
+        MienError: The source cannot be read.
+    """
     slot: HandOver[Frame] = hand_over(source.live)
+    broken: list[MienError] = []
 
     def read() -> None:
         try:
             for frame in source.frames(notify):
                 if not slot.put(frame):
                     return
+        except MienError as error:  # raised below, where somebody waits for pictures
+            broken.append(error)
         finally:
             slot.close()
 
@@ -253,6 +269,8 @@ def frames_of(source: SourceLike, notify: Callable[[str, str], None]) -> Generat
             yield frame
             if isinstance(slot, Everything):
                 slot.done()
+        if broken:
+            raise broken[0]
     finally:
         slot.close(drain=False)
         reader.join(timeout=5)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from mien.files import EXTENSIONS
+from mien.errors import VideoError
+from mien.files import EXTENSIONS, printable
 from mien.images import load_image
 from mien.video.sources import open_source
 from mien.vision.sequence import evenly
@@ -36,6 +37,13 @@ def read_frames(source: str | Path | Sequence[Path], *, most: int) -> list[Image
         if len(source) > 1 or source[0].suffix.lower() in EXTENSIONS:
             return [load_image(source[number]) for number in evenly(len(source), most).tolist()]
         source = source[0]
+    folder = Path(source)
+    if folder.is_dir():
+        inside = list(folder.iterdir())
+        if any(path.is_dir() for path in inside) and not any(path.suffix.lower() in EXTENSIONS for path in inside):
+            raise VideoError(
+                f"'{printable(folder)}' holds folders and no frames. Name each clip, such as {printable(folder)}/*."
+            )
     kept: list[Image] = []
     stride = 1
     opened = open_source(str(source))

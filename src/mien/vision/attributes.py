@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,20 @@ class AttributeReader:
     def __init__(self, *, threads: int | None = None, models: Mapping[str, str] = MODELS) -> None:
         cards = {role: zoo.card(name) for role, name in models.items()}
         self.meshes = MeshReader(cards["mesh"], threads=threads)
-        self._eyes, self._age, self._gender = (_Network(cards[role], threads) for role in ("eyes", "age", "gender"))
+        self._cards, self._threads = cards, threads
+
+    # Opened, and pulled where it is missing, when it is first asked.
+    @cached_property
+    def _eyes(self) -> _Network:
+        return _Network(self._cards["eyes"], self._threads)
+
+    @cached_property
+    def _age(self) -> _Network:
+        return _Network(self._cards["age"], self._threads)
+
+    @cached_property
+    def _gender(self) -> _Network:
+        return _Network(self._cards["gender"], self._threads)
 
     def read(self, image: Image, detections: Sequence[Detection]) -> list[Attributes]:
         """Return the attributes of each detected face of a picture; the mesh is in px of that picture."""
