@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from gallery.fake_analyzer import FakeAnalyzer, card, write_picture
 from mien.cli.enroll import MOST_VIEWS, enroll
 from mien.errors import GalleryError, ImageError, UsageError
-from mien.gallery import Gallery, simulation
+from mien.gallery import Gallery, records
 from mien.zoo.catalogue import Card
 
 
@@ -247,4 +247,4 @@ def test_films_are_not_simulated(run, path):
 
 
 def test_the_most_views_are_those_of_the_library():
-    assert MOST_VIEWS == simulation.MOST_VIEWS
+    assert MOST_VIEWS == records.MOST_VIEWS

@@ -41,5 +41,5 @@ def test_data_that_are_not_there_claim_no_folder(tmp_path):
     for name in ("sequence", "augmentation", "few-shot"):
         done = CliRunner().invoke(study, ["run", name, "--data", "nowhere", "--out", str(tmp_path / name)])
 
-        assert done.exit_code == 2 and "'nowhere' does not exist" in done.output
+        assert isinstance(done.exception, UsageError) and "'nowhere' does not exist" in str(done.exception)
         assert not (tmp_path / name).exists()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mien.gallery.ingest import Outcome
 
 MIN_QUALITY = 0.3  # of `mien.gallery.ingest`, which is not imported for `mien --help`; a test compares the two
-MOST_VIEWS = 64  # of `mien.gallery.simulation`, likewise
+MOST_VIEWS = 64  # of `mien.gallery.records`, likewise
 
 
 class _Rules(TypedDict):

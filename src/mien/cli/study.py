@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIGURES, _PLOT, _PAGE = "study.json", "study.png", "study.html"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_PEOPLE = click.Path(path_type=Path, exists=True)
+_PEOPLE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -58,7 +58,7 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
 @run.command()
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     required=True,
     metavar="DATA",
     help="Expressions, split in three parts.",
@@ -75,6 +75,7 @@ def run_options(command: Callable[..., int]) -> Callable[..., int]:
 @click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep cut faces here, for several studies.")
 def augmentation(data: Path, out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:
     """Do generated faces teach a classifier of expressions more than real ones do?"""
+    _check_there(data)
     with needs_torch():
         from mien.studies.augmentation import AugmentationStudy
 
@@ -98,6 +99,7 @@ def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings
     PEOPLE is a folder with a folder a person, or a CSV with the columns path and subject. Whoever has three pictures or
     more is enrolled, whoever has one is a stranger.
     """
+    _check_there(*(settings[name] for name in ("data", "learn", "among")))
     with needs_torch():
         from mien.studies.few_shot import FewShotStudy
 
@@ -110,7 +112,7 @@ def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings
 @run.command()
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     multiple=True,
     required=True,
     metavar="DATA",
@@ -137,11 +139,23 @@ def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings
 @click.option("--cache", type=_FOLDER, metavar="DIR", help="Keep cut faces here, for several studies.")
 def sequence(data: tuple[Path, ...], out: Path, seeds: int, jobs: int, cache: Path | None, **settings: Any) -> int:
     """Does the order of frames tell anything about expressions?"""
+    _check_there(*data)
     with needs_torch():
         from mien.studies.sequence import SequenceStudy
 
     given = {key: value for key, value in settings.items() if value}
     return run_study(SequenceStudy(data=data, seeds=seeds, cache=cache or out / "crops", **given), out, jobs)
+
+
+def _check_there(*sources: Path | None) -> None:
+    """Refuse data that are not there before the study's folder is claimed for them.
+
+    Raises:
+        UsageError: One does not exist.
+    """
+    for source in sources:
+        if source is not None and not source.exists():
+            raise UsageError(f"'{printable(source)}' does not exist. Check the path.")
 
 
 def run_study(made: AnyStudy, out: Path, jobs: int) -> int:

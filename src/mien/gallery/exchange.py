@@ -25,9 +25,8 @@ from mien.errors import GalleryError, ImageError, ModelError
 from mien.gallery.crops import decode_crop, encode_crop
 from mien.gallery.index import is_unit
 from mien.gallery.names import clean_name, folded_name, shown
-from mien.gallery.records import Transfer
+from mien.gallery.records import MOST_VIEWS, Transfer
 from mien.gallery.rows import Rows
-from mien.gallery.simulation import MOST_VIEWS
 from mien.types import Box, Reason
 from mien.vision.cohort import Cohort
 

@@ -14,6 +14,7 @@ from mien.errors import GalleryError
 from mien.types import Box, Candidate, Face, OperatingPoint, Reason
 
 __all__ = [
+    "MOST_VIEWS",
     "ActiveModel",
     "CheckReport",
     "Enrolment",
@@ -30,6 +31,9 @@ __all__ = [
     "Transfer",
     "UnreachableError",
 ]
+
+MOST_VIEWS = 64
+"""Simulated views that may go into one template."""
 
 
 class UnreachableError(GalleryError):

@@ -18,7 +18,7 @@ from mien.data import degradation
 from mien.types import Embedding, Face
 from mien.vision.cohort import pooled
 
-__all__ = ["KINDS", "MOST_VIEWS", "chosen", "simulate", "view", "views"]
+__all__ = ["KINDS", "chosen", "simulate", "view", "views"]
 
 Crop = UInt8[np.ndarray, "side side 3"]
 EmbedCrops = Callable[[UInt8[np.ndarray, "views side side 3"]], Float32[np.ndarray, "views dimension"]]
@@ -26,8 +26,6 @@ EmbedCrops = Callable[[UInt8[np.ndarray, "views side side 3"]], Float32[np.ndarr
 KINDS = ("mirror", "warp", "degrade", "light")
 """What is done to a picture: mirrored; moved, turned and scaled a little; made worse as cameras do; lit otherwise.
 View number i is of kind i modulo 4, so that any run of numbers has all kinds equally often."""
-
-MOST_VIEWS = 64
 
 _SHIFT, _TURN, _SCALE = 0.03, 8.0, 0.08  # of the side; degrees; share: at most, either way
 
