@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -127,6 +127,12 @@ def run_story(story: Callable[[Config], Outcome], config: Config) -> Outcome:
         raise click.exceptions.Exit(130) from None
 
 
+def name_dry_run(settings: dict[str, Any], dry_run: bool) -> None:
+    """Give a dry run a name for its folder, which is never made, where it has none."""
+    if dry_run and settings["out"] is None:
+        settings["out"] = Path("run")
+
+
 def duration(images_per_second: float, images: int) -> list[str]:
     """Return the last lines of a dry run."""
     hours = images / images_per_second / 3600
@@ -160,8 +166,7 @@ def expression(
         from mien.training import expression as story
         from mien.training.config import load_config
 
-    if dry_run and settings["out"] is None:
-        settings["out"] = Path("run")  # must have a name, and is never made
+    name_dry_run(settings, dry_run)
     given = {**settings, "data": data or None, "net.arch": arch}
     config = load_config(story.ExpressionConfig, file, sets, given)
     if dry_run:

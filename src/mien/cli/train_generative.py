@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mien.cli.common import counted, needs_torch
-from mien.cli.train import check_resume, duration, run_story, training_options
+from mien.cli.train import check_resume, duration, name_dry_run, run_story, training_options
 from mien.training.config import DRAWN, PictureConfig
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def vae(
     with needs_torch():
         from mien.training import vae as story
 
-    if dry_run and settings["out"] is None:
-        settings["out"] = Path("run")  # must have a name, and is never made
+    name_dry_run(settings, dry_run)
     given = {
         **settings,
         "data": data or None,
@@ -187,8 +186,7 @@ def gan(
     with needs_torch():
         from mien.training import gan as story
 
-    if dry_run and settings["out"] is None:
-        settings["out"] = Path("run")  # must have a name, and is never made
+    name_dry_run(settings, dry_run)
     given = {**settings, "data": data or None, "colour": None if grey is None else not grey}
     config = story.configured(variant, file, sets, given)
     if dry_run:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mien.cli.common import counted, needs_torch
-from mien.cli.train import check_resume, duration, run_story, training_options
+from mien.cli.train import check_resume, duration, name_dry_run, run_story, training_options
 
 
 @click.command()
@@ -37,8 +37,7 @@ def restoration(
         from mien.training import restoration as story
         from mien.training.config import load_config
 
-    if dry_run and settings["out"] is None:
-        settings["out"] = Path("run")  # must have a name, and is never made
+    name_dry_run(settings, dry_run)
     config = load_config(story.RestorationConfig, file, sets, {**settings, "data": data or None})
     if dry_run:
         dry = story.dry_run(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mien.cli.common import counted, needs_torch
-from mien.cli.train import check_resume, duration, run_story, training_options
+from mien.cli.train import check_resume, duration, name_dry_run, run_story, training_options
 
 
 @click.command()
@@ -40,8 +40,7 @@ def sequence(
         from mien.training import sequence as story
         from mien.training.config import load_config
 
-    if dry_run and settings["out"] is None:
-        settings["out"] = Path("run")  # must have a name, and is never made
+    name_dry_run(settings, dry_run)
     config = load_config(story.SequenceConfig, file, sets, settings)
     if dry_run:
         dry = story.dry_run(config)

@@ -25,6 +25,7 @@ from mien.errors import UsageError
 from mien.gallery.deciding import decide_search
 from mien.gallery.names import shown
 from mien.reporting import schemas
+from mien.video.options import FPIR
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from mien.video.pipeline import Sink
     from mien.video.records import Event, Summary, Watched
     from mien.video.sources import Source
-
-FPIR = 0.01
-"""Largest share of strangers that are given a name, a trial being a track and not a picture of it."""
 
 
 @click.command()

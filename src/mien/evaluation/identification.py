@@ -23,7 +23,7 @@ from mien.metrics.identification import (
 )
 from mien.metrics.intervals import REPLICATES, Interval, bootstrap_rate, rule_of_three
 from mien.types import OperatingPoint
-from mien.vision.cohort import pooled
+from mien.vision.cohort import subject_scorer
 
 __all__ = ["IdentificationReport", "identify_folders"]
 
@@ -284,27 +284,21 @@ def _mates(gallery: Tree, probes: Tree) -> Int[np.ndarray, " probes"]:
 def _search(
     samples: Samples, owners: Int[np.ndarray, " references"], mates: Int[np.ndarray, " probes"], *, num_subjects: int
 ) -> tuple[Float32[np.ndarray, " probes"], Int[np.ndarray, " probes"], Float32[np.ndarray, " probes"]]:
-    """Compare each probe with each subject, as a gallery scores them; return the mate's score and rank, and the best.
-
-    A gallery pools the samples of the few subjects that may come first; here all subjects are scored that way.
-    """
+    """Compare each probe with each subject, as a gallery does; return the mate's score and rank, and the best."""
     count = len(owners)
     kept = samples.acquired[:count]
     # References come sorted by subject, so the best of a subject is the best of a run.
     references, subjects = samples.vectors[:count][kept], owners[kept]
     starts = np.flatnonzero(np.diff(subjects, prepend=-1))
-    templates = np.array([pooled(vectors) for vectors in np.split(references, starts[1:])], dtype=np.float32)
-    alone = np.diff(starts, append=len(subjects)) == 1
+    scored = subject_scorer(references, starts) if len(starts) else None
     probes, searched = samples.vectors[count:], samples.acquired[count:]
     mate_scores = np.full(len(probes), -np.inf, dtype=np.float32)
     best, ranks = mate_scores.copy(), np.zeros(len(probes), dtype=np.int64)
     for start in range(0, len(probes), BLOCK):
         block = slice(start, start + BLOCK)
         scores = np.full((len(probes[block]), num_subjects), -np.inf, dtype=np.float32)
-        if len(starts):
-            nearest = np.maximum.reduceat(probes[block] @ references.T, starts, axis=1)
-            together = np.where(alone, nearest, probes[block] @ templates.T)
-            scores[:, subjects[starts]] = (nearest + together) / 2
+        if scored is not None:
+            scores[:, subjects[starts]] = scored(probes[block])
         scores[~searched[block]] = -np.inf
         best[block] = scores.max(axis=1)
         # Strangers have column -1: what comes out for them is not used.

@@ -1,7 +1,7 @@
 """One picture of a face taken further: views of it as another camera, moment or light might have shown it.
 
-A template that is the mean over the picture and such views finds its person more often than that of the picture
-alone; how much more, and which views help, is measured by `mien study run few-shot` (docs/few_shot.md). The views are
+A template may be the mean over the picture and such views. Whether it then finds its person more often is what
+`mien study run few-shot` measures; that it does has not been shown (docs/few_shot.md). The views are
 variations of one photograph and no photographs: none of them is kept, and the template is marked as theirs.
 """
 
@@ -48,7 +48,7 @@ def simulate(face: Face, embed: EmbedCrops, count: int) -> Face:
 def views(crop: Crop, count: int) -> UInt8[np.ndarray, "count side side 3"]:
     """Return simulated views of an aligned face: its mirror image, then warps, every second one mirrored.
 
-    These are the kinds that helped; light and degradations did not (docs/few_shot.md). The views of a crop are always
+    These are the kinds that were best on half A (docs/few_shot.md). The views of a crop are always
     the same: who enrols a picture twice gets one template.
     """
     return np.stack([view(crop, number) for number in chosen(count)])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mien.errors import MienError
 from mien.gallery.deciding import decide_search
 from mien.reporting import schemas
+from mien.video.options import FPIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +32,6 @@ __all__ = ["Stream", "Streams"]
 _KEPT = 10_000  # events of a stream
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0  # before a source that could not be watched is tried again
 _GIVE_UP_S = 30.0  # without a picture, before a source counts as failed
-_FPIR = 0.01  # share of strangers that are named, a trial being a track
 
 
 @dataclass(eq=False)
@@ -159,7 +159,7 @@ class Streams:
 
         analyzer, gallery = collection.expressive, collection.gallery
         eyes = Eyes(analyzer)
-        point, _ = decide_search(analyzer.card, gallery, fpir=_FPIR)
+        point, _ = decide_search(analyzer.card, gallery, fpir=FPIR)
         naming = Naming(gallery, model=analyzer.card.id, threshold=point.threshold, same=eyes.surely_same)
 
         def warn(text: str) -> None:

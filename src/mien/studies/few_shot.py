@@ -31,7 +31,7 @@ from mien.studies.engine import Measurement
 from mien.studies.protocol import REPLICATES, Arm, Cell, Comparison, Protocol
 from mien.studies.within_person import Whitening, quality_slope, train_vae
 from mien.types import as_unit
-from mien.vision.cohort import pooled
+from mien.vision.cohort import pooled, subject_scorer
 from mien.vision.generator import Generator
 
 __all__ = ["ARMS", "FewShotStudy"]
@@ -167,13 +167,15 @@ class FewShotStudy:
         task, strangers = material.task(cell.seed, _count_of(cell.setting)), material.strangers
         templates, bonus = material.templates(cell, task.references)
         probes = material.probes(task.probes, poor=cell.setting == _POOR_PROBES)
-        scores = _scores(probes, templates) + bonus
+        people, count, dimension = templates.shape
+        scored = subject_scorer(templates.reshape(-1, dimension), count * np.arange(people))
+        scores = scored(probes) + bonus
         own = scores[np.arange(len(probes)), task.person]
         return {
             "own": own,
             "first": own >= scores.max(axis=1) - 1e-7,
             "person": task.person,
-            "best": (_scores(strangers, templates) + bonus).max(axis=1),
+            "best": (scored(strangers) + bonus).max(axis=1),
         }
 
     # What they amount to
@@ -460,16 +462,6 @@ class _Material:
             if begun:
                 _write(file, lambda packed: np.savez(packed, vectors=vectors))
         return vectors
-
-
-def _scores(
-    probes: Vectors, templates: Float32[np.ndarray, "people references dimension"]
-) -> Float[np.ndarray, "probes people"]:
-    """Score people as a gallery does: by their best sample, and by the template that all of them make together."""
-    single = np.max([probes @ templates[:, number].T for number in range(templates.shape[1])], axis=0)
-    if templates.shape[1] == 1:
-        return np.asarray(single)
-    return np.asarray((single + probes @ np.stack([pooled(one) for one in templates]).T) / 2)
 
 
 def _plain_once(runs: Mapping[Cell, Mapping[str, np.ndarray]]) -> list[Mapping[str, np.ndarray]]:

@@ -49,7 +49,7 @@ from mien.training.publishing import check_parity, publish_network
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress
 from mien.training.run import Run, write_result
-from mien.training.schedule import decayed, warmup_cosine
+from mien.training.schedule import decayed, scheduled_rate
 from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, fill, read_network
 
@@ -290,7 +290,7 @@ def train(config: ExpressionConfig) -> Trained:
         with course:
             for images in course.steps():
                 # Learn from one batch.
-                rate = course.scale * _rate(images, config)
+                rate = course.scale * scheduled_rate(images, config)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 batch = ranks.shard(torch.from_numpy(material.batch(images, config.batch_size))).numpy()
@@ -633,10 +633,6 @@ def _load_teacher(folder: Path, config: ExpressionConfig, heads: Mapping[str, tu
     for name in set(known) - set(shared):
         del teacher.heads[name]
     return teacher.requires_grad_(False)
-
-
-def _rate(images: int, config: ExpressionConfig) -> float:
-    return warmup_cosine(images, config.images, min(config.warmup, config.images // 10), config.learning_rate)
 
 
 def _to(model: Net, device: torch.device) -> Net:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
-__all__ = ["decayed", "warmup_cosine"]
+__all__ = ["Scheduled", "decayed", "scheduled_rate", "warmup_cosine"]
 
 
 def warmup_cosine(images: int, total: int, warmup: int, base: float, *, final: float = 0.0) -> float:
@@ -26,6 +26,34 @@ def warmup_cosine(images: int, total: int, warmup: int, base: float, *, final: f
         return base * images / warmup
     done = min(1.0, (images - warmup) / max(1, total - warmup))
     return final + (base - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+class Scheduled(Protocol):
+    """Settings of a training whose rate rises and falls."""
+
+    @property
+    def images(self) -> int:
+        """Length of the training."""
+
+    @property
+    def warmup(self) -> int:
+        """Length of the rise; at most a tenth of the training."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The highest rate."""
+
+
+def scheduled_rate(images: int, settings: Scheduled, *, final: float = 0.0) -> float:
+    """Return the learning rate for the batch that starts at ``images``, as the settings of a training have it.
+
+    Args:
+        images: Images seen before this batch.
+        settings: Of the training.
+        final: The rate at the end, as a share of the highest.
+    """
+    warmup, highest = min(settings.warmup, settings.images // 10), settings.learning_rate
+    return warmup_cosine(images, settings.images, warmup, highest, final=final * highest)
 
 
 def decayed(model: nn.Module, decay: float) -> list[dict[str, Any]]:

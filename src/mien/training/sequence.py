@@ -42,7 +42,7 @@ from mien.training.material import Pinned
 from mien.training.publishing import check_parity, publish_network
 from mien.training.reporter import PictureProgress
 from mien.training.run import Run, write_result
-from mien.training.schedule import warmup_cosine
+from mien.training.schedule import scheduled_rate
 from mien.training.stopping import EarlyStopping
 from mien.training.weights import DESCRIPTION
 from mien.video.clips import read_frames
@@ -192,7 +192,7 @@ def train(config: SequenceConfig, *, reader: FrameFeatures | None = None) -> Tra
         with course:
             for seen in course.steps():
                 # Learn from one batch of clips.
-                rate = course.scale * _rate(seen, config)
+                rate = course.scale * scheduled_rate(seen, config)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 features, there, labels = material.batch(seen, config)
@@ -364,10 +364,6 @@ def _build(config: SequenceConfig, material: _Material) -> SequenceNet:
     model = SequenceNet(config.net, features=material.features[0].shape[1], classes=len(material.classes))
     model.standardise(torch.from_numpy(np.concatenate([material.features[i] for i in material.train])))
     return model
-
-
-def _rate(seen: int, config: SequenceConfig) -> float:
-    return warmup_cosine(seen, config.images, min(config.warmup, config.images // 10), config.learning_rate)
 
 
 def _answers(model: SequenceNet, rows: list[Read]) -> Float32[np.ndarray, "clips classes"]:

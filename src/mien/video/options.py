@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Options"]
+__all__ = ["FPIR", "Options"]
+
+FPIR = 0.01
+"""Largest share of strangers that are given a name, a trial being a track and not a picture of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -153,6 +154,27 @@ def pooled(
     direction = counts @ (wide[:, :-1] / length[:, None])
     crowding = counts @ (wide[:, -1] / length) / counts.sum()
     return as_unit(np.append(direction / max(float(np.linalg.norm(direction)), 1e-12), crowding))
+
+
+def subject_scorer(
+    references: Float32[np.ndarray, "samples dimension"], starts: Int[np.ndarray, " subjects"]
+) -> Callable[[Float32[np.ndarray, "probes dimension"]], Float32[np.ndarray, "probes subjects"]]:
+    """Return what scores subjects as a gallery does: the mean of the nearest sample's score and that of all together.
+
+    A gallery pools the samples of the few subjects that may come first; this scores all of them that way.
+
+    Args:
+        references: Unit embeddings, each subject's after one another.
+        starts: Where each subject's begin, rising; at least one.
+    """
+    together = np.array([pooled(samples) for samples in np.split(references, starts[1:])], dtype=np.float32)
+    alone = np.diff(starts, append=len(references)) == 1
+
+    def scores(probes: Float32[np.ndarray, "probes dimension"]) -> Float32[np.ndarray, "probes subjects"]:
+        nearest = np.maximum.reduceat(probes @ references.T, starts, axis=1)
+        return np.asarray((nearest + np.where(alone, nearest, probes @ together.T)) / 2)
+
+    return scores
 
 
 def make_cohort(vectors: Float32[np.ndarray, "people dimension"], *, seed: int = 0) -> Cohort:

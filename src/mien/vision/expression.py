@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -133,11 +134,9 @@ class ExpressionReader:
 
     def outcome(self, probabilities: Float64[np.ndarray, " classes"]) -> Expression:
         """Return one row of what `probabilities` tells as a record."""
-        by_label = dict(zip(self.labels, probabilities.tolist(), strict=True))
-        ordered = {label: by_label[label] for label in EXPRESSIONS if label in by_label}
-        best = max(ordered, key=lambda label: ordered[label])
         unsure = bool(self.uncertain_above) and float(entropy(probabilities)) > self.uncertain_above
-        return Expression(best, ordered, uncertain=unsure or ordered[best] < self.uncertain_below)
+        told = likeliest(self.labels, probabilities, uncertain_below=self.uncertain_below)
+        return replace(told, uncertain=True) if unsure else told
 
     def _check_learned(self, head: str) -> None:
         if head not in self._learned:
@@ -179,6 +178,16 @@ class ExpressionReader:
     def _temperature_of(self, head: str) -> float:
         given = self._temperature
         return float(given.get(head, 1.0) if isinstance(given, Mapping) else given)
+
+
+def likeliest(
+    labels: Sequence[str], probabilities: Float64[np.ndarray, " classes"], *, uncertain_below: float
+) -> Expression:
+    """Return probabilities of labels as a record: the likeliest, uncertain where it is less probable than that."""
+    by_label = dict(zip(labels, probabilities.tolist(), strict=True))
+    ordered = {label: by_label[label] for label in EXPRESSIONS if label in by_label}
+    best = max(ordered, key=lambda label: ordered[label])
+    return Expression(best, ordered, uncertain=ordered[best] < uncertain_below)
 
 
 def entropy(probabilities: Float64[np.ndarray, "*faces classes"]) -> Float64[np.ndarray, "*faces"]:

@@ -13,11 +13,11 @@ from jaxtyping import Float32, Float64, Int, UInt8
 from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError
-from mien.types import EXPRESSIONS, Box, Expression
+from mien.types import Box, Expression
 from mien.vision.attributes import CONTOURS, MODELS, MeshReader, mean_mesh
 from mien.vision.conventions import SequenceConvention
 from mien.vision.detector import Detection
-from mien.vision.expression import ExpressionReader
+from mien.vision.expression import ExpressionReader, likeliest
 from mien.vision.finding import TIGHT, DetectorLike, cut_face, find_face, patient_detector
 from mien.vision.generator import Generator
 from mien.zoo.session import make_session, session_options
@@ -162,29 +162,28 @@ class SequenceReader:
         Raises:
             ImageError: None of them shows a face.
         """
-        frames, kept = 0, dict[int, tuple[Image, Detection]]()
+        kept: dict[int, tuple[Image, Detection]] = {}
         looked = list(images)
-        chosen = evenly(len(looked), self.convention.frames)
-        for number in chosen.tolist():
-            frames += 1
+        chosen = evenly(len(looked), self.convention.frames).tolist()
+        for number in chosen:
             face = self.features.find(looked[number])
             if face is not None:
                 kept[number] = (looked[number], face)
         if not kept:
-            raise ImageError(f"None of the {frames} frames that were looked at shows a face.")
+            raise ImageError(f"None of the {len(chosen)} frames that were looked at shows a face.")
         pictures, faces = zip(*kept.values(), strict=True)
         features = self.features.of(pictures, faces)
         logits, weights = self._session.run(["logits", "weights"], {"features": features[None]})
         return Clip(
-            self._outcome(logits[0].astype(np.float64)), tuple(kept), tuple(weights[0].tolist()), frames - len(kept)
+            self._outcome(logits[0].astype(np.float64)),
+            tuple(kept),
+            tuple(weights[0].tolist()),
+            len(chosen) - len(kept),
         )
 
     def _outcome(self, logits: Float64[np.ndarray, " classes"]) -> Expression:
         shares = np.exp((logits - logits.max()) / self.convention.temperature)
-        by_label = dict(zip(self.labels, (shares / shares.sum()).tolist(), strict=True))
-        ordered = {label: by_label[label] for label in EXPRESSIONS if label in by_label}
-        best = max(ordered, key=lambda label: ordered[label])
-        return Expression(best, ordered, uncertain=ordered[best] < self.convention.uncertain_below)
+        return likeliest(self.labels, shares / shares.sum(), uncertain_below=self.convention.uncertain_below)
 
 
 def whole_crop(side: int) -> Detection:

@@ -18,7 +18,7 @@ from mien.training.guard import Guard
 from mien.training.precision import autocast
 from mien.training.restoration.config import RestorationConfig
 from mien.training.restoration.material import Batch
-from mien.training.schedule import decayed, warmup_cosine
+from mien.training.schedule import decayed, scheduled_rate
 
 __all__ = ["Networks", "build_networks", "learn", "learning_rate", "validate"]
 
@@ -144,8 +144,5 @@ def _psnr(a: Tensor, b: Tensor) -> Float[Tensor, " batch"]:
 
 def learning_rate(images: int, config: RestorationConfig) -> float:
     """Return the rate for the batch that starts at a position."""
-    warmup = min(config.warmup, config.images // 10)
     # A first step of rate 0 would teach nothing.
-    return warmup_cosine(
-        images + config.batch_size, config.images, warmup, config.learning_rate, final=0.05 * config.learning_rate
-    )
+    return scheduled_rate(images + config.batch_size, config, final=0.05)

@@ -23,7 +23,7 @@ from mien.networks.gan import Discriminator, Sizes
 from mien.training.adversarial import approximate_penalty, discriminator_loss, generator_loss
 from mien.training.guard import Guard
 from mien.training.precision import autocast
-from mien.training.schedule import decayed, warmup_cosine
+from mien.training.schedule import decayed, scheduled_rate
 from mien.training.vae.config import VAEConfig
 from mien.training.vae.loading import Images, place
 from mien.training.vae.material import Material
@@ -258,8 +258,5 @@ def _adversarial_term(
 
 def learning_rate(images: int, config: VAEConfig) -> float:
     """Return the rate for the batch that starts at a position."""
-    warmup = min(config.warmup, config.images // 10)
     # A first step of rate 0 would teach nothing.
-    return warmup_cosine(
-        images + config.batch_size, config.images, warmup, config.learning_rate, final=0.1 * config.learning_rate
-    )
+    return scheduled_rate(images + config.batch_size, config, final=0.1)
