@@ -35,6 +35,7 @@ export default function Live({ people, onTake, onStop }) {
 
   useEffect(() => {
     const stop = new AbortController();
+    const view = video.current; // the page may be gone, and the reference with it, before the loop sees that it has to stop
     let stream = null, tracks = [], last = 0;
     const pace = [];
     const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -46,13 +47,13 @@ export default function Live({ people, onTake, onStop }) {
         return;
       }
       if (stop.signal.aborted) { stream.getTracks().forEach((track) => track.stop()); return; }
-      video.current.srcObject = stream;
-      try { await video.current.play(); } catch { return; }
+      view.srcObject = stream;
+      try { await view.play(); } catch { return; }
       while (!stop.signal.aborted) {
-        if (document.hidden || !video.current.videoWidth) { await wait(120); continue; }
+        if (document.hidden || !view.videoWidth) { await wait(120); continue; }
         const began = performance.now();
         try {
-          const frame = await snap(video.current, SIDE, 0.85);
+          const frame = await snap(view, SIDE, 0.85);
           const said = await api.identify(frame, { top: 1, signal: stop.signal });
           if (stop.signal.aborted) return;
           pace.push(performance.now()); while (pace[0] < performance.now() - 3000) pace.shift();
