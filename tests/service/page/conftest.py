@@ -92,6 +92,7 @@ def browser():
     found = chromium()
     if found is None:
         pytest.skip("SKIPPED: no Chromium here. Install one, or name it in MIEN_CHROMIUM.")
+    playwright.expect.set_options(timeout=20_000)  # the first page waits for the browser to start beside other tests
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=found, args=FLAGS)
         yield opened
