@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -30,15 +29,20 @@ def bars(count, split):
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Bars(AugmentationStudy):
-    def _pictures(self):
-        parts = bars(180, "train"), bars(30, "valid"), bars(30, "test")
-        images, labels, attributes, splits = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("images", "labels", "attributes", "splits")
-        )
-        return Pictures(images, labels, CLASSES, attributes, (), splits, sum((part.names for part in parts), ()))
+def read_bars(data, *, splits, **_):
+    """As data sets are read: the splits that were asked for and no other."""
+    parts = [bars(count, split) for split, count in (("train", 180), ("valid", 30), ("test", 30)) if split in splits]
+    images, labels, attributes, splits = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "attributes", "splits")
+    )
+    return Pictures(images, labels, CLASSES, attributes, (), splits, sum((part.names for part in parts), ()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_sets_of_bars():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(augmentation, "read_pictures", read_bars)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def settings():
         "side": 16,
         "perceptual": 0.0,
         "prior": "mixture",
-        "images": 1280,
+        "images": 2560,
         "generator_images": 128,
         "per_class": 4,
         "seeds": 1,
@@ -58,7 +62,7 @@ def settings():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, settings):
     out = tmp_path_factory.mktemp("study")
-    study = Bars(data=out, shares=(100.0,), **settings)
+    study = AugmentationStudy(data=out, shares=(100.0,), **settings)
     told = []
     failed = engine.run_cells(study, out, told=lambda cell, done, of: told.append((cell.arm, done, of)))
     return study, out, failed, told
@@ -102,7 +106,7 @@ def test_other_settings_other_code_and_other_folders_are_refused(finished, setti
     study, out, *_ = finished
 
     with pytest.raises(UsageError, match="was begun with another per_class"):
-        engine.run_cells(Bars(data=out, shares=(100.0,), **settings | {"per_class": 5}), out)
+        engine.run_cells(AugmentationStudy(data=out, shares=(100.0,), **settings | {"per_class": 5}), out)
     with pytest.raises(UsageError, match="holds no finished run"):
         engine.summarise(study, tmp_path)
     facts = json.loads((out / "protocol.json").read_text())
@@ -115,7 +119,7 @@ def test_other_settings_other_code_and_other_folders_are_refused(finished, setti
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_run(settings, tmp_path):
-    study = Bars(data=tmp_path, shares=(1.0, 100.0), arms=("real", "balanced"), **settings)
+    study = AugmentationStudy(data=tmp_path, shares=(1.0, 100.0), arms=("real", "balanced"), **settings)
 
     failed = engine.run_cells(study, tmp_path)
 
@@ -127,7 +131,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(settings, tmp_path):
 @pytest.mark.parametrize("wrong", [{"arms": ("best",)}, {"shares": (0.0,)}, {"shares": ()}, {"seeds": 0}])
 def test_settings_out_of_range_are_refused(wrong, settings, tmp_path):
     with pytest.raises(UsageError):
-        Bars(data=tmp_path, **settings | wrong)
+        AugmentationStudy(data=tmp_path, **settings | wrong)
 
 
 def test_generator_and_filter_learn_from_the_share_alone(finished):
@@ -149,7 +153,9 @@ def test_the_page_says_what_the_figures_say(finished):
 
 
 def test_a_generator_none_of_whose_faces_pass_the_filter_is_said(settings, finished, tmp_path):
-    study = Bars(data=tmp_path, shares=(100.0,), arms=("vae-filtered",), **settings | {"limits": Limits(least=1.0)})
+    study = AugmentationStudy(
+        data=tmp_path, shares=(100.0,), arms=("vae-filtered",), **settings | {"limits": Limits(least=1.0)}
+    )
     shutil.copytree(finished[1] / "material" / "100" / "run-vae", tmp_path / "material" / "100" / "run-vae")
 
     ((cell, why),) = engine.run_cells(study, tmp_path)
@@ -159,7 +165,7 @@ def test_a_generator_none_of_whose_faces_pass_the_filter_is_said(settings, finis
 
 def test_a_judge_that_has_learned_too_little_does_not_judge(settings, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(augmentation, "_KNOWS", 3.5)  # times chance, of three classes: nobody knows so much
-    study = Bars(data=tmp_path, shares=(100.0,), arms=("vae-filtered",), **settings)
+    study = AugmentationStudy(data=tmp_path, shares=(100.0,), arms=("vae-filtered",), **settings)
     shutil.copytree(finished[1] / "material" / "100" / "run-vae", tmp_path / "material" / "100" / "run-vae")
 
     ((_, why),) = engine.run_cells(study, tmp_path)
@@ -167,6 +173,16 @@ def test_a_judge_that_has_learned_too_little_does_not_judge(settings, finished, 
     assert "has learned too little" in why and "--images" in why
 
 
+def test_a_judge_that_cannot_be_checked_does_not_judge(settings, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(augmentation, "read_pictures", lambda data, **_: read_bars(data, splits=("train", "test")))
+    study = AugmentationStudy(data=tmp_path, shares=(100.0,), arms=("vae-filtered",), **settings)
+    shutil.copytree(finished[1] / "material" / "100" / "run-vae", tmp_path / "material" / "100" / "run-vae")
+
+    ((_, why),) = engine.run_cells(study, tmp_path)
+
+    assert "No face is set aside" in why and "valid" in why
+
+
 def test_too_few_faces_of_a_class_are_no_share(settings, tmp_path):
     with pytest.raises(DataError, match="leaves 3 of"):
-        Bars(data=tmp_path, **settings)._share(bars(180, "train"), "5%")
+        AugmentationStudy(data=tmp_path, **settings)._share(bars(180, "train"), "5%")

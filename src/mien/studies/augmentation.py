@@ -144,9 +144,14 @@ class AugmentationStudy:
     # Faces ------------------------------------------------------------------------------------------------------------
 
     def _pictures(self) -> Pictures:
-        """Return the labelled faces to learn from and to test on."""
+        """Return the labelled faces: to learn from, to see whether the judge knows enough, and to test on."""
         pictures = read_pictures(
-            self.data, template="fer-48", side=self.side, colour=False, splits=("train", "test"), cache=self.cache
+            self.data,
+            template="fer-48",
+            side=self.side,
+            colour=False,
+            splits=("train", "valid", "test"),
+            cache=self.cache,
         )
         return pictures.take(pictures.labels >= 0)
 
@@ -254,10 +259,15 @@ class AugmentationStudy:
         """Return what the plain classifier of this share thinks of faces: it is all that the filter may know.
 
         Raises:
-            DataError: It has learned next to nothing, so that its judgement would be noise.
+            DataError: It has learned next to nothing, so that its judgement would be noise, or this cannot be seen.
         """
-        network = self._trained(Cell("balanced", "", 1_000), train, None)
         checked, chance = self._pictures().split("valid"), 1 / len(train.classes)
+        if not len(checked):
+            raise DataError(
+                "No face is set aside to see whether the classifier that judges generated faces has learned enough. "
+                "Give the data a split 'valid'."
+            )
+        network = self._trained(Cell("balanced", "", 1_000), train, None)
         answers, known = _answers(network, checked.images), np.unique(checked.labels)
         recall = float(np.mean([np.mean(answers[checked.labels == label] == label) for label in known]))
         if recall < _KNOWS * chance:
@@ -279,9 +289,9 @@ class AugmentationStudy:
     def _trained(self, cell: Cell, train: Pictures, drawn: tuple[Images, Labels] | None) -> torch.nn.Module:
         torch.manual_seed(cell.seed)
         config = ExpressionNetConfig(
-            side=self.side, colour=False, stem=16, stride=1, widths=(16, 32, 64, 128), blocks=(1, 1, 1, 1)
+            side=self.side, colour=False, stem=16, stride=2, widths=(16, 32, 64, 128), blocks=(1, 1, 1, 1)
         )
-        network = expression_net(config, {"label": len(train.classes)})
+        network = expression_net(config, {"label": len(train.classes)}).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
         real = Order(train.labels, seed=cell.seed, balance=0.0 if cell.arm in ("real", "classic") else 1.0)
         extra = None if drawn is None else Order(drawn[1], seed=cell.seed, balance=1.0)
