@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mien import reporting
+from mien import reporting, zoo
 from mien.cli.common import (
     analyzer_options,
     counted,
@@ -141,7 +141,6 @@ def _restorer(option: str) -> str | None:
     """Return the restorer that an option names; None for off."""
     if option != "auto":
         return None if option == "off" else option
-    from mien import zoo
 
     if (name := zoo.defaults().get("restorer")) is None:
         raise UsageError("No restorer is shipped. Name a run of `mien train restoration`, or leave --restore out.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mien import zoo
 from mien.cli.common import (
     counted,
     echo_json,
@@ -110,8 +111,6 @@ def anonymize(
 
 
 def _generator() -> str:
-    from mien import zoo
-
     return zoo.default("generator")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from mien import zoo
 from mien.cli.common import counted, echo_json, find_pictures, make_analyzer, make_folder, progress
 from mien.errors import ImageError, MienError, UsageError
 from mien.files import printable
@@ -30,8 +31,6 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 def default_model() -> str | None:
     """Return the restorer of the catalogue; None where it has none."""
-    from mien import zoo
-
     return zoo.defaults().get("restorer")
 
 

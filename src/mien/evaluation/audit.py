@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
+from mien import zoo
 from mien.errors import EvaluationError
 from mien.evaluation.records import plain
 from mien.images import digest
@@ -434,8 +435,6 @@ def audit_generator(
 
 def weights_of(card: Card) -> dict[str, str]:
     """Return the SHA-256 of each network of a generator, by role: what an audit speaks about."""
-    from mien import zoo
-
     found = {"generator": card.source.sha256}
     if "encoder" in card.convention:
         found["encoder"] = zoo.companion(card, "encoder").source.sha256

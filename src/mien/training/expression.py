@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor, nn
 
+from mien import zoo
 from mien.alignment import TEMPLATES
 from mien.data.crops import Crops, cut_crops, join_crops
 from mien.data.transforms import Augment, Order, Variation, mixup
@@ -536,8 +537,6 @@ def _build(config: ExpressionConfig, material: _Material) -> Net:
             )
         model.load_state_dict(theirs, strict=False)
     elif isinstance(model, FaceTrunk) and config.pretrained:
-        from mien import zoo
-
         some = material.train[:: max(len(material.train) // 512, 1)]
         model.load_recogniser(zoo.path("dlib-resnet29"), _channels_first(material.crops.faces[some]).float())
     if isinstance(model, FaceTrunk) and config.frozen:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from mien import zoo
 from mien.alignment import TEMPLATES, align
 from mien.errors import ModelError
 from mien.types import EXPRESSIONS, Expression
@@ -64,8 +65,6 @@ class ExpressionReader:
     """
 
     def __init__(self, card: Card, *, threads: int | None = None, shares: Shares | None = None) -> None:
-        from mien import zoo
-
         convention = ExpressionConvention.of(card)
         self.card = card
         self.heads = _heads(card.name, convention)

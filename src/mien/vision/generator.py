@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
+from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
@@ -199,8 +200,6 @@ class Generator:
     """
 
     def __init__(self, model: str | Path | Card, *, threads: int | None = None) -> None:
-        from mien import zoo
-
         card = zoo.named(model) if isinstance(model, str | Path) else model
         if card.role != "generator":
             raise ModelError(f"'{card.name}' is of role {card.role}, expected a generator. {_KNOWN_BY}")
@@ -620,8 +619,6 @@ class Generator:
 
     def _others(self, can: Callable[[GeneratorConvention], bool]) -> str:
         """Name the catalogue's generators that can."""
-        from mien import zoo
-
         names = [card.name for card in zoo.cards("generator") if can(GeneratorConvention.of(card))]
         return f"{', '.join(names)} can." if names else ""
 
@@ -715,8 +712,6 @@ class Generator:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        from mien import zoo
-
         session = make_session(zoo.path(self.card), options=session_options(threads=self._threads))
         inputs, outputs = ({item.name for item in items} for items in (session.get_inputs(), session.get_outputs()))
         card = {"noise"} | ({"component"} if len(self._components) else set())
@@ -807,8 +802,6 @@ class Generator:
 
     @cached_property
     def _encoder(self) -> tuple[onnxruntime.InferenceSession, Feed]:
-        from mien import zoo
-
         if not self.has_encoder:
             others = self._others(lambda convention: convention.encoder is not None)
             raise ModelError(f"'{self.card.name}' has no encoder. {others or 'A VAE has: mien train vae.'}")
@@ -824,21 +817,15 @@ class Generator:
 
     @cached_property
     def _reader(self) -> ExpressionReader:
-        from mien import zoo
-
         return ExpressionReader(zoo.card(zoo.default("expression")), threads=self._threads)
 
     @cached_property
     def _judge(self) -> Embedder:
-        from mien import zoo
-
         return Embedder(zoo.card(zoo.default("embedder")), threads=self._threads)
 
     @cached_property
     def _judge_of_identity(self) -> Embedder:
         """The embedder whose embeddings the model takes."""
-        from mien import zoo
-
         assert self.convention.identity is not None, "the model takes an identity"
         return Embedder(zoo.named(self.convention.identity, role="embedder"), threads=self._threads)
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
+from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ModelError, UsageError
 from mien.vision.blending import Layers, feather, match_border
@@ -123,8 +124,6 @@ class Restorer:
         gate: float | None = None,
         threads: int | None = None,
     ) -> None:
-        from mien import zoo
-
         if method not in METHODS:
             raise UsageError(f"A method is one of {', '.join(METHODS)}; got '{method}'.")
         if method == "network" and model is None:
@@ -226,8 +225,6 @@ class Restorer:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        from mien import zoo
-
         assert self.card is not None, "a network has a card"
         return make_session(zoo.path(self.card), options=session_options(threads=self._threads))
 
@@ -304,8 +301,6 @@ class Restorer:
 
 
 def _opened(model: str | Path | Card | None, threads: int | None) -> Generator:
-    from mien import zoo
-
     generator = Generator(zoo.default("generator") if model is None else model, threads=threads)
     if not generator.has_encoder or generator.convention.grey:
         raise UsageError(
