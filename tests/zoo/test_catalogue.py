@@ -10,7 +10,7 @@ from mien.alignment import TEMPLATES
 from mien.errors import ModelError
 from mien.zoo import catalogue
 from mien.zoo.catalogue import human_size, make_card
-from mien.zoo.convert import CONVERSIONS
+from mien.zoo.foreign.conversions import CONVERSIONS
 
 POINT = {
     "target_fmr": 1e-3,

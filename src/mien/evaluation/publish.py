@@ -20,8 +20,7 @@ from mien.evaluation.plots import plot_audit
 from mien.images import encode_image, printable, write_whole
 from mien.reporting.pictures import contact_sheet
 from mien.types import Facts
-from mien.zoo.adding import as_toml
-from mien.zoo.catalogue import NAME
+from mien.zoo.catalogue import NAME, as_toml
 
 if TYPE_CHECKING:
     from mien.vision.generator import Generator

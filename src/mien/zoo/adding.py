@@ -7,29 +7,28 @@ no special cases.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+import onnxruntime
 from jaxtyping import Float, Float32
+from onnx import ModelProto, helper
+from onnx.external_data_helper import uses_external_data
 
 from mien.errors import ModelError
 from mien.types import Facts
 from mien.zoo import catalogue, fetch, store
-from mien.zoo.catalogue import NAME, Card, human_size
+from mien.zoo.catalogue import NAME, Card, as_toml, human_size
 from mien.zoo.conventions import Convention, convention
 from mien.zoo.foreign.onnxfile import dequantise_blocks, model_bytes, parse_model
 from mien.zoo.session import runtime_errors
 
-if TYPE_CHECKING:
-    import onnx
-
-__all__ = ["add", "as_toml"]
+__all__ = ["add"]
 
 MAX_FILE_BYTES = 1 << 30
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -143,8 +142,6 @@ def _fit(data: bytes, chosen: Convention) -> _Fitted:
 
 def _parsed(data: bytes) -> onnx.ModelProto:
     """Parse a file and refuse what cannot or should not be run from one file."""
-    from onnx.external_data_helper import uses_external_data
-
     model = parse_model(data)
     if not model.graph.node or not model.graph.output:
         raise ModelError("This is not an ONNX file, or one without a network in it.")
@@ -172,8 +169,6 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _channels_first(model: onnx.ModelProto, chosen: Convention) -> onnx.ModelProto:
     """Put a Transpose before a network that takes (batch, height, width, channels), as exports of TensorFlow do."""
-    from onnx import helper
-
     inputs = list(model.graph.input)
     shape = _shape(inputs[0]) if len(inputs) == 1 else []
     if len(shape) != 4 or shape[3] != chosen.channels or shape[1] == chosen.channels:
@@ -195,8 +190,6 @@ def _channels_first(model: onnx.ModelProto, chosen: Convention) -> onnx.ModelPro
 
 def _check_input(model: onnx.ModelProto, chosen: Convention) -> None:
     """Check number, type, rank, channels and fixed size of the input against the convention."""
-    import onnx
-
     inputs = list(model.graph.input)
     if len(inputs) != 1:
         raise ModelError(f"{chosen.name} has one input, the picture; this file has {len(inputs)}.")
@@ -239,8 +232,6 @@ def _is_column(output: np.ndarray) -> bool:
 
 def _flattened(model: onnx.ModelProto, outputs: Sequence[np.ndarray]) -> onnx.ModelProto:
     """Return a copy that answers (batch, dimension) where it answered (batch, dimension, 1, 1)."""
-    from onnx import ModelProto, helper
-
     flat = ModelProto()
     flat.CopyFrom(model)
     for value, output in zip(flat.graph.output, outputs, strict=True):
@@ -381,8 +372,6 @@ def _check_detection(outputs: Sequence[np.ndarray], size: tuple[int, int], kind:
 
 def _run(model: onnx.ModelProto, picture: Float32[np.ndarray, "batch channels height width"]) -> list[np.ndarray]:
     """Run a model once on the CPU; its answers must be finite."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # What goes wrong is said in our one line.
     options.intra_op_num_threads = min(os.cpu_count() or 1, 2)
@@ -401,8 +390,6 @@ def _run(model: onnx.ModelProto, picture: Float32[np.ndarray, "batch channels he
 
 def _freed(model: onnx.ModelProto, axes: tuple[int, ...]) -> onnx.ModelProto:
     """Return a copy whose given input axes are free and whose outputs promise no shape."""
-    import onnx
-
     free = onnx.ModelProto()
     free.CopyFrom(model)
     for axis in axes:
@@ -430,17 +417,3 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
 
 def _words(shape: Sequence[int | None]) -> str:
     return "(" + ", ".join("free" if extent is None else str(extent) for extent in shape) + ")"
-
-
-def as_toml(entry: Mapping[str, object], table: str = "") -> str:
-    """Return a card's entry as TOML below ``table``; a JSON string, number or list is one of TOML, too."""
-    lines = [f"[{table}]"] if table else []
-    lines += [
-        f"{key} = {json.dumps(value, ensure_ascii=False).replace(chr(127), '')}"
-        for key, value in entry.items()
-        if not isinstance(value, Mapping)
-    ]
-    lines += [
-        as_toml(value, f"{table}.{key}" if table else key) for key, value in entry.items() if isinstance(value, Mapping)
-    ]
-    return "\n".join(lines) + "\n"

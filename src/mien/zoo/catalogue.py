@@ -18,7 +18,19 @@ from typing import Any
 from mien.errors import ModelError
 from mien.types import Facts, GroupRate, OperatingPoint
 
-__all__ = ["ROLES", "Card", "Source", "card", "cards", "default", "defaults", "home", "human_size", "make_card"]
+__all__ = [
+    "ROLES",
+    "Card",
+    "Source",
+    "as_toml",
+    "card",
+    "cards",
+    "default",
+    "defaults",
+    "home",
+    "human_size",
+    "make_card",
+]
 
 ROLES = (
     "detector", "embedder", "expression", "mesh", "eyes", "age", "gender", "classifier", "generator", "restorer",
@@ -250,6 +262,20 @@ def default(role: str) -> str:
     if role not in names:
         raise ModelError(f"No {role} model comes with mien. Add one: mien models add FILE.onnx --role {role} ...")
     return names[role]
+
+
+def as_toml(entry: Mapping[str, object], table: str = "") -> str:
+    """Return a card's entry as TOML below ``table``; a JSON string, number or list is one of TOML, too."""
+    lines = [f"[{table}]"] if table else []
+    lines += [
+        f"{key} = {json.dumps(value, ensure_ascii=False).replace(chr(127), '')}"
+        for key, value in entry.items()
+        if not isinstance(value, Mapping)
+    ]
+    lines += [
+        as_toml(value, f"{table}.{key}" if table else key) for key, value in entry.items() if isinstance(value, Mapping)
+    ]
+    return "\n".join(lines) + "\n"
 
 
 @cache

@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
-from mien.zoo.foreign.blazeface import blazeface
-from mien.zoo.foreign.dlib import dlib_resnet
-from mien.zoo.foreign.facemesh import facemesh, iris
-from mien.zoo.foreign.mobilenet import mobilenet
-from mien.zoo.foreign.onnxfile import dynamic_size, graph_digest
-from mien.zoo.foreign.sface import sface
-from mien.zoo.foreign.xception import mini_xception
-
-__all__ = ["CONVERSIONS", "REVISION", "content_digest", "convert"]
+__all__ = ["REVISION", "content_digest", "convert"]
 
 REVISION = 2
 """Raised when a conversion changes, so that files converted before are made anew."""
-
-CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
-    "dynamic-size": dynamic_size,
-    "dlib-resnet": dlib_resnet,
-    "dlib-resnet-fp16": lambda data: dlib_resnet(data, half=True),
-    "blazeface": blazeface,
-    "facemesh": facemesh,
-    "iris": iris,
-    "mobilenet": mobilenet,
-    "mini-xception": mini_xception,
-    "sface": sface,
-}
 
 
 def convert(kind: str, data: bytes) -> bytes:
@@ -44,7 +23,11 @@ def convert(kind: str, data: bytes) -> bytes:
     Raises:
         ModelError: The file is not what the conversion expects.
     """
-    return CONVERSIONS[kind](data) if kind else data
+    if not kind:
+        return data
+    from mien.zoo.foreign.conversions import CONVERSIONS  # with `onnx`, which a file that is used as it is needs not
+
+    return CONVERSIONS[kind](data)
 
 
 def content_digest(kind: str, data: bytes) -> str:
@@ -56,4 +39,8 @@ def content_digest(kind: str, data: bytes) -> str:
     Raises:
         ModelError: The file should be ONNX and is not.
     """
-    return graph_digest(data) if kind else hashlib.sha256(data).hexdigest()
+    if not kind:
+        return hashlib.sha256(data).hexdigest()
+    from mien.zoo.foreign.onnxfile import graph_digest  # with `onnx`, as above
+
+    return graph_digest(data)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import ModelError
 
@@ -46,15 +49,11 @@ class Graph:
 
     def node(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
         """Add a node; its output has its name, which is returned."""
-        from onnx import helper
-
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def weight(self, name: str, values: np.ndarray, *, half: bool = False) -> str:
         """Add a weight of the type that it has; or as float16, which is cast up on loading. Return its name."""
-        from onnx import TensorProto, numpy_helper
-
         if not half:
             self._weights.append(numpy_helper.from_array(values, name))
             return name
@@ -63,8 +62,6 @@ class Graph:
 
     def as_file(self, name: str, *, takes: tuple[str, Sequence[object]], gives: tuple[str, Sequence[object]]) -> bytes:
         """Return the ONNX file of the network; its input and its output are float32, each a name and a shape."""
-        from onnx import TensorProto, helper
-
         (put,), (got,) = ([helper.make_tensor_value_info(end[0], TensorProto.FLOAT, end[1])] for end in (takes, gives))
         graph = helper.make_graph(self._nodes, name, [put], [got], self._weights)
         return model_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)]))
@@ -76,9 +73,6 @@ def parse_model(data: bytes) -> onnx.ModelProto:
     Raises:
         ModelError: It is none.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
         return onnx.load_model_from_string(data)
     except DecodeError:
@@ -113,8 +107,6 @@ def dequantise_blocks(model: onnx.ModelProto) -> None:
     The OpenCV Zoo quantises so, for the size of its files alone. ONNX Runtime does not run what its tool writes for
     biases, and folds nothing of the rest; what was replaced stays among the inputs, unused.
     """
-    from onnx import helper, numpy_helper
-
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     made: dict[str, onnx.TensorProto] = {}

@@ -8,16 +8,15 @@ one value a channel, ``a * x + relu((1 - a) * x)``, it is, and the network takes
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 from jaxtyping import Float64
+from onnx import helper, numpy_helper
 
 from mien.errors import ModelError
 from mien.zoo.foreign.onnxfile import Graph, parse_model
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["sface"]
 
@@ -89,8 +88,6 @@ def _take(layers: Iterator[tuple[Any, ...]], kind: str) -> tuple[Any, ...]:
 
 def _layers(model: onnx.ModelProto) -> Iterator[tuple[Any, ...]]:
     """Yield the kind of each layer with its parameters, float64: in the order of the graph."""
-    from onnx import helper, numpy_helper
-
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     made = {node.output[0]: node for node in model.graph.node}
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import ModelError
 from mien.zoo.foreign.onnxfile import OPSET, model_bytes
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["Converter", "reading"]
 
@@ -129,8 +127,6 @@ class Converter:
 
     def model(self) -> bytes:
         """Return the ONNX file."""
-        from onnx import TensorProto, helper
-
         for index, tensor in enumerate(self._tensors):
             if raw := self._buffers[tensor.scalar(2, "<I")].bytes(0):
                 dtype = _DTYPES[tensor.scalar(1, "<b")]
@@ -155,14 +151,10 @@ class Converter:
         return self._tensors[index].text(3)
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
-        from onnx import helper
-
         self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
     def _weight(self, name: str, values: np.ndarray) -> str:
-        from onnx import numpy_helper
-
         self._weights.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 

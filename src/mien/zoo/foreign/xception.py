@@ -6,16 +6,13 @@ classification", 2017; layers as in its weights, `emotion_model.hdf5`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import ModelError
 from mien.zoo.foreign.hdf5 import read_arrays
 from mien.zoo.foreign.onnxfile import OPSET, model_bytes
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["mini_xception"]
 
@@ -48,8 +45,6 @@ class _Graph:
         self.weights: list[onnx.TensorProto] = []
 
     def model(self) -> bytes:
-        from onnx import TensorProto, helper
-
         x = self.relu(self.convolution("image", "conv2d_1", (3, 3, 1, STEM), norm=1))
         x = self.relu(self.convolution(x, "conv2d_2", (3, 3, STEM, STEM), norm=2))
         side, channels = SIDE - 4, STEM
@@ -85,15 +80,11 @@ class _Graph:
         return self.arrays[name].astype(np.float64)
 
     def weight(self, array: np.ndarray) -> str:
-        from onnx import numpy_helper
-
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype=np.float32), name))
         return name
 
     def node(self, kind: str, *inputs: str, **attributes: object) -> str:
-        from onnx import helper
-
         name = f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
