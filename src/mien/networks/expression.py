@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from jaxtyping import Float
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -237,9 +239,6 @@ class FaceTrunk(_Heads):
         Raises:
             ModelError: The file is not that network.
         """
-        import onnx
-        from onnx import numpy_helper
-
         values = {
             item.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(item).copy()).float()
             for item in onnx.load(file).graph.initializer

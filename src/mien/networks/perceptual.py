@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from jaxtyping import Float
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from mien import zoo
@@ -106,9 +108,6 @@ class _Block(nn.Module):
 
 def _weights(file: Path) -> dict[str, Tensor]:
     """Return the initialisers of the ONNX file by name."""
-    import onnx
-    from onnx import numpy_helper
-
     graph = onnx.load_model(file).graph
     weights = {t.name: torch.from_numpy(np.array(numpy_helper.to_array(t))) for t in graph.initializer}
     if graph.name != "mobilenet_v2" or "stem.weight" not in weights:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from jaxtyping import Float
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -96,9 +98,6 @@ class FaceRecogniser(nn.Module):
 
 def _weights(file: Path) -> dict[str, Tensor]:
     """Return the initialisers of the ONNX file by name, in float32."""
-    import onnx
-    from onnx import numpy_helper
-
     values = {
         item.name.removesuffix(".half"): torch.from_numpy(np.array(numpy_helper.to_array(item))).float()
         for item in onnx.load_model(file).graph.initializer

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mien.reporting.html import data_uri, render
 
@@ -27,10 +30,6 @@ def draw_curves(rows: Sequence[Row]) -> bytes | None:
     Returns:
         A PNG; None where there is nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for row in rows:
         for name, value in row.items():

@@ -15,11 +15,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from jaxtyping import Float32, Int, UInt8
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from mien import zoo
 from mien.data.crops import rgb_faces
@@ -31,10 +36,7 @@ from mien.training.expression import ExpressionConfig, learned_faces, load_expre
 from mien.training.vae import load_vae
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, VAE, write_network
 from mien.vision.expression import ExpressionReader
-
-if TYPE_CHECKING:
-    import onnx
-    import onnxruntime
+from mien.zoo.session import session_options
 
 __all__ = ["ExportReport", "export", "half_weights", "quantised", "save_weights"]
 
@@ -133,8 +135,6 @@ def export(
     Raises:
         MienError: The run is not finished, its data are gone, or the file cannot be written.
     """
-    import onnx
-
     out = out or run / (f"model-{quantize}.onnx" if quantize else "model.onnx")
     if out.suffix != ".onnx":
         raise UsageError(f"A network is written to a file that ends in .onnx, not to '{printable(out)}'.")
@@ -187,10 +187,6 @@ def _difference(
 
 def _session(data: bytes) -> onnxruntime.InferenceSession:
     """Open a network for one thread of the CPU."""
-    import onnxruntime
-
-    from mien.zoo.session import session_options
-
     return onnxruntime.InferenceSession(data, session_options(threads=1), providers=["CPUExecutionProvider"])
 
 
@@ -255,9 +251,6 @@ def _fed(faces: UInt8[np.ndarray, "faces side side *colour"]) -> Faces:
 
 def half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose weights are stored as float16 and cast up on loading: half the file, the same sums."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
     half = onnx.ModelProto()
     half.CopyFrom(model)
     graph = half.graph
@@ -288,15 +281,6 @@ def quantised(model: onnx.ModelProto, faces: Faces, *, keep_float: tuple[str, ..
     Source: ONNX Runtime's guide to quantisation; unsigned activations with signed weights are what its CPU kernels
     multiply fastest.
     """
-    import onnx
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

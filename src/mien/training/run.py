@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from mien.errors import TrainingError
 from mien.images import encode_image, printable, write_whole
+from mien.training.card import draw_curves, render_card
 from mien.training.checkpoint import FORMAT, Part, load_checkpoint, pack_checkpoint
 from mien.training.config import as_dict, with_defaults
 from mien.training.ranks import Ranks
@@ -268,8 +270,6 @@ class Run:
         Raises:
             TrainingError: The disk is full or the folder gone.
         """
-        from mien.training.card import draw_curves, render_card
-
         if not self.ranks.is_main:
             return
         self._write("summary.json", _json(summary))
@@ -422,8 +422,6 @@ def _finite(value: Any) -> Any:
 
 
 def _origin(config: Any) -> dict[str, Any]:
-    from importlib.metadata import version
-
     return {
         "story": type(config).__name__,
         "format": FORMAT,

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from jaxtyping import Float, Int
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from mien import zoo
@@ -65,9 +67,6 @@ def load_beginning(folder: Path, config: GANConfig, material: Material) -> Begin
     Raises:
         TrainingError: It is no finished run of a VAE, or draws other pictures or classes.
     """
-    import onnx
-    from onnx import numpy_helper
-
     vae, facts = load_vae(folder)
     ours: tuple[object, ...] = (config.side, config.colour, config.template, list(material.classes), [])
     theirs = (vae.config.side, vae.config.colour, facts["template"], facts["labels"], facts["attributes"])

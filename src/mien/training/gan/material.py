@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,8 +142,6 @@ def _embed(
             reporter.advance(min(start + 64, len(pictures)))
     found: np.ndarray = np.concatenate(parts)
     if file is not None:
-        import io
-
         packed = io.BytesIO()
         np.save(packed, found)
         cache_folder = file.parent

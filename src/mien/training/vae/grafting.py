@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from mien.errors import ModelError
@@ -14,9 +16,6 @@ from mien.networks.flow import LatentFlow
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.publishing import check_parity
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["PublishedFlow", "flow_convention", "flow_network", "graft", "transplant", "with_flow"]
 
@@ -95,8 +94,6 @@ def graft(generator: bytes, flow: bytes) -> bytes:
     Raises:
         ModelError: The generator has no prior that a flow could stand beside.
     """
-    import onnx
-
     stem = onnx.load_from_string(flow).graph
     given = {item.name for item in stem.input}  # what it is fed is what the generator is fed
     for node in stem.node:
@@ -110,8 +107,6 @@ def graft(generator: bytes, flow: bytes) -> bytes:
 
 def transplant(donor: bytes, generator: bytes) -> bytes:
     """Return a generator's network with the flow of another one of the same latents; as it is where that has none."""
-    import onnx
-
     graph = onnx.load_from_string(donor).graph
     switch = {*_SWITCH, _LATENTS}
     nodes = [node for node in graph.node if _is_of_flow(node) and not switch & set(node.output)]
@@ -128,9 +123,6 @@ def _joined(
     weights: Sequence[onnx.TensorProto],
     inputs: Sequence[onnx.ValueInfoProto],
 ) -> bytes:
-    import onnx
-    from onnx import helper, numpy_helper
-
     model = onnx.load_from_string(generator)
     graph = model.graph
     _strip(graph)

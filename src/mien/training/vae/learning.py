@@ -20,6 +20,7 @@ from mien.losses import (
 )
 from mien.networks import VAE
 from mien.networks.gan import Discriminator, Sizes
+from mien.networks.perceptual import ImageFeatures
 from mien.training.adversarial import approximate_penalty, discriminator_loss, generator_loss
 from mien.training.guard import Guard
 from mien.training.precision import autocast
@@ -131,8 +132,6 @@ def build_networks(config: VAEConfig, material: Material, device: torch.device) 
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99), fused=True)
     features = None
     if config.perceptual:
-        from mien.networks.perceptual import ImageFeatures
-
         features = ImageFeatures().to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     discriminator, discriminator_optimizer = None, None
     if config.adversarial:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from jaxtyping import Int
 
@@ -192,9 +193,7 @@ def _posteriors(
 
 def _like_its_file(network: bytes) -> bytes:
     """Return the flow in half precision where the rest is."""
-    import onnx
-
-    from mien.training.export import half_weights
+    from mien.training.export import half_weights  # which reads runs of this package
 
     model = onnx.load_from_string(network)
     if not any(weight.name.endswith(".half") for weight in model.graph.initializer):

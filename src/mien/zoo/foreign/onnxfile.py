@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.errors import ModelError
 
 if TYPE_CHECKING:
-    import onnx
     from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 __all__ = [
