@@ -54,7 +54,7 @@ class SquareDetector:
 
 
 @pytest.fixture(scope="session")
-def _filled(tmp_path_factory):
+def filled_store(tmp_path_factory):
     home = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIEN_HOME", str(home))
@@ -66,9 +66,9 @@ def _filled(tmp_path_factory):
 
 
 @pytest.fixture
-def store(_filled, monkeypatch):
+def store(filled_store, monkeypatch):
     """A store with the embedder `tiny`; every detector finds red squares."""
-    monkeypatch.setenv("MIEN_HOME", str(_filled))
+    monkeypatch.setenv("MIEN_HOME", str(filled_store))
     monkeypatch.setenv("MIEN_OFFLINE", "1")
     monkeypatch.setattr("mien.analyzer._detector", lambda name, **_: SquareDetector())
-    return _filled
+    return filled_store

@@ -13,7 +13,7 @@ from mien.errors import ImageError, ModelError, UsageError
 from mien.images import decode, digest, load_image
 from mien.types import EXPRESSIONS, Box, Face
 from mien.zoo.adding import add
-from squares import POINTS, _filled, save, scene, store  # noqa: F401
+from squares import POINTS, filled_store, save, scene, store  # noqa: F401
 from zoo import nets
 
 THREE = ((4, 4, 30, 0), (50, 10, 60, 100), (118, 60, 40, 200))

@@ -11,7 +11,7 @@ from mien.analyzer import Analyzer
 from mien.errors import ImageError, ModelError, UsageError
 from mien.matching import compare, given_threshold, operating_point, probability, similarity, verify, worst_group
 from mien.types import Embedding, GroupRate, as_unit
-from squares import POINT_1, POINT_2, _filled, save, scene, store  # noqa: F401
+from squares import POINT_1, POINT_2, filled_store, save, scene, store  # noqa: F401
 
 ANNA, BERT = 0, 200  # blues
 

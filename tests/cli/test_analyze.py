@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from mien.cli.analyze import analyze
 from mien.errors import ImageError, ModelError, UsageError
 from mien.types import AgeGuess, Attributes, GenderGuess, Opening, Pose
-from squares import _filled, save, scene, store  # noqa: F401
+from squares import filled_store, save, scene, store  # noqa: F401
 
 ONE, TWO = ((20, 20, 40, 100),), ((20, 20, 40, 100), (80, 30, 60, 0))
 

@@ -31,7 +31,7 @@ from mien.cli.common import (
 )
 from mien.errors import GalleryError, ModelError, UsageError
 from mien.types import Box, Embedding, Expression, Face, OperatingPoint, Quality, Reason, as_unit
-from squares import POINT_2, POINTS, _filled, store  # noqa: F401
+from squares import POINT_2, POINTS, filled_store, store  # noqa: F401
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mien.cli.analyze import analyze
 from mien.cli.expression import expression
 from mien.errors import ModelError, UsageError
 from mien.images import load_image
-from squares import _filled, save, store  # noqa: F401
+from squares import filled_store, save, store  # noqa: F401
 from zoo.nets import expression as network
 
 LABELS = ["happiness", "neutral", "anger"]

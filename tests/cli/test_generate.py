@@ -23,7 +23,7 @@ from mien.errors import ImageError, ModelError, UsageError
 from mien.images import load_image, save_image
 from mien.vision.detector import Detection
 from mien.vision.generator import Generator
-from squares import _filled, store  # noqa: F401
+from squares import filled_store, store  # noqa: F401
 from vision.generators import LABELS, LATENTS, SIDE, save_generator
 
 TESTS = Path(__file__).parent.parent
@@ -49,7 +49,8 @@ def portrait(tmp_path, monkeypatch):
     detector = SimpleNamespace(detect=lambda image: [face] if image.shape == drawn.image.shape else [])
     monkeypatch.setattr("mien.vision.generator.patient_detector", lambda: detector)
     outcome = SimpleNamespace(probabilities={"happiness": 0.7, "neutral": 0.3})
-    monkeypatch.setattr(Generator, "_reader", SimpleNamespace(read=lambda *_: [outcome]))
+    reader = SimpleNamespace(read=lambda *_: [outcome])
+    monkeypatch.setattr("mien.vision.generator.ExpressionReader", lambda card, *, threads: reader)
     save_image(tmp_path / "portrait.png", drawn.image)
     return tmp_path / "portrait.png"
 
@@ -95,8 +96,11 @@ def test_a_sheet_of_all_expressions_has_a_named_row_each(gan, tmp_path):
 
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (8, 4), (64, 8), (60, 10), (7, 3)])
-def test_the_last_row_is_full_where_that_is_possible(count, columns):
-    assert commands._columns(count) == columns
+def test_the_last_row_is_full_where_that_is_possible(gan, tmp_path, count, columns):
+    run("generate", "--model", gan, "-n", count, "-o", tmp_path / "sheet.png")
+
+    rows = -(-count // columns)
+    assert load_image(tmp_path / "sheet.png").shape[:2] == (rows * 104 + 8, columns * 104 + 8)
 
 
 def test_the_way_between_two_seeds_is_one_row_or_a_folder(gan, tmp_path):
@@ -199,7 +203,7 @@ def test_a_full_disk_is_one_line_and_the_call_can_go_on(gan, tmp_path, monkeypat
             raise OSError(errno.ENOSPC, "No space left on device")
         real(path, data)
 
-    monkeypatch.setattr("mien.images.write_whole", write)
+    monkeypatch.setattr("mien.cli.work.generate.write_whole", write)
     with pytest.raises(UsageError, match=r"No space left on device. 8 pictures are there. Free some space"):
         run("generate", "--model", gan, "-n", 20, "-o", tmp_path / "out")
     left[0] = 100
@@ -247,11 +251,15 @@ def test_ctrl_c_ends_it_cleanly_with_130(gan, tmp_path):
 
 
 def test_scores_stand_in_the_manifest(gan, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "_judge", lambda generator: lambda image: {"face": 0.5, "seen": "fear"})
+    found = iter([SimpleNamespace(score=0.5), None])
+    monkeypatch.setattr("mien.cli.work.generate.find_face", lambda image, detector: next(found))
+    reader = SimpleNamespace(read=lambda image, faces: [SimpleNamespace(label="fear")])
+    monkeypatch.setattr("mien.cli.work.generate.patient_detector", lambda: None)
+    monkeypatch.setattr("mien.cli.work.generate.ExpressionReader", lambda card: reader)
 
     run("generate", "--model", gan, "-n", 2, "-o", tmp_path / "out", "--scores")
 
-    assert [(row["face"], row["seen"]) for row in rows(tmp_path / "out")] == [("0.5", "fear")] * 2
+    assert [(row["face"], row["seen"]) for row in rows(tmp_path / "out")] == [("0.5", "fear"), ("0.0", "")]
 
 
 # Latents

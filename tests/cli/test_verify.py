@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from mien.cli import verify as module
 from mien.cli.verify import verify
 from mien.types import Comparison, GroupRate, OperatingPoint
-from squares import _filled, save, store  # noqa: F401
+from squares import filled_store, save, store  # noqa: F401
 
 ANNA, BERT = 0, 200  # blues
 

@@ -11,7 +11,7 @@ from mien.cli.watch import watch
 from mien.errors import UsageError, VideoError
 from mien.gallery import Gallery
 from mien.video import sources
-from squares import SquareDetector, _filled, save, scene, store  # noqa: F401
+from squares import SquareDetector, filled_store, save, scene, store  # noqa: F401
 from video.clips import Camera, write_clip
 
 

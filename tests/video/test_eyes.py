@@ -4,7 +4,7 @@ import pytest
 from mien.analyzer import Analyzer
 from mien.types import Box
 from mien.video.eyes import Eyes
-from squares import POINT_2, SquareDetector, _filled, scene, store  # noqa: F401
+from squares import POINT_2, SquareDetector, filled_store, scene, store  # noqa: F401
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mien.errors import ImageError, ModelError, UsageError
 from mien.types import Embedding, as_unit
 from mien.vision.detector import Detection
 from mien.vision.generator import Generator, Request
-from squares import _filled, store  # noqa: F401
+from squares import filled_store, store  # noqa: F401
 from vision.generators import CONTRAST, LABELS, LATENTS, SIDE, basis, save_generator
 from zoo.nets import embedder
 

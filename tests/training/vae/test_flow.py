@@ -20,7 +20,7 @@ from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, velocity_lo
 from mien.training.vae.grafting import PublishedFlow, flow_network, graft, transplant, with_flow
 from mien.vision.detector import Detection
 from mien.vision.generator import PRIORS, Generator, Request
-from squares import _filled, store  # noqa: F401
+from squares import filled_store, store  # noqa: F401
 from vision.generators import LABELS, save_generator
 
 SMALL = VelocityNetConfig(width=48, blocks=2, code=16)
