@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from mien.cli import restore as commands
+from mien.cli.work import restore as work
 from mien.drawing import draw_scene
 from mien.errors import ImageError, UsageError
 from mien.images import load_image, save_image
@@ -32,7 +33,7 @@ def found(scene, monkeypatch):
                 return []
             return [Face(Box(*face.box.as_tuple()), face.landmarks.astype(np.float32), 0.9) for face in scene.faces]
 
-    monkeypatch.setattr(commands, "make_analyzer", Finder)
+    monkeypatch.setattr(work, "make_analyzer", Finder)
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_mask_given_as_a_picture_says_what_is_filled_in(pictures, tmp_path, mo
 
 
 def test_classical_methods_work_without_a_model(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "default_model", lambda: None)
+    monkeypatch.setattr(work, "default_model", lambda: None)
     assert (
         "2 faces restored" in run("restore", pictures / "a.png", "-o", tmp_path / "out.png", "--by", "unsharp").stdout
     )
@@ -121,7 +122,7 @@ def test_a_larger_picture_has_its_faces_where_they_belong(pictures, tmp_path, mo
 
 
 def test_enhancing_nothing_is_refused(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "default_model", lambda: None)
+    monkeypatch.setattr(work, "default_model", lambda: None)
     with pytest.raises(UsageError, match="nothing to do"):
         run("enhance", pictures / "a.png", "-o", tmp_path / "out.png")
     run("enhance", pictures / "a.png", "-o", tmp_path / "out.png", "--light", "--sharpen")

@@ -20,9 +20,9 @@ from mien.cli.common import (
     gallery_options,
     make_analyzer,
     open_gallery,
+    places,
     progress,
 )
-from mien.cli.restore import places
 from mien.errors import ImageError, UsageError
 from mien.files import printable
 from mien.reporting.schemas import ANONYMIZATION

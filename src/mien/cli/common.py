@@ -47,6 +47,7 @@ __all__ = [
     "open_gallery",
     "open_to_search",
     "path_as_json",
+    "places",
     "plain",
     "progress",
     "say_notes",
@@ -56,6 +57,8 @@ __all__ = [
 BAR_AFTER_S = 1.0
 _TURN = "mien.turn"
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings of the pictures that are written."""
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -300,6 +303,35 @@ def make_folder(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise UsageError(f"Cannot write into the folder '{shown_path(folder)}'. Name another one.")
     return folder
+
+
+def places(paths: tuple[Path, ...], out: Path, asked: tuple[str, ...]) -> list[Path]:
+    """Return where the result for each picture goes.
+
+    Raises:
+        UsageError: Several pictures would go into one file, or onto themselves.
+    """
+    one_file = out.suffix.lower() in PICTURES
+    if one_file:
+        if len(paths) != 1 or (len(asked) == 1 and Path(asked[0]).is_dir()):
+            raise UsageError(f"{counted(len(paths), 'picture')} do not go into one file. Name a folder with --out.")
+        wanted = [out]
+    else:
+        make_folder(out)
+        wanted, taken = [], set[str]()
+        for path in paths:
+            # PNG keeps what was done to the last px; a JPEG stays one, at high quality.
+            suffix = path.suffix.lower() if path.suffix.lower() in PICTURES else ".png"
+            name, number = f"{path.stem}{suffix}", 1
+            while name.casefold() in taken:
+                number += 1
+                name = f"{path.stem}-{number}{suffix}"
+            taken.add(name.casefold())
+            wanted.append(out / name)
+    for path, place in zip(paths, wanted, strict=True):
+        if place.exists() and place.resolve() == path.resolve():
+            raise UsageError(f"'{printable(path)}' would be written over itself. Name another --out.")
+    return wanted
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The work of `mien generate`, `encode`, `decode` and `edit`: faces from VAEs and GANs, and what these make of others."""
+"""The work of `mien generate`, `encode`, `decode` and `edit`: faces from VAEs and GANs, and given ones changed."""
 
 from __future__ import annotations
 
