@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +10,9 @@ import click
 
 from mien.cli.common import (
     analyzer_options,
-    counted,
     expression_model,
     fit_analyzer,
     gallery_options,
-    machine_readable,
     make_analyzer,
     make_folder,
     open_to_search,
@@ -23,17 +20,12 @@ from mien.cli.common import (
 )
 from mien.errors import UsageError
 from mien.gallery.deciding import decide_search
-from mien.gallery.names import shown
-from mien.reporting import schemas
 from mien.video.options import FPIR
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
     from mien.gallery import Gallery
     from mien.types import OperatingPoint
-    from mien.video.pipeline import Sink
-    from mien.video.records import Event, Summary, Watched
-    from mien.video.sources import Source
 
 
 @click.command()
@@ -97,6 +89,7 @@ def watch(
     A name is given to a track, not to a picture: by its best faces together, and not taken back for one bad picture.
     The exit status is 1 if the source broke off or a file could not be written to its end.
     """
+    from mien.cli.work import watch as work
     from mien.video import Eyes, Naming, Options, open_source
     from mien.video import watch as watch_source
 
@@ -118,8 +111,8 @@ def watch(
             eyes.warm_up()
         threshold = 1.0 if point is None else point.threshold
         naming = Naming(people, model=analyzer.card.id, threshold=threshold, same=eyes.surely_same)
-        keeper = _Keeper()
-        sinks = _sinks(opened_source, analyzer, point, jsonl, pictures, save)
+        keeper = work.Keeper()
+        sinks = work.open_sinks(opened_source, analyzer, point, jsonl, pictures, save)
         try:
             summary = watch_source(
                 opened_source,
@@ -133,31 +126,9 @@ def watch(
         finally:
             # Ctrl-C too: what was seen until then is a report.
             if folder is not None and keeper.summary is not None:
-                _write_report(folder, keeper.summary, opened_source, people, point)
-    _echo_summary(summary, quiet=str(jsonl) == "-")
+                work.write_report(folder, keeper.summary, opened_source, people, point)
+    work.echo_summary(summary)
     return 1 if summary.ended in ("truncated", "gave up") or keeper.unwritten else 0
-
-
-class _Keeper:
-    """Keeps the summary, also where Ctrl-C ends the watch."""
-
-    needs_pixels = False
-
-    def __init__(self) -> None:
-        self.summary: Summary | None = None
-        self.unwritten = False
-
-    def warn(self, text: str) -> None:
-        """Say what went wrong, and keep that a file is not whole."""
-        self.unwritten |= text.startswith("Cannot write")
-        click.echo(f"mien: {shown(text)}", err=True)
-
-    def write(self, watched: Watched) -> None:
-        for event in watched.events:
-            _echo_event(event)
-
-    def close(self, summary: Summary | None) -> None:
-        self.summary = summary
 
 
 def _turn() -> int | None:
@@ -185,102 +156,3 @@ def _fitted(
     for note in notes:
         click.echo(f"mien: {note}", err=True)
     return analyzer, point
-
-
-def _sinks(
-    source: Source,
-    analyzer: Analyzer,
-    point: OperatingPoint | None,
-    jsonl: Path | None,
-    pictures: bool,
-    save: Path | None,
-) -> list[Sink]:
-    from mien.reporting.overlay import draw_watched
-    from mien.video.sinks import Film, JsonLines
-
-    sinks: list[Sink] = []
-    if jsonl is not None:
-        head = schemas.watch_head(
-            source.name,
-            live=source.live,
-            embedder=analyzer.card.id,
-            expression=analyzer.expression_id,
-            point=point,
-        )
-        if str(jsonl) == "-":
-            machine_readable()
-        sinks.append(
-            JsonLines(
-                sys.stdout if str(jsonl) == "-" else jsonl,
-                event=schemas.watch_event,
-                picture=schemas.watch_picture if pictures else None,
-                head=head,
-                tail=schemas.watch_tail,
-            )
-        )
-    if save is not None:
-        sinks.append(Film(save, draw=draw_watched))
-    return sinks
-
-
-def _write_report(
-    folder: Path, summary: Summary, source: Source, gallery: Gallery | None, point: OperatingPoint | None
-) -> None:
-    from mien.reporting.html import write_text
-    from mien.reporting.watching import watch_page
-
-    basis = "Nobody is known: there was no gallery. People who were seen again have the same number."
-    if gallery is not None and point is not None:
-        basis = (
-            f"Names are from a gallery of {counted(len(gallery), 'subject')}, at cosine {point.threshold:.3f}; "
-            "each track is named by its best faces together."
-        )
-    write_text(folder / "report.html", watch_page(summary, source=_title(source), basis=basis))
-    click.echo(f"mien: wrote {folder / 'report.html'}", err=True)
-
-
-def _title(source: Source) -> str:
-    """Return the name of a file without its folders; of anything else the whole name."""
-    return source.name if source.live else Path(source.name).name
-
-
-def _echo_event(event: Event) -> None:
-    """Print an event for people, on stderr where stdout takes JSON."""
-    line = _in_words(event)
-    if line is not None:
-        click.echo(line, err=True)
-
-
-def _in_words(event: Event) -> str | None:
-    from mien.video import records
-
-    when = f"{event.time_s:8.1f} s"
-    if isinstance(event, records.Entered):
-        return f"{when}  track {event.track} {'is back' if event.again else 'appears'}"
-    if isinstance(event, records.Named):
-        known = event.identity
-        score = "" if known.score is None else f"  score {known.score:.3f}"
-        return f"{when}  track {event.track} is {shown(known.label)}{score}"
-    if isinstance(event, records.Changed):
-        return f"{when}  track {event.track} shows {event.expression.label}"
-    if isinstance(event, records.Left):
-        who = f", {shown(event.identity.label)}," if event.identity.label else ""
-        return f"{when}  track {event.track}{who} has left after {event.until_s - event.since_s:.1f} s"
-    return None  # what happens to the source is said when it happens
-
-
-def _echo_summary(summary: Summary, *, quiet: bool) -> None:
-    from mien.reporting.watching import clock
-
-    rate = summary.frames / max(summary.took_s, 1e-9)
-    people = {track.identity.label for track in summary.tracks if track.identity.label}
-    parts = [
-        f"{clock(summary.seconds)} of video, {counted(summary.frames, 'picture')} ({rate:.0f} a second)",
-        counted(len(summary.tracks), "track"),
-        counted(len(people), "person", "people"),
-    ]
-    if summary.dropped:
-        parts.append(f"{counted(summary.dropped, 'picture')} dropped")
-    if summary.latency is not None:
-        parts.append(f"95 % within {summary.latency.p95:.0f} ms")
-    click.echo(f"{', '.join(parts)}.", err=True)
