@@ -20,6 +20,7 @@ from mien.evaluation.plots import plot_audit
 from mien.images import encode_image, printable, write_whole
 from mien.reporting.pictures import contact_sheet
 from mien.types import Facts
+from mien.vision.generator import Generator
 from mien.zoo.catalogue import NAME, as_toml
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def published(run: Path, out: Path, *, name: str | None = None, figures: Sequenc
         EvaluationError: It has no passed audit of these weights, or a measurement is of another model.
         UsageError: The name cannot be one.
     """
-    from mien.vision.generator import Generator
-
     generator = Generator(run)
     card = generator.card
     record = passed_audit(run, card)

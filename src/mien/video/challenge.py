@@ -18,6 +18,8 @@ from jaxtyping import Float32, UInt8
 
 from mien.errors import MienError, UsageError
 from mien.video.handover import Everything, HandOver, hand_over
+from mien.vision.attributes import EYE_OPEN, AttributeReader, pose_of
+from mien.vision.detector import Detection
 
 if TYPE_CHECKING:
     from mien.analyzer import Analyzer
@@ -284,16 +286,11 @@ class SightReader:
     """
 
     def __init__(self, analyzer: Analyzer) -> None:
-        from mien.vision.attributes import AttributeReader
-
         self._analyzer = analyzer
         self._attributes = AttributeReader(threads=1)
 
     def read(self, image: RGB, time_s: float) -> Sight:
         """Return what is seen in a picture that was taken at a time."""
-        from mien.vision.attributes import EYE_OPEN, pose_of
-        from mien.vision.detector import Detection
-
         faces = self._analyzer.analyze(image)
         if not faces:
             return Sight(time_s, 0)

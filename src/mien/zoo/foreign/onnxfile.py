@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import ModelError
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 __all__ = [
     "IR_VERSION",
