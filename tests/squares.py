@@ -70,5 +70,5 @@ def store(filled_store, monkeypatch):
     """A store with the embedder `tiny`; every detector finds red squares."""
     monkeypatch.setenv("MIEN_HOME", str(filled_store))
     monkeypatch.setenv("MIEN_OFFLINE", "1")
-    monkeypatch.setattr("mien.analyzer._detector", lambda name, **_: SquareDetector())
+    monkeypatch.setattr("mien.analyzer.Detector", lambda card, **_: SquareDetector())
     return filled_store

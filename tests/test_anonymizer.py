@@ -82,7 +82,8 @@ def scene():
 def limits(monkeypatch):
     monkeypatch.setattr("mien.anonymizer.operating_point", lambda card, fmr: SimpleNamespace(threshold=0.9))
     # Colour is who it is here: nothing may take it from the photograph.
-    monkeypatch.setattr(Anonymizer, "_coloured", staticmethod(lambda face, crop: face))
+    monkeypatch.setattr("mien.anonymizer.transfer_colour", lambda face, crop, mask: face)
+    monkeypatch.setattr("mien.anonymizer.match_border", lambda face, crop, mask: face)
 
 
 def test_faces_change_and_nothing_else_does(scene):
@@ -156,8 +157,9 @@ def test_classical_modes_need_no_generator_and_lose_the_detail(scene, mode):
     assert [face.mode for face in done.faces] == [mode] * 2 and detail(done.image) < 0.6 * detail(scene.image)
 
 
-def test_small_faces_become_mosaics(scene, monkeypatch):
-    monkeypatch.setattr("mien.anonymizer._LEAST_SIDE", 1000.0)
+def test_small_faces_become_mosaics():
+    scene = draw_scene([1, 2], width=64, height=40)
+    assert all(0 < face.box.side < 20 for face in scene.faces)
     done = Anonymizer(Analyzer(scene), Generator(), verify=False).anonymize(scene.image)
     assert [(face.mode, face.fell_back) for face in done.faces] == [("mosaic", True)] * 2
 

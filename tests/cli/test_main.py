@@ -255,7 +255,7 @@ def test_ctrl_c_ends_a_batch_and_leaves_whole_lines(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "import mien.analyzer; from squares import SquareDetector\n"
-        "mien.analyzer._detector = lambda name, **_: SquareDetector()\n"
+        "mien.analyzer.Detector = lambda card, **_: SquareDetector()\n"
         "from mien.cli.main import main; main()"
     )
     picture = save(tmp_path / "a.png", (20, 20, 40, 100))

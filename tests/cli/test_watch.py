@@ -25,7 +25,7 @@ class ForgivingDetector(SquareDetector):
 
 @pytest.fixture(autouse=True)
 def _forgiving(store, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("mien.analyzer._detector", lambda name, **_: ForgivingDetector())
+    monkeypatch.setattr("mien.analyzer.Detector", lambda card, **_: ForgivingDetector())
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_folder_of_frames_and_a_part_of_it(run, tmp_path):
 
 
 def test_a_camera_in_the_network_is_watched_and_its_end_is_said(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.01)
     with Camera((walking(), "end"), (walking(8), "end"), every_s=0.02) as camera:
         result = run(camera.address, "--give-up", 0.3, "--jsonl", tmp_path / "e.jsonl")
     told = events(tmp_path / "e.jsonl")

@@ -50,7 +50,7 @@ def test_an_id_that_was_erased_before_is_not_used_again_after(filled, target, pe
 
 
 def test_a_copy_that_was_broken_off_goes_on_where_it_was(filled, target, monkeypatch):
-    monkeypatch.setattr(copying, "_BLOCK_SAMPLES", 2)
+    monkeypatch.setattr(copying, "BLOCK_SAMPLES", 2)
 
     def stop(done, total):
         raise KeyboardInterrupt
@@ -117,7 +117,7 @@ def test_a_gallery_is_not_copied_into_itself(filled, path):
 
 
 def test_who_enrols_in_between_is_told_to_wait(filled, target, people, monkeypatch):
-    monkeypatch.setattr(copying, "_BLOCK_SAMPLES", 2)
+    monkeypatch.setattr(copying, "BLOCK_SAMPLES", 2)
     with pytest.raises(KeyboardInterrupt):
         copy_gallery(filled, target, progress=lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     enrol(target, people, "hasty", count=2)

@@ -7,6 +7,7 @@ from mien.gallery import index as indexes
 from mien.gallery.health import measure_recall
 from mien.gallery.index import CodedIndex
 from mien.gallery.records import Entry
+from mien.types import as_unit
 
 from .made_up import People, enrol
 
@@ -100,11 +101,11 @@ class TestCheck:
 
 
 class TestRecall:
-    def coded(self, rng, rows=3000, dimension=32, depth=64):
+    def coded(self, rng, rows=3000, dimension=32, depth=64, folder=None):
         vectors = rng.standard_normal((rows, dimension)).astype(np.float32)
         vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
         stamp = indexes.Stamp("g", "m", dimension, 0, depth=depth)
-        return CodedIndex.build(lambda: [(np.arange(1, rows + 1), vectors)], stamp)
+        return CodedIndex.build(lambda: [(np.arange(1, rows + 1), vectors)], stamp, folder)
 
     def test_a_good_index_finds_all_mates(self, rng):
         (moved, others) = measure_recall(self.coded(rng, depth=512), mate_score=0.6, probes=500)
@@ -112,18 +113,26 @@ class TestRecall:
         assert moved.interval[0] < 1.0 == moved.interval[1]
         assert others.mate_score is None and others.rate > 0.99
 
-    def test_an_index_that_loses_mates_is_found_out(self, rng):
-        index = self.coded(rng)
-        index._scanner.reset()
-        index._scanner.add(rng.standard_normal((3000, 32)).astype(np.float32))
+    @staticmethod
+    def spoil(folder, rng):
+        """Give every template the code of something else."""
+        codes = folder / "codes.u8"
+        codes.write_bytes(rng.integers(0, 256, codes.stat().st_size, dtype=np.uint8).tobytes())
+
+    def test_an_index_that_loses_mates_is_found_out(self, rng, tmp_path):
+        self.coded(rng, folder=tmp_path / "index")
+        self.spoil(tmp_path / "index", rng)
+        index = CodedIndex.load(tmp_path / "index")
         (moved, *_) = measure_recall(index, mate_score=0.6, probes=300)
         assert moved.rate < 0.2 and moved.interval[0] < moved.rate < moved.interval[1]
 
-    def test_probes_stand_at_the_asked_cosine(self, rng):
-        index = self.coded(rng, rows=400)
-        originals, _, spread = health._sampled(index, 50, rng)
-        moved = health._moved(originals, spread, 0.45, rng)
-        assert np.allclose((moved * originals).sum(axis=1), 0.45, atol=1e-4)
+    def test_probes_stand_at_the_asked_cosine(self, rng, monkeypatch):
+        index, asked = self.coded(rng, rows=400), []
+        search = index.search
+        monkeypatch.setattr(index, "search", lambda probes, k: asked.append(probes) or search(probes, k))
+        measure_recall(index, mate_score=0.45, probes=400)
+        originals = as_unit(np.concatenate([vectors for _, vectors in index.blocks()]))  # each has its probe, in order
+        assert np.allclose((asked[0] * originals).sum(axis=1), 0.45, atol=1e-4)
 
     def test_templates_without_a_match_do_not_count(self, rng):
         assert len(measure_recall(self.coded(rng, rows=300), mate_score=0.99, probes=100)) == 1
@@ -141,12 +150,13 @@ class TestRecall:
         assert report.recall[0].probes == 100 and report.recall[0].rate == 1.0
 
     @pytest.mark.on("sqlite")
-    def test_an_index_that_falls_short_is_made_to_look_deeper_for_good(self, large, path, monkeypatch):
+    def test_an_index_that_falls_short_is_made_to_look_deeper_for_good(self, large, path, rng, monkeypatch):
         monkeypatch.setattr(health, "DEEPEST", 300)
-        index = large.index()
-        index.deepen(5, large.live.folder)
-        index._scanner.reset()
-        index._scanner.add(np.random.default_rng(1).standard_normal((400, 32)).astype(np.float32))
+        folder = large.live.folder
+        large.index().deepen(5, folder)
+        large.close()
+        self.spoil(folder, rng)
+        large = Gallery(path)
 
         report = large.check(mate_score=0.5, probes=100)
 

@@ -92,20 +92,20 @@ def test_a_picture_that_was_enrolled_just_before_its_worker_died_is_not_there_tw
 
 
 def test_a_renewed_lease_begins_anew(gallery, source):
-    late = Work(gallery, "job", lease_s=-1)
+    late = Work(gallery, "job")
     late.offer(listed(source))
     late.claim(PICTURES)
+    with gallery.rows.side_write():  # as if its time had passed
+        gallery.rows.connection.execute("UPDATE work SET lease = 0")
     assert late.left().free == PICTURES
-    late._lease_s = 60.0
     late.renew()
     assert late.left().taken == PICTURES
 
 
-def test_a_worker_at_work_renews_its_lease_all_the_while(job, monkeypatch):
+def test_a_worker_at_work_renews_its_lease_all_the_while(gallery, monkeypatch):
     renewed = threading.Event()
     monkeypatch.setattr(Work, "renew", lambda self: renewed.set())
-    job._lease_s = 0.03
-    with job.heartbeat():
+    with Work(gallery, "job", lease_s=0.03).heartbeat():
         assert renewed.wait(10)
 
 
@@ -161,9 +161,10 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(gallery, job, source,
     assert said == ["The database does not answer. Waiting for it."]
 
 
-def test_patience_has_an_end():
-    def never():
+def test_patience_has_an_end(gallery, job, source, monkeypatch):
+    def never(self, count):
         raise UnreachableError("away")
 
-    with pytest.raises(UnreachableError):
-        work._patiently(never, 0.1, lambda line: None)
+    monkeypatch.setattr(Work, "claim", never)
+    with pytest.raises(UnreachableError, match="away"):
+        run(gallery, job, source, patience_s=0.1, say=lambda line: None)

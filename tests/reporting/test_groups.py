@@ -96,7 +96,7 @@ def test_the_page_loads_nothing(album, grouping):
 
 
 def test_long_lists_are_cut_and_say_so(album, grouping, monkeypatch):
-    for name in ("_PEOPLE", "_PICTURES", "_THUMBS"):
+    for name in ("MOST_PEOPLE", "MOST_PICTURES", "MOST_THUMBS"):
         monkeypatch.setattr(groups, name, 1)
     page = group_page(grouping, album, title="t", basis="b")
     assert "1 more people are in groups.json" in page and "3 more pictures" in page and "and 2 more" in page

@@ -1,4 +1,7 @@
+import asyncio
 import json
+import threading
+import time
 
 import pytest
 
@@ -134,14 +137,22 @@ def test_figures_count_answers_by_route_and_name_no_collection(service):
     assert "mien_faces_total 2.0" in text and "collection" not in text
 
 
-def test_a_service_without_room_refuses_and_says_when_to_come_again(service, monkeypatch):
-    monkeypatch.setattr("mien.service.engine._LEAST_WAITING", 0)
-    service.core.engine.work_s = 30.0
-    service.core.engine._running = 5
+def test_a_service_without_room_refuses_and_says_when_to_come_again(service):
+    engine, end = service.core.engine, threading.Event()
+
+    async def crowd():
+        await asyncio.gather(*(engine.run(lambda: end.wait(20)) for _ in range(2 * engine.workers)))
+
+    others = threading.Thread(target=lambda: asyncio.run(crowd()))
+    others.start()
+    while engine.running < engine.workers or engine.waiting < engine.workers:
+        time.sleep(0.005)
+    engine.work_s = 30.0
     answer = service.post("/v1/identify", picture(1))
+    end.set()
+    others.join()
 
     assert "busy" in problem(answer, 429) and int(answer.headers["retry-after"]) > 1
-    service.core.engine._running = 0
 
 
 def test_work_that_takes_too_long_is_given_up(start, monkeypatch):

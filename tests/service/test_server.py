@@ -18,9 +18,8 @@ from .conftest import WRITE, picture
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
+def start(tmp_path):
     """Run a server on a free port in a thread; return its core and its address."""
-    monkeypatch.setattr(servers, "_warm_up", lambda core: core.ready.set())
     running = []
 
     def make(*, certificate=None, private_key=None, **limits):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 
 import pytest
 
@@ -56,14 +57,14 @@ def test_sources_are_listed_and_one_that_cannot_be_read_says_why(watching):
 
 
 def test_whatever_ends_a_watch_is_said_and_the_source_is_tried_again(start, frames, monkeypatch):
-    monkeypatch.setattr("mien.service.streams._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("mien.service.streams.FIRST_PAUSE_S", 0.05)
     tries = []
 
-    def broken(*_):
+    def broken(*_, **__):
         tries.append(1)
         raise RuntimeError("the networks fell over")
 
-    monkeypatch.setattr(Streams, "_watch", staticmethod(broken))
+    monkeypatch.setattr("mien.video.watch", broken, raising=False)
     service = start(streams={"door": str(frames)})
     service.core.streams.start(lambda: service.core.collections.get("default"))
     for _ in range(100):
@@ -103,9 +104,8 @@ def test_the_name_of_somebody_erased_is_told_no_more(watching):
     assert names() == [None]
 
 
-def test_events_beyond_what_is_kept_are_gone_and_that_is_said(monkeypatch):
-    monkeypatch.setattr("mien.service.streams._KEPT", 3)
-    stream = Stream("door")
+def test_events_beyond_what_is_kept_are_gone_and_that_is_said():
+    stream = Stream("door", events=deque(maxlen=3))
     stream.put({"n": 0})
     _, before = stream.since(None, 10)
     for n in range(1, 6):

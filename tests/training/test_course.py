@@ -1,4 +1,5 @@
 import math
+import signal
 from dataclasses import replace
 
 import pytest
@@ -40,7 +41,7 @@ def follow(config, *, measured=lambda images: 1.0, patience=0, spoil=lambda imag
                 loss.backward()
                 guard.step(optimizer, model, loss)
                 if len(positions) == stop_at:
-                    course._stop.requested = True
+                    signal.raise_signal(signal.SIGTERM)
                 if course.advance() and (
                     figures := course.measure(lambda: {"valid": measured(course.progress.images)}, decides="valid")
                 ):

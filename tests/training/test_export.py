@@ -106,8 +106,8 @@ class _Nothing:
 
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch):
-    monkeypatch.setattr(exporting, "_ROUNDS", 3)
-    monkeypatch.setattr(exporting, "_RUNS", 3)
+    monkeypatch.setattr(exporting, "ROUNDS", 3)
+    monkeypatch.setattr(exporting, "RUNS", 3)
 
 
 @pytest.mark.parametrize(("quantize", "file"), [("fp16", "model-fp16.onnx"), ("int8", "model-int8.onnx")])
@@ -148,7 +148,7 @@ def test_a_file_elsewhere_works_without_the_run(trained, tmp_path):
 
 
 def test_layers_stay_in_float_where_eight_bits_cost_too_much(trained, monkeypatch):
-    monkeypatch.setattr(exporting, "_SPARED", -1.0)  # nothing is good enough
+    monkeypatch.setattr(exporting, "SPARED", -1.0)  # nothing is good enough
     tried = []
     monkeypatch.setattr(
         exporting, "quantised", lambda model, faces, *, keep_float: tried.append(keep_float) or half_weights(model)

@@ -10,8 +10,8 @@ from video.test_evidence import FakeGallery
 BOX = Box(10.0, 10.0, 50.0, 50.0)
 
 
-def batcher(**people):
-    return Batcher(FakeEyes(), Options(), Naming(FakeGallery(**people), model="fake", threshold=0.7, same=0.8))
+def batcher(eyes=None, **people):
+    return Batcher(eyes or FakeEyes(), Options(), Naming(FakeGallery(**people), model="fake", threshold=0.7, same=0.8))
 
 
 def step(number, who, *events, key=1, track=1):
@@ -25,9 +25,9 @@ def left(number, track=1, since=0.0):
 
 
 def test_steps_come_out_in_order_with_one_run_of_the_networks():
-    made = batcher(ada=1)
-    told = list(made.process([step(number, 1) for number in range(4)]))
-    assert [one.frame.number for one in told] == [0, 1, 2, 3] and made._eyes.batches == [4]
+    eyes = FakeEyes()
+    told = list(batcher(eyes, ada=1).process([step(number, 1) for number in range(4)]))
+    assert [one.frame.number for one in told] == [0, 1, 2, 3] and eyes.batches == [4]
     assert [one.faces[0].identity.label for one in told] == ["", "ada", "ada", "ada"]
 
 

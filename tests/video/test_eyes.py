@@ -4,6 +4,7 @@ import pytest
 from mien.analyzer import Analyzer
 from mien.types import Box
 from mien.video.eyes import Eyes
+from mien.vision.embedder import Embedder
 from squares import POINT_2, SquareDetector, filled_store, scene, store  # noqa: F401
 
 
@@ -22,9 +23,8 @@ def test_faces_are_found_cut_and_embedded_as_the_analyzer_does(eyes):
 
 
 def test_networks_can_be_run_once_before_a_camera_is_opened(eyes, monkeypatch):
-    run = []
-    embed = eyes._models.embedder.describe
-    monkeypatch.setattr(eyes._models.embedder, "describe", lambda crops: run.append(len(crops)) or embed(crops))
+    run, describe = [], Embedder.describe
+    monkeypatch.setattr(Embedder, "describe", lambda self, crops: run.append(len(crops)) or describe(self, crops))
     eyes.warm_up()
     assert run == [1]
 
@@ -34,5 +34,5 @@ def test_thresholds_are_those_of_the_embedder_and_none_where_it_was_not_measured
 
 
 def test_a_detector_that_cannot_look_again_says_so(eyes):
-    assert isinstance(eyes._models.detector, SquareDetector)
+    assert not hasattr(SquareDetector, "can_look_again")
     assert eyes.look_again(np.zeros((20, 20, 3), np.uint8), [Box(0, 0, 9, 9)]) is None

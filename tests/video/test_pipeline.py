@@ -1,10 +1,11 @@
+import _thread
+import signal
 import threading
 import time
 
 import pytest
 
 from mien.errors import VideoError
-from mien.video import pipeline
 from mien.video.evidence import Naming
 from mien.video.pipeline import watch
 from video.fakes import Collector, FakeEyes, FakeSource, frame
@@ -127,20 +128,23 @@ def test_an_error_of_ours_in_any_thread_ends_the_watch_and_is_raised():
     assert threading.active_count() == before
 
 
-def test_ctrl_c_ends_the_watch_and_the_sinks_are_whole(monkeypatch):
-    wait, calls, sink = pipeline._Run._wait, [], Collector()
+class Impatient(Collector):
+    """Presses Ctrl-C once, when it has been given some pictures."""
 
-    def interrupted(threads):
-        calls.append(1)
-        if len(calls) == 1:
-            while not sink.watched:
-                time.sleep(0.005)
-            raise KeyboardInterrupt
-        wait(threads)
+    def write(self, watched):
+        super().write(watched)
+        if len(self.watched) == 20:
+            _thread.interrupt_main()
 
-    monkeypatch.setattr(pipeline._Run, "_wait", staticmethod(interrupted))
+
+def test_ctrl_c_ends_the_watch_and_the_sinks_are_whole():
+    sink = Impatient()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
     source = FakeSource([one(i) for i in range(5000)], every_s=0.002)
-    with pytest.raises(KeyboardInterrupt):
-        watch(source, FakeEyes(), naming=Naming(None, model="fake"), sinks=[sink])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            watch(source, FakeEyes(), naming=Naming(None, model="fake"), sinks=[sink])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sink.summary.ended == "interrupted" and sink.closed == 1 and 0 < sink.summary.frames < 5000
     assert sink.watched[-1].is_over

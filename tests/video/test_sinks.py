@@ -76,9 +76,11 @@ class _Filling:
         return getattr(self._file, name)
 
 
-def test_a_disk_that_fills_leaves_whole_lines(tmp_path):
-    sink = lines_to(tmp_path / "a.jsonl")
-    sink._file = _Filling(sink._file, 40)
+def test_a_disk_that_fills_leaves_whole_lines(tmp_path, monkeypatch):
+    opened = Path.open
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(Path, "open", lambda *args, **how: _Filling(opened(*args, **how), 60))
+        sink = lines_to(tmp_path / "a.jsonl")
     sink.write(watched(0))
     with pytest.raises(VideoError, match="No space left on device; the events up to here are kept"):
         sink.write(watched(1))

@@ -1,3 +1,7 @@
+import threading
+import weakref
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -103,12 +107,29 @@ def test_the_small_grey_picture_is_upright_as_the_large_one_is(clip, turn):
     assert Frame(one.image, number=0, time_s=0.0).thumb().shape == small.shape
 
 
-def test_a_picture_that_nobody_looks_at_is_not_converted(clip):
-    one = read(clip)[0][0]
-    assert one._rgb is None and one.thumb().any() and one._rgb is None
-    assert one.image is one.image
+class _Decoded:
+    """A decoded picture that counts how often it was converted to RGB."""
+
+    def __init__(self, image):
+        self.picture, self.converted = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p"), 0
+
+    def to_ndarray(self, **form):
+        self.converted += 1
+        return self.picture.to_ndarray(**form)
+
+    def __getattr__(self, name):
+        return getattr(self.picture, name)
+
+
+def test_a_picture_that_nobody_looks_at_is_not_converted():
+    decoded = _Decoded(walking(1)[0])
+    one, kept = Frame(decoded, number=0, time_s=0.0), weakref.ref(decoded)
+    assert one.thumb().any() and decoded.converted == 0
+    assert one.image is one.image and decoded.converted == 1
+    image = weakref.ref(one.image)
+    del decoded
     one.forget()
-    assert one._rgb is None
+    assert kept() is None and image() is None
 
 
 def test_pictures_may_change_their_size_in_one_stream(tmp_path):
@@ -167,7 +188,7 @@ def test_without_pyav_the_cure_is_named(clip, monkeypatch):
 
 @pytest.fixture
 def hurried(monkeypatch):
-    monkeypatch.setattr(sources, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(sources, "FIRST_PAUSE_S", 0.01)
 
 
 def test_a_stream_that_breaks_off_is_opened_again(hurried):
@@ -203,14 +224,29 @@ def test_a_stream_that_nobody_serves_is_one_line(hurried):
         read("http://127.0.0.1:9/x", give_up_s=0.05)
 
 
-def test_a_stream_can_be_stopped_while_it_waits_to_try_again(monkeypatch):
-    source = open_source("http://127.0.0.1:9/x", give_up_s=0)
-    frames = source.frames(lambda *_: None)
-    monkeypatch.setattr(source._stopped, "wait", lambda pause: source.stop())
-    assert list(frames) == []
+@pytest.fixture
+def pauses(monkeypatch):
+    """Pauses between attempts take no time and are listed; the last of forty stops the stream."""
+    taken = []
+
+    class Waiting(threading.Event):
+        def wait(self, timeout=None):
+            taken.append(timeout)
+            if len(taken) % 40 == 0:
+                self.set()
+            return self.is_set()
+
+    monkeypatch.setattr("mien.video.sources.threading", SimpleNamespace(Event=Waiting))
+    return taken
 
 
-def test_pauses_grow_and_have_a_limit():
-    longest = [max(sources._pause(n) for _ in range(50)) for n in (1, 2, 5, 40)]
+def test_a_stream_can_be_stopped_while_it_waits_to_try_again(pauses):
+    assert read("http://127.0.0.1:9/x", give_up_s=0)[0] == [] and len(pauses) == 40
+
+
+def test_pauses_grow_and_have_a_limit(pauses):
+    for _ in range(20):
+        read("http://127.0.0.1:9/x", give_up_s=0)
+    longest = [max(pauses[n - 1 :: 40]) for n in (1, 2, 5, 40)]
     assert longest == sorted(longest) and longest[0] <= 0.5 and longest[-1] <= 30.0
-    assert min(sources._pause(3) for _ in range(50)) > 1.0
+    assert min(pauses[2::40]) > 1.0

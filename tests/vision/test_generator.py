@@ -39,7 +39,8 @@ def found(monkeypatch):
     detector = SimpleNamespace(detect=lambda image: [face] if image.shape == drawn.image.shape else [])
     monkeypatch.setattr("mien.vision.generator.patient_detector", lambda: detector)
     outcome = SimpleNamespace(probabilities={"happiness": 0.7, "neutral": 0.1, "contempt": 0.2})
-    monkeypatch.setattr(Generator, "_reader", SimpleNamespace(read=lambda *_: [outcome]))
+    reader = SimpleNamespace(read=lambda *_: [outcome])
+    monkeypatch.setattr("mien.vision.generator.ExpressionReader", lambda card, *, threads: reader)
     return drawn.image
 
 

@@ -87,7 +87,7 @@ def test_what_is_neither_is_refused(home, model, match):
 
 @pytest.mark.slow
 def test_an_analyzer_takes_a_run_folder_and_only_one_of_expressions(home, run):
-    assert Analyzer(expression=str(run))._models.expression.labels == ("neutral", "happiness")
+    assert Analyzer(expression=str(run)).expression_reader.labels == ("neutral", "happiness")
     (run / "card.json").write_text(json.dumps({**CARD, "role": "embedder"}))
 
     with pytest.raises(UsageError, match="role embedder, expected a model of role expression"):

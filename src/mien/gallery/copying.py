@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Copied", "copy_gallery"]
 
-_BLOCK_SAMPLES = 256
+BLOCK_SAMPLES = 256
+"""About how many samples are copied in one transaction: what is lost where a copy is broken off."""
 _ORIGIN = "copied_from"
 _DIGEST_BYTES = 8
 
@@ -129,7 +130,7 @@ def _chunks(subjects: Sequence[Subject]) -> Iterator[list[Subject]]:
     chunk: list[Subject] = []
     samples = 0
     for subject in subjects:
-        if chunk and samples + max(subject.samples, 1) > _BLOCK_SAMPLES:
+        if chunk and samples + max(subject.samples, 1) > BLOCK_SAMPLES:
             yield chunk
             chunk, samples = [], 0
         chunk.append(subject)

@@ -18,7 +18,9 @@ from mien.types import Face, Picture
 
 __all__ = ["Album", "AlbumFace", "AlbumPicture", "Name", "expression_shares", "group_page", "person_sheet"]
 
-_PEOPLE, _THUMBS, _ONCE, _PICTURES, _MEETING, _SHEET, _MOODS = 200, 18, 240, 1000, 14, 240, 4
+MOST_PEOPLE, MOST_THUMBS, MOST_PICTURES = 200, 18, 1000
+"""What a page shows at most: people, faces of each, pictures. It says how many more there are."""
+_ONCE, _MEETING, _SHEET, _MOODS = 240, 14, 240, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,8 @@ def group_page(
     names = names or {}
     several = [person for person in grouping.people if len(person.faces) > 1]
     alone = [person for person in grouping.people if len(person.faces) == 1]
-    shown = {person.id: _tag(person, names) for person in several[:_PEOPLE]}
-    people = [{**shown[p.id], **_details(p, grouping, album, names, shown)} for p in several[:_PEOPLE]]
+    shown = {person.id: _tag(person, names) for person in several[:MOST_PEOPLE]}
+    people = [{**shown[p.id], **_details(p, grouping, album, names, shown)} for p in several[:MOST_PEOPLE]]
     read = album.num_read
     tiles = [(read, "pictures"), (len(album.faces), "faces"), (len(several), "people seen more than once")]
     tiles += [(len(alone), "seen once")]
@@ -139,14 +141,14 @@ def group_page(
         basis=basis,
         tiles=tiles,
         people=people,
-        hidden_people=max(len(several) - _PEOPLE, 0),
+        hidden_people=max(len(several) - MOST_PEOPLE, 0),
         meetings=_meetings(grouping, shown),
         once=once,
         once_total=len(alone),
         unassigned=[_thumb(album, face) for face in grouping.unassigned[:_ONCE]],
         unassigned_total=len(grouping.unassigned),
         pictures=_pictures(grouping, album, shown),
-        hidden_pictures=max(read - _PICTURES, 0),
+        hidden_pictures=max(read - MOST_PICTURES, 0),
         failures=album.failures,
     )
 
@@ -186,8 +188,8 @@ def _details(
         "count": len(person.pictures),
         "first": where[0],
         "last": where[1],
-        "thumbs": [_thumb(album, face) for face in person.faces[:_THUMBS]],
-        "hidden": max(len(person.faces) - _THUMBS, 0),
+        "thumbs": [_thumb(album, face) for face in person.faces[:MOST_THUMBS]],
+        "hidden": max(len(person.faces) - MOST_THUMBS, 0),
         "companions": [(shown[other], count) for other, count in grouping.companions(person.id) if other in shown][:6],
         "expressions": list(expression_shares(person, album).items())[:_MOODS],
     }
@@ -215,7 +217,7 @@ def _meetings(grouping: Grouping, shown: Mapping[int, dict[str, object]]) -> dic
 def _pictures(grouping: Grouping, album: Album, shown: Mapping[int, dict[str, object]]) -> list[dict[str, object]]:
     who = grouping.person_of()
     rows = []
-    for picture in [p for p in album.pictures if p.error is None and p.copy_of is None][:_PICTURES]:
+    for picture in [p for p in album.pictures if p.error is None and p.copy_of is None][:MOST_PICTURES]:
         ids = [who[face] for face in picture.faces if face in who]
         people = [shown[i] for i in sorted(ids) if i in shown]
         once = sum(i not in shown for i in ids)

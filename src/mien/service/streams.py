@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "Streams"]
 
 _KEPT = 10_000  # events of a stream
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0  # before a source that could not be watched is tried again
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+"""Before a source that could not be watched is tried again: the first pause, and how long they grow."""
 _GIVE_UP_S = 30.0  # without a picture, before a source counts as failed
 
 
@@ -130,7 +131,7 @@ class Streams:
     def _follow(self, stream: Stream, people: Callable[[], Collection]) -> None:
         from mien.video import open_source
 
-        pause = _FIRST_PAUSE_S
+        pause = FIRST_PAUSE_S
         while not self._closing.is_set():
             try:
                 collection = people()
@@ -145,13 +146,13 @@ class Streams:
                 text = str(error) if isinstance(error, MienError) else f"{type(error).__name__}: {error}"
                 if text != stream.trouble:
                     sys.stderr.write(f"mien: stream {stream.name}: {text}\n")
-                pause = _FIRST_PAUSE_S if stream.state == "running" else pause
+                pause = FIRST_PAUSE_S if stream.state == "running" else pause
                 stream.state, stream.trouble = "failed", text
                 stream.put({"event": "notice", "what": "failed", "text": text, "at": time.time()})
             finally:
                 self._open.pop(stream.name, None)
             self._closing.wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
     @staticmethod
     def _watch(stream: Stream, source: Source, collection: Collection) -> None:

@@ -43,8 +43,10 @@ __all__ = ["ExportReport", "export", "half_weights", "quantised", "save_weights"
 INPUT = "image"
 _SMALL = 1024  # values: a weight below this stays as it is, for it is no size and may matter
 _CALIBRATION = 512  # training faces that show how far activations reach
-_SPARED = 0.002  # accuracy that 8 bits may cost before parts of the network are kept in float
-_ROUNDS, _RUNS = 15, 20
+SPARED = 0.002
+"""Accuracy that 8 bits may cost before parts of the network are kept in float."""
+ROUNDS, RUNS = 15, 20
+"""How speed is measured: so many rounds, networks in turn, of so many runs each."""
 
 Faces = Float32[np.ndarray, "faces channel side side"]
 Quantize = Literal["fp16", "int8"]
@@ -216,14 +218,14 @@ class _Judge:
         """Return ms a face of each network: one thread, taking turns, so that other work slows all alike."""
         face = {INPUT: _fed(self.faces[:1])[:, : 1 if self.card.convention.get("order") == "GRAY" else 3]}
         sessions = [_session(data) for data in networks]
-        rounds = np.empty((_ROUNDS, len(sessions)))
-        for number in range(_ROUNDS):
+        rounds = np.empty((ROUNDS, len(sessions)))
+        for number in range(ROUNDS):
             for which, session in enumerate(sessions):
                 start = time.perf_counter()
-                for _ in range(_RUNS):
+                for _ in range(RUNS):
                     session.run(None, face)
                 rounds[number, which] = time.perf_counter() - start
-        return [float(value) for value in np.median(rounds[1:], axis=0) / _RUNS * 1e3]
+        return [float(value) for value in np.median(rounds[1:], axis=0) / RUNS * 1e3]
 
 
 def _least_harm(
@@ -237,7 +239,7 @@ def _least_harm(
         data = quantised(model, faces, keep_float=kept).SerializeToString()
         answers = judge.answers(data)
         tried.append((judge.accuracy(exact) - judge.accuracy(answers), data, answers, kept))
-        if tried[-1][0] <= _SPARED:
+        if tried[-1][0] <= SPARED:
             break
     _, data, answers, kept = min(tried, key=lambda attempt: attempt[0])
     return data, answers, kept

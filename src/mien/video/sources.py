@@ -30,7 +30,8 @@ Notify = Callable[[str, str], None]
 
 _STREAMS = ("rtsp", "rtsps", "http", "https", "udp", "rtp", "rtmp", "tcp", "srt")
 _USUAL_FPS = 25.0  # of pictures without any time
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+"""Before a stream that broke off is opened anew: the first pause, and how long they grow."""
 _NO_INDEX = "its index is missing, as in a recording that was cut off"
 _LONGEST_STEP_S = 3600.0  # between two time stamps that belong together
 
@@ -413,7 +414,7 @@ def _low_delay() -> Any:
 
 def _pause(failures: int) -> float:
     """Grow from half a second to half a minute, with chance in it: many watchers should not come back at once."""
-    longest = min(_FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), _LONGEST_PAUSE_S)
+    longest = min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
     return longest * random.uniform(0.6, 1.0)
 
 

@@ -111,7 +111,7 @@ def test_a_write_that_is_cut_in_the_middle_is_one_line_and_keeps_nothing_of_it(a
 
 
 def test_a_server_that_is_down_is_one_line_and_all_goes_on_when_it_is_back(people, monkeypatch):
-    monkeypatch.setattr(database, "_CONNECT_S", 1)
+    monkeypatch.setattr(database, "CONNECT_S", 1)
     try:
         with postgres_server.temporary(fsync=False) as server:
             gallery = Gallery(server.url())

@@ -7,12 +7,16 @@ from mien.gallery import index as indexes
 from mien.gallery.crypto import write_key
 from mien.gallery.index import CodedIndex, FlatIndex
 from mien.gallery.postgres.database import Database
-from mien.gallery.postgres.rows import _Scorer
 from mien.gallery.records import Entry
 
 from ..made_up import enrol
 
 SUBJECTS = 60
+
+
+def server_scores(gallery):
+    """Whether the database holds the vectors that its server scores."""
+    return gallery.rows.connection.execute("SELECT to_regclass('embedding')").fetchone()[0] is not None
 
 
 @pytest.fixture(autouse=True)
@@ -55,20 +59,22 @@ def test_an_encrypted_gallery_is_scored_in_the_replica(address, people, tmp_path
     with Gallery(address, key_file=tmp_path / "key") as gallery:
         gallery.enrol_many(Entry(f"s{n}", people.face(f"s{n}", crop=False), f"{n}") for n in range(SUBJECTS))
         index = gallery.index()
-        assert isinstance(index, CodedIndex) and len(index._base) == SUBJECTS and not gallery.rows._scored
+        assert isinstance(index, CodedIndex) and gallery.rows.remote(gallery.rows.active_model()) is None
+        assert not server_scores(gallery)
         assert gallery.search(people.embedding("s7"))[0].subject == "s7"
         gallery.erase("s7")
         assert "s7" not in {c.subject for c in gallery.search(people.embedding("s7"), SUBJECTS)}
 
 
 def test_the_server_scores_where_it_has_the_type_for_it(large):
-    has_table = large.rows.connection.execute("SELECT to_regclass('embedding')").fetchone()[0] is not None
-    assert has_table == large.rows._scored == (large.rows.database.install_extension())
+    assert server_scores(large) == large.rows.database.install_extension()
+    if server_scores(large):
+        assert large.rows.connection.execute("SELECT count(*) FROM embedding").fetchone() == (SUBJECTS,)
 
 
 def test_check_compares_what_is_scored_with_what_is_stored(large):
     assert large.check(probes=50).ok
-    if large.rows._scored:
+    if server_scores(large):
         with large.rows.write():
             large.rows.connection.execute(
                 "UPDATE embedding SET vector = (SELECT vector FROM embedding WHERE template_id = 7) "
@@ -127,7 +133,7 @@ def test_an_erasure_leaves_no_row_and_says_which_tables_were_searched(gallery, p
     ask = gallery.rows.connection.execute
     counts = [ask(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("subject", "sample", "crop", "template")]
     assert counts == [1, 1, 1, 1]
-    if gallery.rows._scored:
+    if server_scores(gallery):
         assert ask("SELECT count(*) FROM embedding").fetchone() == (1,)
 
 
@@ -136,7 +142,7 @@ def test_a_rebuild_gives_the_server_something_to_score(address, people, monkeypa
         plain.setattr(Database, "install_extension", lambda self: False)
         with Gallery(address) as gallery:
             enrol(gallery, people, "ada", count=3)
-            assert not gallery.rows._scored
+            assert not server_scores(gallery)
     with Gallery(address) as gallery, Gallery(address) as other:
         if not gallery.rows.database.install_extension():
             pytest.skip("the server has no pgvector")
@@ -146,7 +152,7 @@ def test_a_rebuild_gives_the_server_something_to_score(address, people, monkeypa
 
 
 def test_scoring_asks_for_vectors_where_the_server_has_no_type_for_them(large):
-    scorer = _Scorer(large.rows, large.rows.active_model())
+    scorer = large.rows.remote(large.rows.active_model())
     ids, vectors = scorer.vectors(np.array([5, 2, 9999]))
     assert ids.tolist() == [2, 5] and vectors.dtype == np.float16
     found, scores = scorer.best(np.array([2, 5, 9999]), vectors[1].astype(np.float32), 3)

@@ -31,7 +31,8 @@ T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _CONNECTIONS = 2  # of one gallery at most; its verbs take turns, so one is the rule
-_CONNECT_S = 5  # to wait for a server that does not answer
+CONNECT_S = 5
+"""Seconds to wait for a server that does not answer."""
 _IDLE_IN_WRITE_S = 120  # after which the server takes the lock from a writer that says nothing any more
 _STREAMED_ROWS = 500
 _LISTEN_S = 0.5  # between looks whether to stop listening
@@ -101,7 +102,7 @@ class Database:
         logging.getLogger("psycopg").addHandler(logging.NullHandler())
         self._settings: dict[str, Any] = {
             "autocommit": True,
-            "connect_timeout": _CONNECT_S,
+            "connect_timeout": CONNECT_S,
             "application_name": "mien",
             "keepalives_idle": 30,
             "keepalives_interval": 10,
@@ -118,7 +119,7 @@ class Database:
                 open=True,
                 configure=self._configure,
                 # Short, so that after an outage the next statement dials at once rather than after a long pause.
-                reconnect_timeout=_CONNECT_S,
+                reconnect_timeout=CONNECT_S,
                 num_workers=1,
                 name="mien",
             )
@@ -191,7 +192,7 @@ class Database:
         raise AssertionError("the second attempt returns or raises")
 
     def _connection(self) -> Connection:
-        return self._pool.getconn(timeout=_CONNECT_S)
+        return self._pool.getconn(timeout=CONNECT_S)
 
     # Transactions
 
@@ -382,7 +383,7 @@ class Database:
         except psycopg.Error as error:
             return self._in_words(error)
         return UnreachableError(
-            f"{self.address} had no free connection for {_CONNECT_S} s. Try again, or allow more on the server."
+            f"{self.address} had no free connection for {CONNECT_S} s. Try again, or allow more on the server."
         )
 
     def _in_words(self, error: psycopg.Error) -> GalleryError:
