@@ -64,7 +64,7 @@ def test_whatever_ends_a_watch_is_said_and_the_source_is_tried_again(start, fram
         tries.append(1)
         raise RuntimeError("the networks fell over")
 
-    monkeypatch.setattr("mien.video.watch", broken, raising=False)
+    monkeypatch.setattr("mien.video.Eyes", broken, raising=False)
     service = start(streams={"door": str(frames)})
     service.core.streams.start(lambda: service.core.collections.get("default"))
     for _ in range(100):

@@ -214,16 +214,15 @@ def test_a_flow_is_carried_over_also_in_half_precision(network):
     assert transplant(network, network) == network
 
 
+def labelled(folder):
+    """Save a VAE that knows expressions and has no flow."""
+    return save_generator(folder, kind="vae", labels=LABELS, components=((0, 0.6), (1, 0.4)), encoder=True)
+
+
 @pytest.fixture(scope="module")
 def flowing(tmp_path_factory):
     """A run whose flow is told the label."""
-    run = save_generator(
-        tmp_path_factory.mktemp("flowing") / "run",
-        kind="vae",
-        labels=LABELS,
-        components=((0, 0.6), (1, 0.4)),
-        encoder=True,
-    )
+    run = labelled(tmp_path_factory.mktemp("flowing") / "run")
     (run / "model.onnx").write_bytes(graft((run / "model.onnx").read_bytes(), flow_of(len(LABELS))[1]))
     card = json.loads((run / "card.json").read_text())
     card["convention"] |= {"flow": STEPS, "guidance": 1.5}
@@ -292,7 +291,7 @@ def reading(monkeypatch, surprise):
     monkeypatch.setattr("mien.vision.generator.ExpressionReader", lambda card, *, threads: reader)
 
 
-def test_an_edit_goes_where_the_flow_carries_the_same_noise(flowing, portrait, store, monkeypatch):  # noqa: F811
+def test_an_edit_goes_where_the_flow_carries_the_same_noise(flowing, portrait, store, tmp_path, monkeypatch):  # noqa: F811
     reading(monkeypatch, [])
     generator = Generator(flowing)
     edit = generator.edit(portrait, expression="surprise", strength=1.0)
@@ -300,10 +299,7 @@ def test_an_edit_goes_where_the_flow_carries_the_same_noise(flowing, portrait, s
     assert edit.strength == 1.0 and not np.array_equal(edit.after, edit.before)
     same = generator.edit(portrait, expression="happiness")
     assert np.array_equal(same.after, same.before)
-    card = json.loads((flowing / "card.json").read_text())
-    del card["convention"]["flow"], card["convention"]["guidance"]
-    (flowing / "card.json").write_text(json.dumps(card))
-    by_means = Generator(flowing).edit(portrait, expression="surprise", strength=1.0)
+    by_means = Generator(labelled(tmp_path / "plain")).edit(portrait, expression="surprise", strength=1.0)
     assert np.array_equal(by_means.before, edit.before) and not np.array_equal(by_means.after, edit.after)
 
 
