@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 from starlette.concurrency import run_in_threadpool
@@ -28,10 +28,8 @@ from mien.service.settings import Settings
 from mien.service.store import Store, make_folder
 from mien.service.streams import Streams
 from mien.service.uploads import Upload
+from mien.vision.generator import Generator
 from mien.zoo.session import thread_count
-
-if TYPE_CHECKING:
-    from mien.vision.generator import Generator
 
 __all__ = ["Core"]
 
@@ -140,8 +138,6 @@ class Core:
         Raises:
             UsageError: The catalogue has none of that name: paths are not read.
         """
-        from mien.vision.generator import Generator
-
         known = self.generator_names()
         name = name or zoo.defaults().get("generator", "")
         if name not in known:

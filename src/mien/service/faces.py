@@ -15,7 +15,7 @@ from mien.analyzer import FACES, Analyzer, choose_face
 from mien.errors import ImageError, UsageError
 from mien.gallery.deciding import decide
 from mien.gallery.naming import name_faces
-from mien.images import encode_image
+from mien.images import encode_image, load_image
 from mien.matching import verify as verify_pictures
 from mien.reporting import schemas
 from mien.service.problems import Problem
@@ -307,8 +307,6 @@ def check_face(which: str, *further: str) -> None:
 
 
 def _read(upload: Upload, limits: Limits) -> np.ndarray:
-    from mien.images import load_image
-
     return load_image(upload.data, limits=limits.picture)
 
 

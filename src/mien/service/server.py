@@ -15,9 +15,11 @@ from types import FrameType
 from typing import Any
 
 import h11
+import numpy as np
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mien.drawing import draw_face
 from mien.errors import MienError, UsageError
 from mien.service.app import make_app
 from mien.service.collections import DEFAULT
@@ -184,10 +186,6 @@ class _Protocol(H11Protocol):
 
 def _warm_up(core: Core) -> None:
     """Open the networks, and pull them where they are missing."""
-    import numpy as np
-
-    from mien.drawing import draw_face
-
     try:
         image = draw_face(7, side=160).image
         core.collections.expressive.analyze(image)

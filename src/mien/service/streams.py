@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mien import video
 from mien.errors import MienError
 from mien.gallery.deciding import decide_search
 from mien.reporting import schemas
@@ -129,13 +130,11 @@ class Streams:
             thread.join(timeout=10)
 
     def _follow(self, stream: Stream, people: Callable[[], Collection]) -> None:
-        from mien.video import open_source
-
         pause = FIRST_PAUSE_S
         while not self._closing.is_set():
             try:
                 collection = people()
-                source = self._open[stream.name] = open_source(self._sources[stream.name], give_up_s=_GIVE_UP_S)
+                source = self._open[stream.name] = video.open_source(self._sources[stream.name], give_up_s=_GIVE_UP_S)
                 if self._closing.is_set():
                     return
                 self._watch(stream, source, collection)
@@ -156,14 +155,12 @@ class Streams:
 
     @staticmethod
     def _watch(stream: Stream, source: Source, collection: Collection) -> None:
-        from mien.video import Eyes, Naming, watch
-
         analyzer, gallery = collection.expressive, collection.gallery
-        eyes = Eyes(analyzer)
+        eyes = video.Eyes(analyzer)
         point, _ = decide_search(analyzer.card, gallery, fpir=FPIR)
-        naming = Naming(gallery, model=analyzer.card.id, threshold=point.threshold, same=eyes.surely_same)
+        naming = video.Naming(gallery, model=analyzer.card.id, threshold=point.threshold, same=eyes.surely_same)
 
         def warn(text: str) -> None:
             stream.state, stream.trouble = "failed", text  # until the next picture
 
-        watch(source, eyes, naming=naming, sinks=[_Ring(stream)], warn=warn)
+        video.watch(source, eyes, naming=naming, sinks=[_Ring(stream)], warn=warn)

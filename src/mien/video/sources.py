@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mien.errors import ImageError, UsageError, VideoError
 from mien.files import find_images, local_path, printable
+from mien.images import load_image
 from mien.video.frames import Frame
 
 if TYPE_CHECKING:
@@ -136,8 +137,6 @@ class Folder:
 
     def frames(self, notify: Notify) -> Iterator[Frame]:
         """Yield the pictures; one that cannot be read is told of and passed over."""
-        from mien.images import load_image
-
         read = 0
         for number, path in enumerate(self._paths):
             if self._stopped.is_set():

@@ -193,7 +193,7 @@ def _posteriors(
 
 def _like_its_file(network: bytes) -> bytes:
     """Return the flow in half precision where the rest is."""
-    from mien.training.export import half_weights  # which reads runs of this package
+    from mien.training.export import half_weights  # which reads runs of this package: a circle
 
     model = onnx.load_from_string(network)
     if not any(weight.name.endswith(".half") for weight in model.graph.initializer):
