@@ -125,7 +125,7 @@ def _name_faces(picture: Source, query: Mapping[str, object]) -> _Call[tuple[Nam
 
 def _identify(picture: Source, face: str | int, query: Mapping[str, object]) -> _Call[Records[Candidate]]:
     def read(told: Any) -> Records[Candidate]:
-        from mien.analyzer import choose_face
+        from mien.analyzer import choose_face  # with OpenCV, which other questions need not
 
         about, named = _named(told)
         if not named:

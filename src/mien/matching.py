@@ -144,7 +144,7 @@ def verify(
         >>> verify("a.jpg", "b.jpg", fmr=1e-4).match  # doctest: +SKIP
         True
     """
-    from mien.analyzer import Analyzer
+    from mien.analyzer import Analyzer  # with OpenCV and Pillow, which a search of a gallery needs not
 
     analyzer = analyzer or Analyzer(expression=None)
     point = point or operating_point(analyzer.card, fmr)
@@ -156,7 +156,7 @@ def verify(
 
 def _sides(analyzer: Analyzer, source: Source, label: str, which: str | int) -> list[tuple[Side, Embedding]]:
     """Return the faces of a picture that shall be compared."""
-    from mien.analyzer import choose_face
+    from mien.analyzer import choose_face  # as above
     from mien.images import load_image
 
     image = load_image(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import date
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,6 @@ def render(template: str, **context: object) -> str:
         template: File name in the folder `templates`.
         context: What the template names.
     """
-    from importlib.metadata import version
-
     return (
         _environment().get_template(template).render(version=version("mien"), made=date.today().isoformat(), **context)
     )

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from mien.errors import ModelError
 from mien.types import Facts, GroupRate, OperatingPoint
 
@@ -48,8 +50,6 @@ def home() -> Path:
     Raises:
         ModelError: Nobody has a home folder, as in a container with an unknown user.
     """
-    from platformdirs import user_cache_path
-
     try:
         given = os.environ.get("MIEN_HOME")
         return Path(given).expanduser() if given else user_cache_path("mien", appauthor=False)

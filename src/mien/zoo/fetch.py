@@ -117,7 +117,7 @@ def download_url(url: str, max_bytes: int) -> bytes:
     Raises:
         ModelError: The network is forbidden or fails, or the file is too large.
     """
-    import urllib.error
+    import urllib.error  # with an HTTP client, which a model that is there needs not
     import urllib.request
 
     if not url.lower().startswith("https://"):
