@@ -296,7 +296,7 @@ def _lock_name(source: Source) -> str:
 @contextmanager
 def lock(card: Card) -> Iterator[None]:
     """Hold the lock of a model's package; other processes wait. The system frees it if this one is killed."""
-    from filelock import FileLock, Timeout  # with asyncio, which a model that is there needs not
+    from filelock import FileLock, Timeout  # slow to import, and a model that is there needs no lock
 
     folder = catalogue.home() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
