@@ -23,27 +23,27 @@ _SEQUENCES, _SEQUENCES_ZH = "docs/sequences.md", "docs/sequences.zh-CN.md"
 
 
 def augmentation(figures: dict[str, Any]) -> Row:
-    told, told_zh = [], []
-    names = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "copies", "shuffled": "shuffled labels"}
-    names_zh = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "复制真图", "shuffled": "打乱标签"}
-    for one in figures["verdicts"]:
-        told.append(f"{names[one['arm']]} {points(one)}")
-        told_zh.append(f"{names_zh[one['arm']]} {points(one)}")
-    generated = [one for one in figures["verdicts"] if one["arm"].endswith("-filtered")]
-    setting = figures["study"]["settings"][0].replace("%", " %")
-    seeds = min(one["seeds"] for one in figures["verdicts"])
-    helps = any(one["holds"] for one in generated)
+    names = {"vae-filtered": ("VAE", "VAE"), "gan-filtered": ("GAN", "GAN"), "duplicates": ("copies", "复制真图")}
+    verdicts = figures["verdicts"]
+    told: dict[str, list[str]] = {"en": [], "zh": []}
+    for setting in figures["study"]["settings"]:
+        share = setting.replace("%", " %")
+        here = [one for one in verdicts if one["setting"] == setting and one["arm"] in names]
+        for language, place, comma in (("en", 0, ", "), ("zh", 1, "，")):
+            of = {"en": f"of {share} ", "zh": f"{share} 数据 "}[language]
+            told[language].append(of + comma.join(f"{names[one['arm']][place]} {points(one)}" for one in here))
+    seeds = min(one["seeds"] for one in verdicts)
+    helps = any(one["holds"] for one in verdicts if one["arm"].endswith("-filtered"))
     return {
         "en": (
-            f"generated faces as training data (`mien augment`; {setting} of FER+, against balanced real faces, "
-            f"{seeds} seeds)",
-            f"macro-F1, points: {'; '.join(told)}",
-            "[yes](docs/augmentation.md)" if helps else "[not shown](docs/augmentation.md)",
+            f"generated faces as training data (`mien augment`; FER+, against balanced real faces, {seeds} seeds)",
+            f"macro-F1, points: {'; '.join(told['en'])}",
+            "[yes](docs/augmentation.md)" if helps else "[not shown](docs/augmentation.md): off",
         ),
         "zh": (
-            f"生成的人脸作训练数据（`mien augment`；FER+ 的 {setting}，对照为类别均衡的真实人脸，{seeds} 个种子）",
-            f"macro-F1，百分点：{'；'.join(told_zh)}",
-            "[有用](docs/augmentation.zh-CN.md)" if helps else "[未见作用](docs/augmentation.zh-CN.md)",
+            f"生成的人脸作训练数据（`mien augment`；FER+，对照为类别均衡的真实人脸，{seeds} 个种子）",
+            f"macro-F1，百分点：{'；'.join(told['zh'])}",
+            "[有用](docs/augmentation.zh-CN.md)" if helps else "[未见作用](docs/augmentation.zh-CN.md)，默认关闭",
         ),
     }
 
