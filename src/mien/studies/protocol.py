@@ -142,7 +142,9 @@ class Verdict:
         """Say it in words."""
         low, high = (100 * end for end in self.interval)
         asked = self.asked
-        points = f"{100 * self.difference:+.1f} points [{low:+.1f}, {high:+.1f}], {self.seeds} seeds"
+        points = (
+            f"{100 * self.difference:+.1f} points [{low:+.1f}, {high:+.1f}], {self.seeds} seed{'s' * (self.seeds != 1)}"
+        )
         if self.asked.wanted < 0 and self.interval[0] <= 0:
             most, told = -100 * self.asked.wanted, "Yes" if self.holds else "Not shown"
             return (

@@ -13,6 +13,8 @@ __all__ = ["draw_plot", "page", "table"]
 _ACROSS = 4  # panels of the plot
 _ITEMS = {"few-shot": "searches", "restoration": "mated pairs"}
 """What a study with a measure of its own counts."""
+_FIXED = {"setting", "arm", "value", "interval", "seeds"}  # columns that every study with a measure of its own has
+_WORDS = {word: word.upper() for word in ("fmr", "fnir", "fpir", "psnr", "ssim", "tar")}
 
 
 def draw_plot(figures: Mapping[str, Any]) -> bytes:
@@ -69,7 +71,14 @@ def page(figures: Mapping[str, Any], plot: bytes) -> str:
         plot=data_uri(plot),
         measure=_column(figures),
         items=_ITEMS.get(figures["study"]["name"], "items"),
+        headings={name: _heading(name) for name in figures["rows"][0] if name not in _FIXED},
     )
+
+
+def _heading(name: str) -> str:
+    """Return what a figure of a row is called above its column."""
+    words = name.removesuffix("_db").split("_")
+    return " ".join(_WORDS.get(word, word) for word in words) + (", dB" if name.endswith("_db") else "")
 
 
 def table(figures: Mapping[str, Any]) -> list[str]:
@@ -83,7 +92,7 @@ def table(figures: Mapping[str, Any]) -> list[str]:
         accuracy = f", accuracy {100 * row['accuracy']:.1f}" if measure == "macro_f1" else ""
         lines.append(
             f"  {row['setting']:>{wide}} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row[measure]:.1f}"
-            f"{around}{accuracy}, {row['seeds']} seeds"
+            f"{around}{accuracy}, {row['seeds']} seed{'s' * (row['seeds'] != 1)}"
         )
     if figures["unfinished"]:
         lines.append(f"  {figures['unfinished']} runs are still to come: the same command goes on.")

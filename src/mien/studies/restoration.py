@@ -1,4 +1,4 @@
-"""Does restoring a spoilt face help to recognise it? Methods against the picture as it is, by one recogniser or several.
+"""Does restoring a spoilt face help to recognise it? Each method against the picture as it is, by any recognisers.
 
 The probe of each mated pair is spoilt, its reference is not; every probe is also compared with everybody else's
 reference. Each arm has the threshold of its own non-mated comparisons. Faces are cut by the landmarks of the unspoilt
