@@ -195,6 +195,8 @@ def test_too_few_pairs_claim_no_folder(people, tmp_path):
     with pytest.raises(DataError, match=r"takes 100 non-mated comparisons, which 11 mated pairs .* there are 5"):
         engine.run_cells(MadeUp(data), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match=r"has no folder a subject\. Name one, a CSV"):
+        list_pairs(data / "p00")
     with pytest.raises(UsageError, match="there are 10"):
         RestorationStudy(data, most=10)
 
@@ -319,6 +321,12 @@ def test_pairs_come_out_of_a_file_as_they_went_in():
     back = unpacked(packed([Pair(*shown[:2]), Pair(*shown[2:])]))
     for one, other in zip(shown, [side for pair in back for side in (pair.probe, pair.reference)], strict=True):
         assert np.array_equal(one.image, other.image) and np.array_equal(one.landmarks, other.landmarks)
+
+
+def test_a_csv_names_subjects_as_well_as_folders_do(people, tmp_path):
+    lines = [f"{people}/p0{person}/{seed}.png,someone{person}" for person in range(4) for seed in (0, 1)]
+    (tmp_path / "people.csv").write_text("\n".join(["path,subject", *lines]))
+    assert [pair[0] for pair in list_pairs(tmp_path / "people.csv").pairs] == [f"someone{n}" for n in range(4)]
 
 
 def test_no_subject_of_a_list_is_in_two_pairs_and_another_pair_stands_in_for_one_without_a_face(people, tmp_path):

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from mien.analyzer import Analyzer, central_face, main_face
 from mien.data.degradation import add_noise, blur, compress, shrink
-from mien.errors import DataError, ImageError
+from mien.errors import DataError, ImageError, UsageError
 from mien.evaluation import read_pairs
-from mien.files import printable
+from mien.files import find_subjects, printable
 from mien.gallery.ingest import wanted
 from mien.images import load_image
 from mien.vision.restorer import Restorer
@@ -146,10 +146,14 @@ def list_pairs(data: Path | None, pairs: Path | None = None) -> Listed:
         named = tuple((str(subjects[a]), sources[a], sources[b]) for a, b in both)
         return Listed(named, listed.central)
     assert data is not None, "one of the two is named"
-    wish = wanted([], table=data) if data.is_file() else wanted([os.fspath(data)])
+    wish = wanted([], table=data) if data.is_file() else find_subjects(data)
+    if not wish.pictures and not wish.failures:
+        raise UsageError(
+            f"'{printable(data)}' has no folder a subject. Name one, a CSV with path and subject, or --pairs."
+        )
     of_subject: dict[str, list[Path]] = {}
-    for one in sorted(wish.pictures, key=lambda one: (one.subject, os.fspath(one.path))):
-        of_subject.setdefault(one.subject, []).append(one.path)
+    for path, subject in sorted(wish.pictures, key=lambda one: (one[1], os.fspath(one[0]))):
+        of_subject.setdefault(subject, []).append(path)
     alone = sum(len(paths) == 1 for paths in of_subject.values())
     notes = (f"{alone} of {len(of_subject)} subjects have one picture and so no pair: left out.",) if alone else ()
     two = tuple(
