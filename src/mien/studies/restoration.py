@@ -275,24 +275,27 @@ class RestorationStudy:
             key = (cell.arm, cell.setting, cell.seed)
             values[key] = float(_accepted(run["scores"]).mean())
             resampled[key] = _resampled(run["scores"])
-        rows = []
-        for setting in self.protocol.settings:
-            controls = {c.seed: run for c, run in runs.items() if (c.arm, c.setting) == (AS_IS, setting)}
-            clean = {seed: _resampled(run["clean"]) for seed, run in list(controls.items())[:1]}
-            for arm in self.protocol.arms:
-                mine = {
-                    c.seed: run
-                    for c, run in runs.items()
-                    if (c.arm, c.setting) == (arm.name, setting) and c.seed in controls
-                }
-                if mine:
-                    draws = [
-                        np.mean([resampled[name, setting, seed] for seed in mine], axis=0) for name in (arm.name, AS_IS)
-                    ]
-                    of_clean = next(iter(clean.values()))
-                    told = _row(list(mine.values()), [controls[seed] for seed in mine], *draws, of_clean)
-                    rows.append({"arm": arm.name, "setting": setting, "seeds": len(mine), **told})
+        rows, clean = [], dict[str, Replicates]()
+        for arm, setting in self._places():
+            seeds = [
+                seed
+                for seed in range(self.seeds)
+                if (arm, setting, seed) in values and (AS_IS, setting, seed) in values
+            ]
+            if seeds:
+                mine, controls = ([runs[Cell(name, setting, seed)] for seed in seeds] for name in (arm, AS_IS))
+                draws, control_draws = (
+                    np.mean([resampled[name, setting, seed] for seed in seeds], axis=0) for name in (arm, AS_IS)
+                )
+                if setting not in clean:
+                    clean[setting] = _resampled(controls[0]["clean"])
+                told = _row(mine, controls, draws, control_draws, clean[setting])
+                rows.append({"arm": arm, "setting": setting, "seeds": len(seeds), **told})
         return Measurement(values, resampled, rows, len(next(iter(runs.values()))["scores"]))
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Return every arm and setting at which it is run, by setting."""
+        return [(cell.arm, cell.setting) for cell in self.protocol.cells() if cell.seed == 0]
 
     # What it takes
 

@@ -79,7 +79,7 @@ CONDITIONS: dict[str, Callable[[Shown, np.random.Generator], Shown]] = {
     "clean": lambda shown, rng: shown,
     "3 times smaller, noise 8": lambda shown, rng: _small(shown, 3, 8, rng),
     "4 times smaller, noise 8": lambda shown, rng: _small(shown, 4, 8, rng),
-    "blurred": lambda shown, rng: Shown(blur(shown.image, 0.1 * np.ptp(shown.landmarks[:2, 0])), shown.landmarks),
+    "blurred": lambda shown, rng: Shown(blur(shown.image, 0.1 * _between_eyes(shown.landmarks)), shown.landmarks),
     "noise 40": lambda shown, rng: Shown(add_noise(shown.image, 40, rng), shown.landmarks),
     "JPEG of quality 5": lambda shown, rng: Shown(compress(shown.image, 5), shown.landmarks),
     COVERED: lambda shown, rng: _blocked(shown, 0.3, rng),
@@ -142,7 +142,7 @@ def list_pairs(data: Path | None, pairs: Path | None = None) -> Listed:
                 "with paths, such as LFW's pairs.txt or a CSV with a,b,same."
             )
         both = zip(listed.first[listed.same].tolist(), listed.second[listed.same].tolist(), strict=True)
-        sources, subjects = [Path(os.fspath(str(one))) for one in listed.sources], listed.subjects.tolist()
+        sources, subjects = [Path(str(one)) for one in listed.sources], listed.subjects.tolist()
         named = tuple((str(subjects[a]), sources[a], sources[b]) for a, b in both)
         return Listed(named, listed.central)
     assert data is not None, "one of the two is named"
@@ -224,7 +224,7 @@ def _face_of(path: Path, find: Finder) -> Shown | str:
 
 def _window(image: Image, landmarks: Landmarks) -> Shown:
     """Return a face and its surroundings, reduced where it is large: damage is then the same in every data set."""
-    eyes = max(_between_eyes(landmarks), 1.0)
+    eyes = _between_eyes(landmarks)
     middle = landmarks.mean(axis=0)
     left, top = np.floor(middle - _ROOM * eyes).astype(int).clip(0)
     right, bottom = np.ceil(middle + _ROOM * eyes).astype(int)
@@ -236,7 +236,7 @@ def _window(image: Image, landmarks: Landmarks) -> Shown:
 
 
 def _between_eyes(landmarks: Landmarks) -> float:
-    return float(np.hypot(*(landmarks[1] - landmarks[0])))
+    return max(float(np.hypot(*(landmarks[1] - landmarks[0]))), 1.0)
 
 
 def _moved(landmarks: Landmarks, before: Image, after: Image) -> Landmarks:
