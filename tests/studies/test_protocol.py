@@ -34,6 +34,17 @@ def test_one_seed_of_everything_comes_before_the_next():
     assert len({cell.name for cell in cells}) == 18
 
 
+def test_an_arm_is_run_at_its_own_settings_and_one_without_any_at_all_of_them():
+    arms = (ARMS[0], Arm("fill", "fills in", settings=("covered",)))
+    cells = protocol(arms=arms, settings=("blurred", "covered"), seeds=1, planned=()).cells()
+
+    assert [(cell.arm, cell.setting) for cell in cells] == [
+        ("plain", "blurred"),
+        ("plain", "covered"),
+        ("fill", "covered"),
+    ]
+
+
 def test_an_arm_that_is_compared_but_not_run_is_refused():
     with pytest.raises(EvaluationError, match="compares new with gone at all"):
         protocol(planned=(Comparison("new", "gone", "all"),))
