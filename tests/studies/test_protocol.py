@@ -83,6 +83,13 @@ def test_runs_are_paired_by_seed_and_those_without_a_partner_are_left_out(rng):
         compare([Comparison("new", "plain", "10%")], measured, values)
 
 
+def test_a_loss_that_is_borne_is_what_the_p_value_is_about(rng):
+    (borne,) = compare([Comparison("new", "plain", "all", wanted=-0.05)], *figures(rng, new=0.0))
+    (asked,) = compare([Comparison("new", "plain", "all", wanted=0.05)], *figures(rng, new=0.0))
+
+    assert borne.holds and borne.p_value < 0.01 and asked.p_value > 0.05
+
+
 def test_p_values_are_corrected_by_holms_method():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]

@@ -270,6 +270,8 @@ def test_figures_worked_by_hand(people):
     assert denoise["value"] == 1.0, "its own threshold is lower"
     assert denoise["gain"] == pytest.approx(6 / 11) and denoise["won_back"] == pytest.approx(1)
     assert denoise["harmed"] == 0 and denoise["fmr_at_clean_threshold"] == pytest.approx(1 / 110)
+    assert (as_is["rank1"], denoise["rank1"]) == (1, pytest.approx(10 / 11))
+    assert 0 < as_is["eer"] <= 2 / 110 and 0 < denoise["eer"] <= 1 / 110
     worse = run_of(scores_of([0.05] + [0.9] * 4 + [0.2] * 6, (0.8, 0.3)))
     (_, row) = study.measure({
         Cell(AS_IS, NOISE, 0): run_of(spoilt, clean=clean), Cell("denoise", NOISE, 0): worse

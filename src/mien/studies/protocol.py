@@ -119,7 +119,7 @@ class Verdict:
         asked: The comparison.
         difference: Of the means over seeds.
         interval: 95 %, resampling seeds and what was tested on.
-        p_value: Two-sided, by the same resampling.
+        p_value: Two-sided, by the same resampling: of no difference, or of the loss that is borne where one is.
         corrected: The same after Holm's correction over all planned comparisons.
         seeds: Pairs of runs.
     """
@@ -186,7 +186,8 @@ def compare(
         table = np.stack([measured[a] - measured[b] for a, b in pairs])  # seeds x replicates
         chosen = rng.integers(len(seeds), size=(table.shape[1], len(seeds)))
         draws = table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
-        below = min(float((draws <= 0).mean()), float((draws >= 0).mean()))
+        bound = min(one.wanted, 0.0)
+        below = min(float((draws <= bound).mean()), float((draws >= bound).mean()))
         found.append(
             Verdict(
                 one,

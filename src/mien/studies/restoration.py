@@ -23,8 +23,9 @@ from mien import zoo
 from mien.errors import DataError, UsageError
 from mien.files import printable, write_whole
 from mien.metrics.fidelity import psnr, ssim
+from mien.metrics.identification import mate_ranks
 from mien.metrics.intervals import percentile_interval
-from mien.metrics.verification import permissive_threshold
+from mien.metrics.verification import eer, permissive_threshold
 from mien.studies.engine import Measurement
 from mien.studies.protocol import Arm, Cell, Comparison, Protocol, resampled_counts
 from mien.studies.spoilt import CONDITIONS, COVERED, Finder, Shown, find_pairs, list_pairs, packed, restored, unpacked
@@ -388,6 +389,11 @@ def _accepted(scores: Scores, rate: float = FMR) -> Bool[np.ndarray, " pairs"]:
     return np.asarray(np.diag(scores) >= permissive_threshold(_others(scores), rate=rate))
 
 
+def _rank1(scores: Scores) -> float:
+    """Return the share of probes whose own reference scores higher than all others."""
+    return float((mate_ranks(scores, np.arange(len(scores))) == 1).mean())
+
+
 def _resampled(scores: Scores) -> Replicates:
     """Return the share of mated pairs that match where pairs are drawn anew, and the threshold found anew."""
     count, own = len(scores), np.diag(scores)
@@ -443,6 +449,8 @@ def _row(
         "won_back": gain / lost if lost > _LOST else None,
         "won_back_interval": percentile_interval(won) if lost > _LOST else None,
         "harmed": float(np.mean([(b & ~a).mean() for b, a in zip(before, after, strict=True)])),
+        "eer": float(np.mean([eer(np.diag(run["scores"]), _others(run["scores"])) for run in mine])),
+        "rank1": float(np.mean([_rank1(run["scores"]) for run in mine])),
         "tar_at_fmr_1e-3": float(np.mean([_accepted(run["scores"], STRICT).mean() for run in mine]))
         if strict
         else None,
