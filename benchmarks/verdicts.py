@@ -23,53 +23,103 @@ _SEQUENCES, _SEQUENCES_ZH = "docs/sequences.md", "docs/sequences.zh-CN.md"
 
 
 def augmentation(figures: dict[str, Any]) -> Row:
-    told, told_zh = [], []
-    names = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "copies", "shuffled": "shuffled labels"}
-    names_zh = {"vae-filtered": "VAE", "gan-filtered": "GAN", "duplicates": "复制真图", "shuffled": "打乱标签"}
-    for one in figures["verdicts"]:
-        told.append(f"{names[one['arm']]} {points(one)}")
-        told_zh.append(f"{names_zh[one['arm']]} {points(one)}")
-    generated = [one for one in figures["verdicts"] if one["arm"].endswith("-filtered")]
-    setting = figures["study"]["settings"][0].replace("%", " %")
-    seeds = min(one["seeds"] for one in figures["verdicts"])
-    helps = any(one["holds"] for one in generated)
+    names = {"vae-filtered": ("VAE", "VAE"), "gan-filtered": ("GAN", "GAN"), "duplicates": ("copies", "复制真图")}
+    verdicts = figures["verdicts"]
+    told: dict[str, list[str]] = {"en": [], "zh": []}
+    for setting in figures["study"]["settings"]:
+        share = setting.replace("%", " %")
+        here = [one for one in verdicts if one["setting"] == setting and one["arm"] in names]
+        for language, place, comma in (("en", 0, ", "), ("zh", 1, "，")):
+            of = {"en": f"of {share} ", "zh": f"{share} 数据 "}[language]
+            told[language].append(of + comma.join(f"{names[one['arm']][place]} {points(one)}" for one in here))
+    seeds = min(one["seeds"] for one in verdicts)
+    helps = any(one["holds"] for one in verdicts if one["arm"].endswith("-filtered"))
     return {
         "en": (
-            f"generated faces as training data (`mien augment`; {setting} of FER+, against balanced real faces, "
-            f"{seeds} seeds)",
-            f"macro-F1, points: {'; '.join(told)}",
-            "[yes](docs/augmentation.md)" if helps else "[not shown](docs/augmentation.md)",
+            f"generated faces as training data (`mien augment`; FER+, against balanced real faces, {seeds} seeds)",
+            f"macro-F1, points: {'; '.join(told['en'])}",
+            "[yes](docs/augmentation.md)" if helps else "[not shown](docs/augmentation.md): off",
         ),
         "zh": (
-            f"生成的人脸作训练数据（`mien augment`；FER+ 的 {setting}，对照为类别均衡的真实人脸，{seeds} 个种子）",
-            f"macro-F1，百分点：{'；'.join(told_zh)}",
-            "[有用](docs/augmentation.zh-CN.md)" if helps else "[未见作用](docs/augmentation.zh-CN.md)",
+            f"生成的人脸作训练数据（`mien augment`；FER+，对照为类别均衡的真实人脸，{seeds} 个种子）",
+            f"macro-F1，百分点：{'；'.join(told['zh'])}",
+            "[有用](docs/augmentation.zh-CN.md)" if helps else "[未见作用](docs/augmentation.zh-CN.md)，默认关闭",
         ),
     }
+
+
+SPOILT_ZH = {
+    "clean": "未损坏",
+    "3 times smaller, noise 8": "缩小到三分之一并加噪声 8",
+    "4 times smaller, noise 8": "缩小到四分之一并加噪声 8",
+    "blurred": "模糊",
+    "noise 40": "噪声 40",
+    "JPEG of quality 5": "质量 5 的 JPEG",
+    "30 % covered": "遮住 30 %",
+}
+"""The conditions of `mien.studies.spoilt`."""
+
+
+def settings_by_condition(figures: dict[str, Any]) -> dict[str, str]:
+    """Return the setting of each condition of a study of restoration, as the recogniser saw it that was named first.
+
+    With several recognisers a setting is "condition, recogniser".
+    """
+    found: dict[str, str] = {}
+    for setting in figures.get("study", {}).get("settings", ()):
+        condition = next(name for name in SPOILT_ZH if setting == name or setting.startswith(f"{name}, "))
+        found.setdefault(condition, setting)
+    return found
 
 
 def restoration(figures: dict[str, Any]) -> Row:
-    def gain(condition: str, arm: str) -> str:
-        row = next(one for one in figures[condition]["sface"] if one["arm"] == arm)
-        low, high = row["gain_interval"]
-        return f"{100 * row['gain']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-    noise, blur, cover = gain("noise 40", "denoise"), gain("blurred", "unsharp"), gain("30 % covered", "vae")
-    pairs = figures["pairs"]
+    """Say where the tool that the study asks about helps, by the planned verdicts; nothing where none was reached."""
+    verdicts = figures.get("verdicts", ())
+    tool = verdicts[0]["arm"] if verdicts else ""
+    by_setting = {one["setting"]: one for one in verdicts if one["arm"] == tool}
+    settings = settings_by_condition(figures).items()
+    asked = {name: by_setting[setting] for name, setting in settings if setting in by_setting}
+    spoilt = {name: one for name, one in asked.items() if name != "clean"}
+    if not spoilt:
+        return {}
+    helps = [name for name, one in spoilt.items() if one["holds"]]
+    hurts = [name for name, one in asked.items() if one["interval"][1] < 0]
+    pairs = figures["test_items"]
     return {
         "en": (
             f"restoring a spoilt face before it is recognised (`mien restore`; LFW, {pairs} pairs)",
-            f"mates found at FMR 1 %, points: noise, `denoise` {noise}; blur, `unsharp` {blur}; a covered face, a "
-            f"VAE's filling {cover}",
-            "[against noise](docs/restoration.md), by a classical method; otherwise no: off",
+            f"mates found at FMR 1 %, points gained by `{tool}`: "
+            + "; ".join(f"{name} {points(one)}" for name, one in spoilt.items()),
+            _restoring_follows(helps, hurts, len(spoilt)),
         ),
         "zh": (
             f"先修复损坏的脸再识别（`mien restore`；LFW，{pairs} 对）",
-            f"FMR 1 % 时找到的同人对，百分点：噪声用 `denoise` {noise}；模糊用 `unsharp` {blur}；"
-            f"遮挡用 VAE 填补 {cover}",
-            "[对噪声有用](docs/restoration.zh-CN.md)，用传统方法；其他无用，默认关闭",
+            f"FMR 1 % 时找到的同人对，`{tool}` 增加的百分点："
+            + "；".join(f"{SPOILT_ZH[name]} {points(one)}" for name, one in spoilt.items()),
+            _restoring_follows_zh(helps, hurts, len(spoilt)),
         ),
     }
+
+
+def _restoring_follows(helps: list[str], hurts: list[str], of: int) -> str:
+    if not helps:
+        so = "[not shown](docs/restoration.md): off"
+    elif len(helps) == of:
+        so = "[yes](docs/restoration.md)"
+    else:
+        so = f"[yes](docs/restoration.md) for {'; '.join(helps)}; otherwise not shown: off"
+    return so + (f"; it harms: {'; '.join(hurts)}" if hurts else "")
+
+
+def _restoring_follows_zh(helps: list[str], hurts: list[str], of: int) -> str:
+    helps, hurts = ([SPOILT_ZH[name] for name in names] for names in (helps, hurts))
+    if not helps:
+        so = "[未见作用](docs/restoration.zh-CN.md)，默认关闭"
+    elif len(helps) == of:
+        so = "[有用](docs/restoration.zh-CN.md)"
+    else:
+        so = f"[对{'、'.join(helps)}有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭"
+    return so + (f"；有害：{'、'.join(hurts)}" if hurts else "")
 
 
 def anonymize(figures: dict[str, Any]) -> Row:

@@ -21,6 +21,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.relative_to(tests).as_posix().startswith(SLOW) or item.get_closest_marker("integration"):
             item.add_marker(pytest.mark.slow)
+    # The longest by far come first, or one process of two runs them at the end while the other waits.
+    items.sort(key=lambda item: item.name.partition("[")[0] != "test_blocks_run")
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 
 IMPORTED = (
-    "cv2", "faiss", "jinja2", "matplotlib.figure", "onnx", "onnxruntime", "rich.progress", "scipy.optimize", "torch",
-    "mien.analyzer", "mien.cli.main", "mien.gallery", "mien.training.classifier", "mien.training.expression",
-    "mien.training.gan", "mien.training.vae",
+    "cv2", "faiss", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "onnx", "onnxruntime",
+    "rich.progress", "scipy.optimize", "torch", "torch._dynamo", "torch.utils.tensorboard", "mien.analyzer",
+    "mien.cli.main", "mien.evaluation.audit", "mien.evaluation.generation", "mien.gallery", "mien.networks.tracing",
+    "mien.training.classifier", "mien.training.expression", "mien.training.gan", "mien.training.vae",
 )  # fmt: skip
 CLIENT = """#!{python} -SE
 import json, os, socket, sys

@@ -340,6 +340,47 @@ def test_rates_by_group_appear_once_they_were_measured(readme_table, language, t
     assert "women of 60: 1.23 % [1.00, 1.50]" in full and "1e-3" in full
 
 
+def restored(*holding, hurting=()):
+    """What a study of restoration says, by two recognisers, of a clean condition and two spoilt ones."""
+    conditions = ("clean", "noise 40", "30 % covered")
+    settings = [f"{condition}, {name}" for condition in conditions for name in ("sface", "another")]
+
+    def verdict(arm, setting):
+        condition, _ = setting.rsplit(", ", 1)
+        interval = [-0.08, -0.02] if condition in hurting else [0.01, 0.08]
+        return {"arm": arm, "setting": setting, "holds": condition in holding, "difference": 0.03, "interval": interval}
+
+    return {
+        "study": {"settings": settings},
+        "settings": {"fmr": 0.01},
+        "test_items": 200,
+        "verdicts": [verdict(arm, setting) for arm in ("network-gated", "unsharp") for setting in settings],
+        "rows": [
+            {"arm": arm, "setting": setting, "value": value, "gain": value - 0.8, "gain_interval": [0, 0.1]}
+            for setting in settings
+            for arm, value in (("as-is", 0.8), ("unsharp", 0.7), ("network-gated", 0.9 - 0.05 * ("another" in setting)))
+        ],
+    }
+
+
+def test_what_restoring_is_worth_follows_from_the_planned_verdicts(readme_table, tmp_path):
+    def told(language, figures):
+        (tmp_path / "restoration.json").write_text(json.dumps(figures))
+        return readme_table.verdict_table(language, tmp_path)
+
+    mixed = restored("noise 40", "clean", hurting=("30 % covered",))
+    assert "[yes](docs/restoration.md) for noise 40; otherwise not shown: off; it harms: 30 % covered" in told(
+        "en", mixed
+    )
+    assert "[对噪声 40有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭；有害：遮住 30 %" in told("zh", mixed)
+    assert "`network-gated`: noise 40 +3.0 [+1.0, +8.0]; 30 % covered +3.0 [-8.0, -2.0] |" in told("en", mixed)
+    assert "| [yes](docs/restoration.md) |" in told("en", restored("noise 40", "30 % covered"))
+    assert "[not shown](docs/restoration.md): off |" in told("en", restored("clean"))
+    full = readme_table.sections("en", tmp_path)
+    assert "noise 40 (n = 200)" in full and "network-gated: 90.0 %; +10.0 [+0.0, +10.0]" in full
+    assert "unsharp: -10.0 [+0.0, +10.0]" in full and "85.0 %" not in full, "of the recogniser that was named first"
+
+
 @pytest.mark.parametrize(("readme", "after"), [("README.md", "## Documentation"), ("README.zh-CN.md", "## 文档")])
 def test_a_readme_is_short_and_shows_the_few_rows_that_matter(readme, after):
     before = (ROOT / readme).read_text(encoding="utf-8").split(after)[0]

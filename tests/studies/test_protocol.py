@@ -34,6 +34,17 @@ def test_one_seed_of_everything_comes_before_the_next():
     assert len({cell.name for cell in cells}) == 18
 
 
+def test_an_arm_is_run_at_its_own_settings_and_one_without_any_at_all_of_them():
+    arms = (ARMS[0], Arm("fill", "fills in", settings=("covered",)))
+    cells = protocol(arms=arms, settings=("blurred", "covered"), seeds=1, planned=()).cells()
+
+    assert [(cell.arm, cell.setting) for cell in cells] == [
+        ("plain", "blurred"),
+        ("plain", "covered"),
+        ("fill", "covered"),
+    ]
+
+
 def test_an_arm_that_is_compared_but_not_run_is_refused():
     with pytest.raises(EvaluationError, match="compares new with gone at all"):
         protocol(planned=(Comparison("new", "gone", "all"),))
@@ -70,6 +81,13 @@ def test_runs_are_paired_by_seed_and_those_without_a_partner_are_left_out(rng):
     assert one.seeds == 4
     with pytest.raises(EvaluationError, match="No seed has runs of both"):
         compare([Comparison("new", "plain", "10%")], measured, values)
+
+
+def test_a_loss_that_is_borne_is_what_the_p_value_is_about(rng):
+    (borne,) = compare([Comparison("new", "plain", "all", wanted=-0.05)], *figures(rng, new=0.0))
+    (asked,) = compare([Comparison("new", "plain", "all", wanted=0.05)], *figures(rng, new=0.0))
+
+    assert borne.holds and borne.p_value < 0.01 and asked.p_value > 0.05
 
 
 def test_p_values_are_corrected_by_holms_method():

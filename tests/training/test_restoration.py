@@ -46,6 +46,13 @@ def settings(data, out, **more):
     return RestorationConfig(**{**given, **more})
 
 
+def test_a_report_on_covered_faces_alone_has_a_number_everywhere(data, tmp_path):
+    train(settings(data, tmp_path / "run", images=STEP, report_every=STEP, occluded=1.0, checked=1))
+
+    row = read_log(tmp_path / "run")[-1]
+    assert all(isinstance(row[name], float) and math.isfinite(row[name]) for name in row if name.startswith("valid_"))
+
+
 def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(data, tmp_path):
     whole = train(settings(data, tmp_path / "whole"))
     while not (tmp_path / "cut" / "summary.json").exists() or read_log(tmp_path / "cut")[-1]["images"] < 2 * STEP:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,11 @@ def run() -> None:
     """
 
 
-def run_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add what every study takes: its folder, seeds, processes."""
+def run_options(command: Callable[..., int], *, seeds: int = 5) -> Callable[..., int]:
+    """Add what every study takes: its folder, seeds with their default, processes."""
     for option in (
         click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes at once."),
-        click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each arm."),
+        click.option("--seeds", type=click.IntRange(1), default=seeds, show_default=True, help="Runs of each arm."),
         click.option(
             "--out", type=_FOLDER, required=True, metavar="DIR", help="Its folder; the same command goes on with it."
         ),
@@ -112,6 +113,35 @@ def few_shot(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings
 @run.command()
 @click.option(
     "--data",
+    type=_PEOPLE,
+    metavar="PEOPLE",
+    help="A folder a person, or a CSV; with --pairs the folder that its paths start from.",
+)
+@click.option("--pairs", type=_PEOPLE, metavar="FILE", help="LFW pairs.txt or a CSV with the header a,b,same.")
+@partial(run_options, seeds=1)
+@click.option("--model", metavar="MODEL", help="A restorer to ask about: name, run folder or ONNX file.")
+@click.option("--condition", "conditions", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+@click.option("--embedder", "embedders", multiple=True, metavar="NAME", help="Recognises; may be repeated.")
+@click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this one, and 'as-is'; may be repeated.")
+@click.option("--most", type=int, help="Pairs at most, one a person; default: 200.")
+def restoration(out: Path, seeds: int, jobs: int, arms: tuple[str, ...], **settings: Any) -> int:
+    """Does restoring a spoilt face help to recognise it?
+
+    One picture of each mated pair is spoilt, restored, and compared with the other, and with everybody else's. PEOPLE
+    is a folder with a folder a person, or a CSV with the columns path and subject: whoever has two pictures is a pair.
+    """
+    from mien.studies.restoration import AS_IS, RestorationStudy
+
+    _check_there(settings["data"], settings["pairs"])
+    given = {key: value for key, value in settings.items() if value not in (None, ())}
+    if arms:
+        given["arms"] = tuple(dict.fromkeys((AS_IS, *arms)))
+    return run_study(RestorationStudy(seeds=seeds, **given), out, jobs)
+
+
+@run.command()
+@click.option(
+    "--data",
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
@@ -165,7 +195,7 @@ def run_study(made: AnyStudy, out: Path, jobs: int) -> int:
     def tell(cell: Cell, done: int, of: int) -> None:
         click.echo(f"{done} of {of}: {cell.arm} at {cell.setting}, seed {cell.seed}", err=True)
 
-    failed = engine.run_cells(made, out, jobs=jobs, told=tell)
+    failed = engine.run_cells(made, out, jobs=jobs, told=tell, noted=lambda line: click.echo(f"mien: {line}", err=True))
     for line in engine.failures(failed):
         click.echo(f"mien: {line}", err=True)
     _write(made, out)

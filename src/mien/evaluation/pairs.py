@@ -241,7 +241,7 @@ def _refuse_missing(path: Path, root: Path, missing: Sequence[str]) -> None:
         shown = ", ".join(printable(name) for name in missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise EvaluationError(
             f"{len(missing)} pictures that {_name(path)} names are not in '{printable(root)}': {shown}. "
-            "Name their folder with --images."
+            "Name the folder that its paths start from: --images, or --data of a study."
         )
 
 

@@ -28,7 +28,7 @@ from mien.studies.protocol import Cell, Verdict, compare, resampled_counts
 __all__ = ["SCHEMA", "AnyStudy", "MeasuredStudy", "Measurement", "Study", "failures", "run_cells", "summarise"]
 
 SCHEMA = "mien/study/1"
-_PROTOCOL, _CELLS = "protocol.json", "cells"
+_PROTOCOL, _CELLS, _MATERIAL = "protocol.json", "cells", "material"
 _REPLICATES_AT_ONCE = 50
 Measure = Callable[[np.ndarray], np.ndarray]
 _MEASURES: dict[str, tuple[Measure, str]] = {"macro-F1": (macro_f1, "macro_f1"), "accuracy": (accuracy, "accuracy")}
@@ -94,12 +94,25 @@ class MeasuredStudy(Protocol):
         """Return what the cells that have run amount to."""
 
 
+@runtime_checkable
+class Prepared(Protocol):
+    """A study whose cells share something that takes long, or that may turn out not to do."""
+
+    def prepare(self, folder: Path, note: Callable[[str], None]) -> None:
+        """Make what cells share, unless ``folder`` has it; ``note`` is told what was left out, a line each."""
+
+
 AnyStudy = Study | MeasuredStudy
 Arrays = Mapping[str, np.ndarray]
 
 
 def run_cells(
-    study: AnyStudy, out: Path, *, jobs: int = 1, told: Callable[[Cell, int, int], None] | None = None
+    study: AnyStudy,
+    out: Path,
+    *,
+    jobs: int = 1,
+    told: Callable[[Cell, int, int], None] | None = None,
+    noted: Callable[[str], None] = lambda line: None,
 ) -> list[tuple[Cell, str]]:
     """Run what has not run yet; return the cells that failed and why.
 
@@ -108,11 +121,19 @@ def run_cells(
         out: Its folder; one that holds the same study is gone on with.
         jobs: Processes at once.
         told: Called after each cell with it, how many there are now, and of how many.
+        noted: Called with each line of what had to be left out.
 
     Raises:
         UsageError: The folder holds another study, or the same with other settings or other code.
+        MienError: The data don't do for the study.
     """
-    _claim(study, out)
+    facts = _checked(study, out)
+    if isinstance(study, Prepared):
+        try:
+            study.prepare(out / _MATERIAL, noted)  # before the folder is claimed: other data may still be named for it
+        except OSError as error:
+            raise UsageError(f"Cannot write into '{printable(out)}': {error.strerror or error}.") from error
+    _claim(out, facts)
     cells = study.protocol.cells()
     left = [cell for cell in cells if not _file(out, cell).is_file()]
     failed: list[tuple[Cell, str]] = []
@@ -164,18 +185,28 @@ def failures(failed: list[tuple[Cell, str]]) -> list[str]:
 # Cells ----------------------------------------------------------------------------------------------------------------
 
 
-def _claim(study: AnyStudy, out: Path) -> None:
-    """Write down what runs here, or check that it is the same."""
-    facts = json.loads(json.dumps({"protocol": study.protocol.as_facts(), "settings": study.facts(), "code": _code()}))
-    file = out / _PROTOCOL
+def _claim(out: Path, facts: dict[str, Any]) -> None:
+    """Write down what runs here, unless that is written."""
     try:
         (out / _CELLS).mkdir(parents=True, exist_ok=True)
-        if not file.is_file():
-            write_whole(file, (json.dumps(facts, indent=1) + "\n").encode())
-            return
-        there = json.loads(file.read_text(encoding="utf-8"))
+        if not (out / _PROTOCOL).is_file():
+            write_whole(out / _PROTOCOL, (json.dumps(facts, indent=1) + "\n").encode())
     except OSError as error:
         raise UsageError(f"Cannot write into '{printable(out)}': {error.strerror or error}.") from error
+
+
+def _checked(study: AnyStudy, out: Path) -> dict[str, Any]:
+    """Return what is to run here, for JSON, and check that nothing else was begun."""
+    facts: dict[str, Any] = json.loads(
+        json.dumps({"protocol": study.protocol.as_facts(), "settings": study.facts(), "code": _code()})
+    )
+    file = out / _PROTOCOL
+    if not file.is_file():
+        return facts
+    try:
+        there = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"Cannot read '{printable(file)}': {error.strerror or error}.") from error
     except ValueError:
         raise UsageError(f"'{printable(file)}' is damaged. Name a new folder.") from None
     if not isinstance(there, dict) or there.get("protocol", {}).get("name") != study.protocol.name:
@@ -191,6 +222,7 @@ def _claim(study: AnyStudy, out: Path) -> None:
                 raise UsageError(
                     f"'{printable(out)}' was begun with another {key}. Give the same, or name a new folder."
                 )
+    return facts
 
 
 def _code() -> str:
@@ -222,7 +254,7 @@ def _finished(study: AnyStudy, out: Path, cells: list[Cell], jobs: int) -> Itera
 
 def _run(study: AnyStudy, cell: Cell, out: Path) -> str:
     try:
-        found = study.run(cell, out / "material")
+        found = study.run(cell, out / _MATERIAL)
         if not isinstance(found, Mapping):
             found = dict(zip(("labels", "answers", "groups"), found, strict=False))
         packed = io.BytesIO()

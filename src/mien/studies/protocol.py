@@ -25,11 +25,13 @@ class Arm:
         name: Short, for tables and file names.
         says: What it does, in a sentence.
         control: Why it is there, where it is a control; empty for what is studied.
+        settings: Where it is run; empty: at all settings.
     """
 
     name: str
     says: str
     control: str = ""
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Protocol:
             for seed in range(self.seeds)
             for setting in self.settings
             for arm in self.arms
+            if not arm.settings or setting in arm.settings
         ]
 
     def as_facts(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ class Verdict:
         asked: The comparison.
         difference: Of the means over seeds.
         interval: 95 %, resampling seeds and what was tested on.
-        p_value: Two-sided, by the same resampling.
+        p_value: Two-sided, by the same resampling: of no difference, or of the loss that is borne where one is.
         corrected: The same after Holm's correction over all planned comparisons.
         seeds: Pairs of runs.
     """
@@ -139,7 +142,9 @@ class Verdict:
         """Say it in words."""
         low, high = (100 * end for end in self.interval)
         asked = self.asked
-        points = f"{100 * self.difference:+.1f} points [{low:+.1f}, {high:+.1f}], {self.seeds} seeds"
+        points = (
+            f"{100 * self.difference:+.1f} points [{low:+.1f}, {high:+.1f}], {self.seeds} seed{'s' * (self.seeds != 1)}"
+        )
         if self.asked.wanted < 0 and self.interval[0] <= 0:
             most, told = -100 * self.asked.wanted, "Yes" if self.holds else "Not shown"
             return (
@@ -181,7 +186,8 @@ def compare(
         table = np.stack([measured[a] - measured[b] for a, b in pairs])  # seeds x replicates
         chosen = rng.integers(len(seeds), size=(table.shape[1], len(seeds)))
         draws = table[chosen, np.arange(table.shape[1])[:, None]].mean(axis=1)
-        below = min(float((draws <= 0).mean()), float((draws >= 0).mean()))
+        bound = min(one.wanted, 0.0)
+        below = min(float((draws <= bound).mean()), float((draws >= bound).mean()))
         found.append(
             Verdict(
                 one,

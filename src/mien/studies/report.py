@@ -10,6 +10,12 @@ from mien.reporting.html import css_colour, data_uri, render
 
 __all__ = ["draw_plot", "page", "table"]
 
+_ACROSS = 4  # panels of the plot
+_ITEMS = {"few-shot": "searches", "restoration": "mated pairs"}
+"""What a study with a measure of its own counts."""
+_FIXED = {"setting", "arm", "value", "interval", "seeds"}  # columns that every study with a measure of its own has
+_WORDS = {word: word.upper() for word in ("fmr", "fnir", "fpir", "psnr", "ssim", "tar")}
+
 
 def draw_plot(figures: Mapping[str, Any]) -> bytes:
     """Draw the measure of each arm, with its interval over seeds, one panel a setting; return a PNG."""
@@ -19,9 +25,13 @@ def draw_plot(figures: Mapping[str, Any]) -> bytes:
     measure = _column(figures)
     settings = [name for name in study["settings"] if any(row["setting"] == name for row in rows)]
     arms = [arm["name"] for arm in study["arms"] if any(row["arm"] == arm["name"] for row in rows)]
-    figure = Figure(figsize=(1.5 + 4.2 * len(settings), 0.9 + 0.38 * len(arms)), layout="constrained", dpi=110)
-    panels = figure.subplots(1, len(settings), squeeze=False, sharey=True)[0]
-    for panel, setting in zip(panels, settings, strict=True):
+    across = min(len(settings), _ACROSS)
+    down = -(-len(settings) // across)
+    figure = Figure(figsize=(1.5 + 4.2 * across, down * (0.9 + 0.38 * len(arms))), layout="constrained", dpi=110)
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for panel in panels[len(settings) :]:
+        panel.set_axis_off()
+    for panel, setting in zip(panels, settings, strict=False):
         found = {row["arm"]: row for row in rows if row["setting"] == setting}
         for place, arm in enumerate(arms):
             row = found.get(arm)
@@ -60,21 +70,29 @@ def page(figures: Mapping[str, Any], plot: bytes) -> str:
         figures=figures,
         plot=data_uri(plot),
         measure=_column(figures),
+        items=_ITEMS.get(figures["study"]["name"], "items"),
+        headings={name: _heading(name) for name in figures["rows"][0] if name not in _FIXED},
     )
+
+
+def _heading(name: str) -> str:
+    """Return what a figure of a row is called above its column."""
+    words = name.removesuffix("_db").split("_")
+    return " ".join(_WORDS.get(word, word) for word in words) + (", dB" if name.endswith("_db") else "")
 
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """Return the verdicts and a line for each arm and setting, for a terminal."""
     lines = [figures["study"]["question"], *(f"  {one['sentence']}" for one in figures["verdicts"])]
     measure = _column(figures)
-    width = max(len(row["arm"]) for row in figures["rows"])
+    width, wide = (max(len(row[name]) for row in figures["rows"]) for name in ("arm", "setting"))
     for row in figures["rows"]:
         interval = _interval(row, measure)
         around = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
         accuracy = f", accuracy {100 * row['accuracy']:.1f}" if measure == "macro_f1" else ""
         lines.append(
-            f"  {row['setting']:>5} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row[measure]:.1f}"
-            f"{around}{accuracy}, {row['seeds']} seeds"
+            f"  {row['setting']:>{wide}} {row['arm']:<{width}}  {figures['study']['measure']} {100 * row[measure]:.1f}"
+            f"{around}{accuracy}, {row['seeds']} seed{'s' * (row['seeds'] != 1)}"
         )
     if figures["unfinished"]:
         lines.append(f"  {figures['unfinished']} runs are still to come: the same command goes on.")

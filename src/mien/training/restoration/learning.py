@@ -25,6 +25,7 @@ __all__ = ["Networks", "build_networks", "learn", "learning_rate", "validate"]
 _HALF_RANGE = 127.5
 _SOFT = 1e-3  # of Charbonnier's loss, in half ranges
 _BLOCKS = (2, 6)  # of the recogniser: the last ones at 35 and at 17 px of 150
+_PERFECT = 60.0  # dB, of a face that is the same to the px
 _PART = 64  # pictures that are looked at at once
 
 
@@ -85,7 +86,7 @@ def _recognised(
 ) -> Float[Tensor, ""]:
     """Return what a recogniser sees of the difference; it is fed as its own template has it."""
     few = len(restored)
-    grid = _grid(batch.matrices[:few], restored.shape[-1]).to(restored.device)
+    grid = _grid(batch.matrices[:few], config.template, restored.shape[-1]).to(restored.device)
     views = [functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
              for x in (restored, batch.clean[:few])]  # fmt: skip
     ours, maps = recogniser.look(views[0], _BLOCKS)
@@ -95,10 +96,10 @@ def _recognised(
     return loss + config.perceptual * perceptual_distance(maps, wanted).mean()
 
 
-def _grid(matrices: Float64[np.ndarray, "batch 2 3"], side: int) -> Float[Tensor, "batch 150 150 2"]:
+def _grid(matrices: Float64[np.ndarray, "batch 2 3"], template: str, side: int) -> Float[Tensor, "batch 150 150 2"]:
     """Return where px of the recogniser's pictures lie in crops, in PyTorch's coordinates."""
     own_side, own_points = TEMPLATES["dlib-150"]
-    first = similarity_transform(np.array(own_points), np.array(TEMPLATES["loose-120"].points))
+    first = similarity_transform(np.array(own_points), np.array(TEMPLATES[template].points))
     row = np.arange(own_side)
     places = np.stack(np.meshgrid(row, row), axis=-1) @ first[:, :2].T + first[:, 2]
     moved = np.einsum("hwc,bdc->bhwd", places, matrices[:, :, :2]) + matrices[:, None, None, :, 2]
@@ -129,11 +130,12 @@ def validate(model: Restorer, batch: Batch, config: RestorationConfig, device: t
     spoilt = before < 45
     seen, there = found > 0, batch.covered > 0.5
     union = float((seen | there).sum())
-    return {
+    uncovered = spoilt & ~told
+    return {  # of few faces none may be spoilt, uncovered, or clean
         "valid_loss": loss,
-        "valid_psnr": float(after[spoilt].mean()),
-        "valid_psnr_gain": float((after - before)[spoilt & ~told].mean()),
-        "valid_psnr_clean": float(after[~spoilt].mean()) if (~spoilt).any() else 60.0,
+        "valid_psnr": float(after[spoilt].mean()) if spoilt.any() else _PERFECT,
+        "valid_psnr_gain": float((after - before)[uncovered].mean()) if uncovered.any() else 0.0,
+        "valid_psnr_clean": float(after[~spoilt].mean()) if (~spoilt).any() else _PERFECT,
         "valid_found": float((seen & there).sum()) / union if union else 1.0,
     }
 
