@@ -10,7 +10,6 @@ from mien.networks.gan import (
     GeneratorConfig,
     PriorGenerator,
     Sizes,
-    _with_spread,
 )
 from mien.networks.perceptual import ImageFeatures
 from mien.networks.vae import VAE, VAENetConfig
@@ -96,10 +95,21 @@ def test_what_was_asked_for_counts_as_much_as_conditioning_says():
 
 
 def test_the_discriminator_is_told_how_much_pictures_differ():
-    alike, varied = torch.ones(4, 2, 3, 3), torch.randn(4, 2, 3, 3)
-    assert _with_spread(alike)[:, 2].max() < 1e-3
-    expected = varied.var(0, unbiased=False).sqrt().mean()
-    torch.testing.assert_close(_with_spread(varied)[:, 2], expected.expand(4, 3, 3))
+    discriminator = Discriminator(DISCRIMINATORS["spread"], SIZES)
+    maps, told = [], []
+    discriminator.trunk.register_forward_hook(lambda layer, given, answer: maps.append(answer))
+    discriminator.features.register_forward_pre_hook(lambda layer, given: told.append(given[0]))
+    varied = 255 * torch.rand(4, 1, 16, 16)
+    with torch.no_grad():
+        for pixels in (varied[:1].expand(4, -1, -1, -1), varied):
+            discriminator(pixels, **asked(4))
+
+    size = maps[0].shape[1:]
+    alike, spread = (given.unflatten(1, (size[0] + 1, *size[1:]))[:, -1] for given in told)
+    assert alike.max() < 1e-3
+    expected = maps[1].var(0, unbiased=False).sqrt().mean()
+    assert expected > 1e-3
+    torch.testing.assert_close(spread, expected.expand(spread.shape), rtol=1e-3, atol=1e-5)
 
 
 def test_spectral_layers_stretch_no_input():

@@ -145,7 +145,9 @@ def test_a_service_without_room_refuses_and_says_when_to_come_again(service):
 
     others = threading.Thread(target=lambda: asyncio.run(crowd()))
     others.start()
-    while engine.running < engine.workers or engine.waiting < engine.workers:
+    for _ in range(2000):
+        if engine.running == engine.workers == engine.waiting:
+            break
         time.sleep(0.005)
     engine.work_s = 30.0
     answer = service.post("/v1/identify", picture(1))
