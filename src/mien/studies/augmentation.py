@@ -291,7 +291,8 @@ class AugmentationStudy:
         config = ExpressionNetConfig(
             side=self.side, colour=False, stem=16, stride=2, widths=(16, 32, 64, 128), blocks=(1, 1, 1, 1)
         )
-        network = expression_net(config, {"label": len(train.classes)}).to(memory_format=torch.channels_last)
+        network: torch.nn.Module = expression_net(config, {"label": len(train.classes)})
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
         real = Order(train.labels, seed=cell.seed, balance=0.0 if cell.arm in ("real", "classic") else 1.0)
         extra = None if drawn is None else Order(drawn[1], seed=cell.seed, balance=1.0)
