@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -221,7 +222,8 @@ def _publish(
         convention={
             "kind": "residual",
             "template": config.template,
-            "side": multiple * round(config.net.side * 1.17 / multiple),
+            # As large as crops of training show faces: a crop is a part of the canvas, enlarged or reduced.
+            "side": multiple * round(config.canvas / float(np.mean(config.zoom)) / multiple),
             "multiple": multiple,
             "order": "RGB",
             "losses": [RECOGNISER] if config.sees_people else [],
