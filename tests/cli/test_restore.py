@@ -102,13 +102,10 @@ def test_a_mask_given_as_a_picture_says_what_is_filled_in(pictures, tmp_path, mo
         )
 
 
-def test_classical_methods_work_without_a_model(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "default_model", lambda: None)
+def test_classical_methods_work_without_a_model(pictures, tmp_path):
     assert (
         "2 faces restored" in run("restore", pictures / "a.png", "-o", tmp_path / "out.png", "--by", "unsharp").stdout
     )
-    with pytest.raises(UsageError, match="No restorer is shipped"):
-        run("restore", pictures / "a.png", "-o", tmp_path / "out.png")
     with pytest.raises(UsageError, match="fills nothing in"):
         run("restore", pictures / "a.png", "-o", tmp_path / "out.png", "--by", "clahe", "--mask", "mouth")
 
@@ -121,11 +118,24 @@ def test_a_larger_picture_has_its_faces_where_they_belong(pictures, tmp_path, mo
     assert done[y, x].astype(int) - scene.image[y // 2, x // 2] == pytest.approx(ADDED, abs=6)
 
 
-def test_enhancing_nothing_is_refused(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "default_model", lambda: None)
+def test_enhancing_nothing_is_refused(pictures, tmp_path):
     with pytest.raises(UsageError, match="nothing to do"):
-        run("enhance", pictures / "a.png", "-o", tmp_path / "out.png")
-    run("enhance", pictures / "a.png", "-o", tmp_path / "out.png", "--light", "--sharpen")
+        run("enhance", pictures / "a.png", "-o", tmp_path / "out.png", "--no-faces")
+    run("enhance", pictures / "a.png", "-o", tmp_path / "out.png", "--no-faces", "--light", "--sharpen")
+
+
+def test_without_a_word_the_shipped_network_restores(pictures, tmp_path, scene):
+    rng = np.random.default_rng(0)
+    noisy = np.clip(scene.image + rng.normal(0, 25, scene.image.shape), 0, 255).astype(np.uint8)
+    save_image(pictures / "noisy.png", noisy)
+
+    assert "2 faces restored" in run("restore", pictures / "noisy.png", "-o", tmp_path / "out.png").stdout
+
+    x, y = scene.faces[0].landmarks[2].astype(int)
+    face = np.s_[y - 10 : y + 10, x - 10 : x + 10]
+    far = [np.abs(image[face].astype(int) - scene.image[face]).mean() for image in
+           (noisy, load_image(tmp_path / "out.png"))]  # fmt: skip
+    assert far[1] < 0.7 * far[0]
 
 
 def test_wrong_options_are_refused_in_one_line(pictures, tmp_path, model):

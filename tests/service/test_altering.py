@@ -54,7 +54,6 @@ def test_an_anonymised_picture_matches_nobody_who_was_in_it(start):
 @pytest.mark.parametrize(
     ("path", "wrong", "words"),
     [
-        ("restore", {}, "say how"),
         ("restore", {"by": "telea"}, "'mask' is mouth or eyes"),
         ("restore", {"by": "unsharp", "mask": "eyes"}, "fills nothing in"),
         ("restore", {"by": "magic"}, "'by'"),

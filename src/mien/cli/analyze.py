@@ -59,7 +59,7 @@ _LONGEST_STEM = 80  # characters: with a suffix a name stays within 255 bytes in
     metavar="MODEL",
     default="off",
     show_default=True,
-    help="Restore spoilt faces before they are read: auto is the catalogue's restorer, or name one.",
+    help="Restore spoilt faces before they are read: auto is the shipped restorer, or name one.",
 )
 @shares_option
 @analyzer_options
@@ -139,12 +139,7 @@ def analyze(
 
 def _restorer(option: str) -> str | None:
     """Return the restorer that an option names; None for off."""
-    if option != "auto":
-        return None if option == "off" else option
-
-    if (name := zoo.defaults().get("restorer")) is None:
-        raise UsageError("No restorer is shipped. Name a run of `mien train restoration`, or leave --restore out.")
-    return name
+    return {"off": None, "auto": zoo.default("restorer")}.get(option, option)
 
 
 def _one(analyzer: Analyzer, data: bytes, *, embed: bool, crops: bool) -> Iterator[Picture]:

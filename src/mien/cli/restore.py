@@ -33,7 +33,8 @@ def restoring_options(command: Command) -> Command:
             help="From what was seen (0) to what the method makes of it (1).  [default: the model's]",
         ),
         click.option(
-            "--model", metavar="MODEL", help="A restorer: name, run folder or ONNX file; a generator for --by vae."
+            "--model", metavar="MODEL",
+            help="A restorer: name, run folder or ONNX file; a generator for --by vae.  [default: the shipped one]",
         ),
         click.option(
             "-o", "--out", type=click.Path(path_type=Path), required=True,
@@ -48,8 +49,8 @@ def restoring_options(command: Command) -> Command:
 @click.command()
 @restoring_options
 @click.option(
-    "--by", "method", metavar="METHOD",
-    help="network, unsharp, clahe, denoise, telea, vae.  [default: network, if there is one]",
+    "--by", "method", metavar="METHOD", default="network", show_default=True,
+    help="network, unsharp, clahe, denoise, telea, vae.",
 )  # fmt: skip
 @click.option(
     "--mask", metavar="WHERE", default="found", show_default=True,
@@ -63,7 +64,7 @@ def restore(
     gate: str,
     sheet: Path | None,
     as_json: bool,
-    method: str | None,
+    method: str,
     mask: str,
 ) -> int:
     """Restore the faces of PICTURES: small, blurred, noisy or covered ones; the rest of each picture stays as it is.
@@ -91,7 +92,7 @@ def restore(
 @click.option("--light", is_flag=True, help="Even out the light (CLAHE).")
 @click.option("--denoise", is_flag=True, help="Take noise out of the whole picture (non-local means): slow.")
 @click.option("--sharpen", is_flag=True, help="Sharpen the whole picture (unsharp mask).")
-@click.option("--faces/--no-faces", default=True, help="Restore the faces with the network, if there is one.")
+@click.option("--faces/--no-faces", default=True, help="Restore the faces with the network.")
 def enhance(
     pictures: tuple[str, ...],
     out: Path,
@@ -112,10 +113,9 @@ def enhance(
     """
     from mien.cli.work import restore as work
 
-    named = model or work.default_model()
-    restorer = work.open_restorer(named, "network", weight, gate) if faces and named else None
+    restorer = work.open_restorer(model, "network", weight, gate) if faces else None
     if restorer is None and not (light or denoise or sharpen) and scale == 1:
-        raise UsageError("There is nothing to do: no restorer is there for faces. Add --scale, --light, --denoise or "
-                         "--sharpen, or name one with --model.")  # fmt: skip
+        raise UsageError("There is nothing to do. Add --scale, --light, --denoise or --sharpen, or leave --no-faces "
+                         "out.")  # fmt: skip
     enhanced = partial(work.enhanced, restorer, scale=scale, light=light, denoise=denoise, sharpen=sharpen)
     return work.each(pictures, out, sheet, as_json, enhanced)

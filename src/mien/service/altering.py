@@ -9,7 +9,6 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from mien import zoo
 from mien.analyzer import Analyzer
 from mien.anonymizer import Anonymizer
 from mien.images import load_image
@@ -48,7 +47,7 @@ Mode = Literal["generate", "blur", "mosaic"]
 async def restore(
     request: Request,
     tenant: Reader,
-    by: Annotated[Method | None, Query(description="How; default: the network, where one is there.")] = None,
+    by: Annotated[Method, Query(description="How.")] = "network",
     mask: Annotated[Covered, Query(description="What stands before the face.")] = "found",
     weight: Annotated[
         float | None, Query(ge=0, le=2, allow_inf_nan=False, description="0: as it was; 1: all that the method does.")
@@ -56,18 +55,14 @@ async def restore(
 ) -> Response:
     """Restore the faces of a picture: small, blurred, noisy or covered ones. What is added is a guess."""
     core, collection = tenant.core, tenant.collection
-    shipped = zoo.defaults().get("restorer")
-    if by in (None, "network") and shipped is None:
-        raise Problem(400, "No restorer is there, so say how: 'by' is unsharp, clahe, denoise, telea or vae.")
     if by in _FILLS and mask not in ("mouth", "eyes"):
         raise Problem(400, f"'{by}' is to be told what is covered: 'mask' is mouth or eyes.")
-    if mask in ("mouth", "eyes") and by not in (None, "network", *_FILLS):
+    if mask in ("mouth", "eyes") and by not in ("network", *_FILLS):
         raise Problem(400, f"'{by}' fills nothing in. Take telea or vae with 'mask'.")
     upload = one_picture((await read_uploads(request, core.settings.limits)).pictures)
 
     def work() -> dict[str, object]:
-        method = by or "network"
-        restorer = Restorer(shipped if method == "network" else None, method=method, weight=weight, threads=1)
+        restorer = Restorer(method=by, weight=weight, threads=1)
         image = load_image(upload.data, limits=core.settings.limits.picture)
         marks = [face.landmarks for face in collection.analyzer.analyze(image, embed=False)]
         done = restorer.restore_picture(image, marks, cover=mask)

@@ -97,7 +97,7 @@ class Restorer:
 
     Args:
         model: A restorer, by name, run folder, ONNX file or card, as `mien.zoo.named` takes it; for the method vae a
-            generator with an encoder, None: the catalogue's. None: no network, for classical methods.
+            generator with an encoder. None: the catalogue's; classical methods need none.
         method: One of `METHODS`.
         weight: Share of the change that is made: 0 leaves the face as it is, 1 goes all the way; None: what the card
             says.
@@ -126,13 +126,11 @@ class Restorer:
     ) -> None:
         if method not in METHODS:
             raise UsageError(f"A method is one of {', '.join(METHODS)}; got '{method}'.")
-        if method == "network" and model is None:
-            raise UsageError("Restoring with a network needs one. Name a run of `mien train restoration` as the model.")
         self.card: Card | None = None
         self.method = method
         convention = RestorerConvention(template="loose-120", side=112)
         if method == "network":
-            assert model is not None
+            model = zoo.default("restorer") if model is None else model
             self.card = zoo.named(model) if isinstance(model, str | Path) else model
             if self.card.role != "restorer":
                 raise ModelError(f"'{self.card.name}' is of role {self.card.role}, expected a restorer.")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mien import zoo
 from mien.cli.common import counted, echo_json, find_pictures, make_analyzer, places, progress
 from mien.errors import ImageError, MienError, UsageError
 from mien.files import printable
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from mien.analyzer import Analyzer
 
 _SHEET = 48  # faces of a sheet at most
-
-
-def default_model() -> str | None:
-    """Return the restorer of the catalogue; None where it has none."""
-    return zoo.defaults().get("restorer")
 
 
 def restored(
@@ -63,26 +57,16 @@ def enhanced(
     return RestoredPicture(classical.sharpen(image) if sharpen else image, done.faces)
 
 
-def open_restorer(model: str | None, method: str | None, weight: float | None, gate: str) -> Restorer:
+def open_restorer(model: str | None, method: str, weight: float | None, gate: str) -> Restorer:
     """Return the restorer that the options ask for.
 
     Raises:
-        MienError: There is none, or an option is out of range.
+        MienError: There is none of this name, or an option is out of range.
     """
-    named = model or default_model()
-    if named is None and method in (None, "network"):
-        # None of the classical methods does no harm: see docs/restoration.md.
-        raise UsageError(
-            "No restorer is shipped, so say what is wrong with the faces: --by denoise for noise, unsharp for blur, "
-            "telea or vae with --mask for what is covered; or name a run with --model."
-        )
-    chosen = method or "network"
-    if chosen not in METHODS:
-        raise UsageError(f"--by is one of {', '.join(METHODS)}; got '{chosen}'.")
+    if method not in METHODS:
+        raise UsageError(f"--by is one of {', '.join(METHODS)}; got '{method}'.")
     levels = None if gate == "auto" else 0.0 if gate == "off" else _number(gate)
-    return Restorer(
-        named if chosen == "network" else model if chosen == "vae" else None, method=chosen, weight=weight, gate=levels
-    )
+    return Restorer(model if method in ("network", "vae") else None, method=method, weight=weight, gate=levels)
 
 
 def _number(gate: str) -> float:
