@@ -1,4 +1,4 @@
-"""Make anonymized.png and filled.png, the pictures of privacy.md and restoration.md, from drawn and generated people.
+"""Make anonymized.png, restored.webp and filled.png, for privacy.md and restoration.md, of drawn and generated people.
 
 python docs/images/faces.py
 """
@@ -13,6 +13,7 @@ import numpy as np
 from mien import Analyzer
 from mien.alignment import TEMPLATES
 from mien.anonymizer import Anonymizer
+from mien.data.degradation import add_noise, compress
 from mien.drawing import draw_face
 from mien.images import save_image
 from mien.reporting.pictures import contact_sheet
@@ -49,6 +50,25 @@ def anonymized(generator: Generator) -> np.ndarray:
     return contact_sheet(shown, columns=COLUMNS, side=SIDE)
 
 
+def restored(generator: Generator) -> np.ndarray:
+    """Return noisy and covered faces, what non-local means and what the network makes of them, and as they were."""
+    ways = [Restorer(method="denoise"), Restorer(gate=0)]
+    rng, rows = np.random.default_rng(0), [list[np.ndarray]() for _ in range(4)]
+    side = ways[1].side
+    for number, face in enumerate(generated(generator, COLUMNS, seed=7)):
+        crop = ways[1].crop(face, TEMPLATES["face-64"].points_at(LARGE) + ROOM)
+        spoilt = crop.copy()
+        if number >= COLUMNS - 2:
+            spoilt[side // 2 : side // 2 + 26, 30 + 20 * (number % 2) : 66 + 20 * (number % 2)] = MASK
+        spoilt = add_noise(spoilt, (40, 40, 25, 25, 25, 25, 0, 10)[number], rng)
+        spoilt = compress(spoilt, 20) if number in (3, 5) else spoilt
+        for row, shown in zip(
+            rows, (spoilt, ways[0].restore(spoilt).after, ways[1].restore(spoilt).after, crop), strict=True
+        ):
+            row.append(shown if len(shown) == side else cv2.resize(shown, (side, side)))
+    return contact_sheet([face[9:-9, 9:-9] for row in rows for face in row], columns=COLUMNS, side=SIDE)
+
+
 def filled(generator: Generator) -> np.ndarray:
     """Return covered faces, filled in from the border, and by the generator."""
     ways = [Restorer(method="telea"), Restorer(method="vae")]
@@ -66,6 +86,7 @@ def filled(generator: Generator) -> np.ndarray:
 def main() -> None:
     """Draw, change, lay out."""
     generator = Generator(default("generator"))
+    save_image(HERE / "restored.webp", restored(generator))
     save_image(HERE / "filled.png", filled(generator))
     save_image(HERE / "anonymized.png", anonymized(generator))
 
