@@ -69,7 +69,7 @@ async def restore(
         faces = [
             face.as_facts() | {"before": data_uri(face.before), "after": data_uri(face.after)} for face in done.faces
         ]
-        head = {"schema": RESTORATION, "path": upload.name, "method": method}
+        head = {"schema": RESTORATION, "path": upload.name, "method": by}
         return {**head, "faces": faces, "picture": _as_it_came(upload, done.image)}
 
     return answer(await core.work(work))
