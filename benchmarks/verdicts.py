@@ -125,17 +125,18 @@ def _restoring_follows_zh(helps: list[str], hurts: list[str], of: int) -> str:
 def anonymize(figures: dict[str, Any]) -> Row:
     made = next(row for row in figures["rows"] if row["mode"] == "generate")
     still, kept = made["still_matching"]["sface"], made["expression_kept"]["mini-xception"]
+    keeps = kept["interval"][0] > 0.5
     text = f"{100 * still['share']:.0f} % [{100 * still['interval'][0]:.0f}, {100 * still['interval'][1]:.1f}]"
     return {
         "en": (
             "a generated face instead of one's own (`mien anonymize`)",
             f"still matching at FMR 1e-3: {text} of {still['n']}; expression kept: {100 * kept['share']:.0f} %",
-            "[yes](docs/privacy.md)",
+            "[it hides](docs/privacy.md)" + ("" if keeps else ", and loses the expression half of the time"),
         ),
         "zh": (
             "用生成的脸代替本人的脸（`mien anonymize`）",
             f"FMR 1e-3 时仍匹配：{still['n']} 张中的 {text}；表情保留：{100 * kept['share']:.0f} %",
-            "[有用](docs/privacy.zh-CN.md)",
+            "[藏得住](docs/privacy.zh-CN.md)" + ("" if keeps else "，但一半时候失去表情"),
         ),
     }
 
