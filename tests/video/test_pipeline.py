@@ -129,11 +129,11 @@ def test_an_error_of_ours_in_any_thread_ends_the_watch_and_is_raised():
 
 
 class Impatient(Collector):
-    """Presses Ctrl-C once, when it has been given some pictures."""
+    """Presses Ctrl-C once, when it has been given a picture."""
 
     def write(self, watched):
         super().write(watched)
-        if len(self.watched) == 20:
+        if len(self.watched) == 1:
             _thread.interrupt_main()
 
 

@@ -64,7 +64,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
         "face-gan-64": "face-gan-64-2-7bf817df",
         "expression-gan-48": "expression-gan-48-1-fa258f78",
-        "face-restorer-128": "face-restorer-128-1-07c834a3",
+        "face-restorer-128": "face-restorer-128-1-dfafcf9f",
         "blazeface-back": "blazeface-back-1-0a1b35e2",
         "sface": "sface-1-06714450",
         "dlib-resnet29": "dlib-resnet29-1-b3a15234",

@@ -144,9 +144,9 @@ class _Run:
         reader = self._thread(self._read, "reader")
         others = [self._thread(self._see, "vision"), self._thread(self._batch, "batcher")]
         others.append(self._thread(self._write, "writer"))
-        for thread in (reader, *others):
-            thread.start()
         try:
+            for thread in (reader, *others):  # in here: the first picture may be written, and Ctrl-C come, at once
+                thread.start()
             self._wait(others)
         except KeyboardInterrupt as error:
             interrupted = error
@@ -155,7 +155,8 @@ class _Run:
             self._wait(others)
         finally:
             self.source.stop()
-            reader.join(_LEAVE_S)
+            if reader.ident is not None:
+                reader.join(_LEAVE_S)
             if self.failure is None or isinstance(self.failure, VideoError):
                 summary = self._summary(time.monotonic() - start)
             self._close(summary)
