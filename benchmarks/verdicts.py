@@ -118,7 +118,7 @@ def _restoring_follows_zh(helps: list[str], hurts: list[str], of: int) -> str:
     elif len(helps) == of:
         so = "[有用](docs/restoration.zh-CN.md)"
     else:
-        so = f"[对{'、'.join(helps)}有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭"
+        so = f"[对{'、'.join(helps)} 有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭"
     return so + (f"；有害：{'、'.join(hurts)}" if hurts else "")
 
 
