@@ -178,4 +178,5 @@ def _write_sheet(sheet: Path, shown: list[np.ndarray]) -> None:
         row = shown[start : start + 2 * columns]
         for part in (row[::2], row[1::2]):
             faces += [*part, *[shown[0] * 0 + 246] * (columns - len(part))]
-    save_image(sheet, contact_sheet(faces, columns=columns, side=128, title="Before, and below after"))
+    side = max(128, 288 // columns)  # of few faces, that the title has room
+    save_image(sheet, contact_sheet(faces, columns=columns, side=side, title="Before and after"))
