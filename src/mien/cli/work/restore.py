@@ -178,5 +178,5 @@ def _write_sheet(sheet: Path, shown: list[np.ndarray]) -> None:
         row = shown[start : start + 2 * columns]
         for part in (row[::2], row[1::2]):
             faces += [*part, *[shown[0] * 0 + 246] * (columns - len(part))]
-    side = max(128, 288 // columns)  # of few faces, that the title has room
-    save_image(sheet, contact_sheet(faces, columns=columns, side=side, title="Before and after"))
+    title = "Before and after" if columns > 2 else ""  # narrow sheets have no room for it
+    save_image(sheet, contact_sheet(faces, columns=columns, side=128, title=title))
