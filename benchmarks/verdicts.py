@@ -90,36 +90,34 @@ def restoration(figures: dict[str, Any]) -> Row:
             f"restoring a spoilt face before it is recognised (`mien restore`; LFW, {pairs} pairs)",
             f"mates found at FMR 1 %, points gained by `{tool}`: "
             + "; ".join(f"{name} {points(one)}" for name, one in spoilt.items()),
-            _restoring_follows(helps, hurts, len(spoilt)),
+            _restoring_follows("en", helps, hurts, len(spoilt)),
         ),
         "zh": (
             f"先修复损坏的脸再识别（`mien restore`；LFW，{pairs} 对）",
             f"FMR 1 % 时找到的同人对，`{tool}` 增加的百分点："
             + "；".join(f"{SPOILT_ZH[name]} {points(one)}" for name, one in spoilt.items()),
-            _restoring_follows_zh(helps, hurts, len(spoilt)),
+            _restoring_follows("zh", helps, hurts, len(spoilt)),
         ),
     }
 
 
-def _restoring_follows(helps: list[str], hurts: list[str], of: int) -> str:
-    if not helps:
-        so = "[not shown](docs/restoration.md): off"
-    elif len(helps) == of:
-        so = "[yes](docs/restoration.md)"
-    else:
-        so = f"[yes](docs/restoration.md) for {'; '.join(helps)}; otherwise not shown: off"
-    return so + (f"; it harms: {'; '.join(hurts)}" if hurts else "")
-
-
-def _restoring_follows_zh(helps: list[str], hurts: list[str], of: int) -> str:
-    helps, hurts = ([SPOILT_ZH[name] for name in names] for names in (helps, hurts))
-    if not helps:
-        so = "[未见作用](docs/restoration.zh-CN.md)，默认关闭"
-    elif len(helps) == of:
-        so = "[有用](docs/restoration.zh-CN.md)"
-    else:
-        so = f"[对{'、'.join(helps)} 有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭"
-    return so + (f"；有害：{'、'.join(hurts)}" if hurts else "")
+def _restoring_follows(language: str, helps: list[str], hurts: list[str], of: int) -> str:
+    """Say what follows, in a language: where it helps, and where it does harm."""
+    some, all_, none, harm, comma = {
+        "en": (
+            "[yes](docs/restoration.md) for {}; otherwise not shown: off", "[yes](docs/restoration.md)",
+            "[not shown](docs/restoration.md): off", "; it harms: {}", "; ",
+        ),
+        "zh": (
+            "[对{} 有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭", "[有用](docs/restoration.zh-CN.md)",
+            "[未见作用](docs/restoration.zh-CN.md)，默认关闭", "；有害：{}", "、",
+        ),
+    }[language]  # fmt: skip
+    helped, hurt = (
+        comma.join(name if language == "en" else SPOILT_ZH[name] for name in names) for names in (helps, hurts)
+    )
+    so = none if not helps else all_ if len(helps) == of else some.format(helped)
+    return so + (harm.format(hurt) if hurts else "")
 
 
 def anonymize(figures: dict[str, Any]) -> Row:

@@ -65,7 +65,7 @@ def test_a_folder_is_restored_into_a_folder_and_a_bad_file_is_reported(pictures,
 
 def test_clean_faces_are_left_alone_and_that_is_said(pictures, tmp_path, model, scene):
     result = run("restore", pictures / "a.png", "-o", tmp_path / "out.png", "--model", model, "--gate", "50")
-    assert "2 faces clean already, left alone" in result.stdout
+    assert "2 faces left alone, under the gate" in result.stdout
     assert np.array_equal(load_image(tmp_path / "out.png"), scene.image)
 
 

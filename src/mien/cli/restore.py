@@ -69,8 +69,8 @@ def restore(
 ) -> int:
     """Restore the faces of PICTURES: small, blurred, noisy or covered ones; the rest of each picture stays as it is.
 
-    What is added is a guess from other faces: look at it, and don't take it for evidence of who it is. Faces that are
-    clean already are left alone, and that is said.
+    What is added is a guess from other faces: look at it, and don't take it for evidence of who it is. Faces that
+    would hardly change are left alone, and that is said (--gate).
     """
     from mien.cli.work import restore as work
 

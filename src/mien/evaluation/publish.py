@@ -24,7 +24,6 @@ from mien.vision.generator import Generator
 from mien.zoo.catalogue import NAME, as_toml
 
 if TYPE_CHECKING:
-    from mien.vision.generator import Generator
     from mien.zoo import Card
 
 __all__ = ["Published", "passed_audit", "published", "sample_sheet", "save_audit"]

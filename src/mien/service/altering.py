@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -29,6 +29,12 @@ _FILLS = ("telea", "vae")  # methods that are to be told what is covered
 Method = Literal["network", "unsharp", "clahe", "denoise", "telea", "vae"]
 Covered = Literal["found", "none", "mouth", "eyes"]
 Mode = Literal["generate", "blur", "mosaic"]
+
+
+@lru_cache(maxsize=4)
+def _restorer(method: str, weight: float | None) -> Restorer:
+    """Return a restorer, opened once for the weights that are asked for most."""
+    return Restorer(method=method, weight=weight, threads=1)
 
 
 @router.post(
@@ -62,7 +68,7 @@ async def restore(
     upload = one_picture((await read_uploads(request, core.settings.limits)).pictures)
 
     def work() -> dict[str, object]:
-        restorer = Restorer(method=by, weight=weight, threads=1)
+        restorer = _restorer(by, weight)
         image = load_image(upload.data, limits=core.settings.limits.picture)
         marks = [face.landmarks for face in collection.analyzer.analyze(image, embed=False)]
         done = restorer.restore_picture(image, marks, cover=mask)

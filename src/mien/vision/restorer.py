@@ -58,7 +58,7 @@ class RestoredFace:
         before: The aligned face, RGB uint8, shape (side, side, 3).
         after: The same restored; equal to ``before`` where it was left alone.
         damage: Mean change that the method wanted to make in the middle of the face, grey levels.
-        left_alone: Whether it was clean enough to be left as it is.
+        left_alone: Whether the change was under the gate, so that it is left as it is.
         covered: Share of the face that was taken for covered.
     """
 

@@ -150,7 +150,7 @@ class _Tally:
 
     def line(self) -> str:
         parts = [f"{counted(self.restored, 'face')} restored"]
-        parts += [f"{self.left_alone} clean already and left alone"] if self.left_alone else []
+        parts += [f"{self.left_alone} left alone"] if self.left_alone else []
         parts += [f"{self.failed} failed"] if self.failed else []
         return f"{counted(self.pictures, 'picture')}: {', '.join(parts)}"
 
@@ -162,7 +162,7 @@ def in_words(done: RestoredPicture) -> str:
     alone = sum(face.left_alone for face in done.faces)
     restored = len(done.faces) - alone
     parts = [f"{counted(restored, 'face')} restored"] if restored else []
-    parts += [f"{counted(alone, 'face')} clean already, left alone"] if alone else []
+    parts += [f"{counted(alone, 'face')} left alone, under the gate"] if alone else []
     covered = max(face.covered for face in done.faces)
     parts += [f"up to {covered:.0%} of a face filled in"] if covered else []
     return ", ".join(parts)
