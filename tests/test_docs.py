@@ -372,7 +372,7 @@ def test_what_restoring_is_worth_follows_from_the_planned_verdicts(readme_table,
     assert "[yes](docs/restoration.md) for noise 40; otherwise not shown: off; it harms: 30 % covered" in told(
         "en", mixed
     )
-    assert "[对噪声 40有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭；有害：遮住 30 %" in told("zh", mixed)
+    assert "[对噪声 40 有用](docs/restoration.zh-CN.md)；其他未见作用，默认关闭；有害：遮住 30 %" in told("zh", mixed)
     assert "`network-gated`: noise 40 +3.0 [+1.0, +8.0]; 30 % covered +3.0 [-8.0, -2.0] |" in told("en", mixed)
     assert "| [yes](docs/restoration.md) |" in told("en", restored("noise 40", "30 % covered"))
     assert "[not shown](docs/restoration.md): off |" in told("en", restored("clean"))
