@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mien.cli.common import counted, needs_torch
 from mien.cli.train import check_resume, name_dry_run, run_story, training_options
+from mien.errors import UsageError
+
+if TYPE_CHECKING:
+    from mien.training.distillation import DryRun as StudentDryRun
+    from mien.training.embedder import DryRun as EmbedderDryRun
+    from mien.training.verification import Verdict
 
 _CACHE = click.option(
     "--cache",
@@ -22,11 +29,13 @@ _ON = click.option("--on", metavar="MODEL", help="Embedder to build on: a name, 
 @training_options
 @click.option(
     "--arch",
-    type=click.Choice(["projection", "small-resnet"]),
+    type=click.Choice(["projection", "small-resnet", "dlib-trunk"]),
     default="projection",
     show_default=True,
-    help="Correct another embedder's vectors, in seconds; or learn from crops, for thousands of subjects.",
+    help="Correct another embedder's vectors, in seconds; learn from crops, for thousands of subjects; or learn to see "
+    "in bad pictures what --teacher sees in good ones.",
 )
+@click.option("--teacher", metavar="MODEL", help="dlib-trunk: embedder to learn from; default: sface.")
 @_ON
 @click.option("--head", type=click.Choice(["softmax", "cosface", "arcface"]), help="Margin; default: arcface.")
 @_CACHE
@@ -40,24 +49,56 @@ def embedder(
     one. RUN works wherever an embedder is named: mien verify A B --embedder RUN.
     """
     with needs_torch():
+        from mien.training import distillation
         from mien.training import embedder as story
         from mien.training.config import load_config
 
     name_dry_run(settings, dry_run)
+    if arch == "dlib-trunk":
+        _refuse(settings, "on", "head", why=f"--arch {arch} learns from --teacher")
+        student = load_config(distillation.DistillationConfig, file, sets, settings)
+        if dry_run:
+            _echo_dry(distillation.dry_run(student), "")
+            return
+        check_resume(resume, student.out)
+        judgement = run_story(distillation.train, student)
+        for name, verdict in (("as they are", judgement.clean), ("every other spoilt", judgement.spoilt)):
+            click.echo(name)
+            _echo_verdict(verdict)
+        _echo_use(student.out)
+        return
+    _refuse(settings, "teacher", why=f"--arch {arch} has none: choose --arch dlib-trunk")
     config = load_config(story.ARCHITECTURES[arch], file, sets, settings)
     if dry_run:
-        dry = story.dry_run(config)
-        click.echo(f"{counted(dry.subjects, 'subject')}, {counted(dry.pictures, 'picture')}")
-        click.echo(f"{dry.parameters / 1e6:.2f} million parameters, the training head included")
-        click.echo(f"{dry.images_per_second:,.0f} images/s, finding the faces aside. Nothing was written.")
+        _echo_dry(story.dry_run(config), ", the training head included")
         return
     check_resume(resume, config.out)
-    verdict = run_story(story.train, config)
+    _echo_verdict(run_story(story.train, config))
+    _echo_use(config.out)
+
+
+def _refuse(settings: dict[str, object], *names: str, why: str) -> None:
+    """Take options that belong to other architectures out of the settings; refuse them where they were given."""
+    for name in names:
+        if settings.pop(name) is not None:
+            raise UsageError(f"--{name} cannot be given here: {why}.")
+
+
+def _echo_dry(dry: EmbedderDryRun | StudentDryRun, counting: str) -> None:
+    click.echo(f"{counted(dry.subjects, 'subject')}, {counted(dry.pictures, 'picture')}")
+    click.echo(f"{dry.parameters / 1e6:.2f} million parameters{counting}")
+    click.echo(f"{dry.images_per_second:,.0f} images/s, finding the faces aside. Nothing was written.")
+
+
+def _echo_verdict(verdict: Verdict) -> None:
     for name, base in verdict.base.items():
-        click.echo(f"{name:<18} {verdict.new[name]}  built on {base}  difference {verdict.difference[name]}")
+        click.echo(f"{name:<18} {verdict.new[name]}  {verdict.built_on} {base}  difference {verdict.difference[name]}")
     click.echo(verdict.sentence())
-    click.echo(f"{config.out / 'card.html'}")
-    click.echo(f"Use: mien verify A B --embedder {config.out}")
+
+
+def _echo_use(out: Path) -> None:
+    click.echo(f"{out / 'card.html'}")
+    click.echo(f"Use: mien verify A B --embedder {out}")
 
 
 @click.command()

@@ -219,11 +219,15 @@ class FaceTrunk(_Heads):
 
     def features(self, x: Images) -> Features:
         """Return the average of the last block, shape (batch, 256)."""
-        x = functional.interpolate(x, scale_factor=self.zoom, mode="bilinear", align_corners=False)
+        return self.maps(x).mean((2, 3))
+
+    def maps(self, x: Images) -> Float[Tensor, "batch 256 height width"]:
+        """Return what the last block answers, place by place."""
+        if self.zoom != 1:
+            x = functional.interpolate(x, scale_factor=self.zoom, mode="bilinear", align_corners=False)
         x = functional.relu(self.norm(self.stem((x - MEAN) * SCALE)), inplace=True)
         x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2)
-        x = self.blocks(x)
-        return x.mean((2, 3))
+        return torch.as_tensor(self.blocks(x))
 
     @torch.no_grad()
     def load_recogniser(self, file: Path, images: Images) -> None:

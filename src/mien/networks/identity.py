@@ -1,4 +1,4 @@
-"""Networks that embed faces: a correction of another embedder's vectors, and a small residual network of its own."""
+"""Networks that embed faces: a correction of another embedder's vectors, and residual networks that look at crops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Projection", "SmallResNet"]
+from mien.networks.expression import ExpressionNetConfig, FaceTrunk
+
+__all__ = ["Projection", "SmallResNet", "TrunkEmbedder"]
 
 
 class Projection(nn.Module):
@@ -90,6 +92,35 @@ class SmallResNet(nn.Module):
     def forward(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch dimension"]:
         """Return embeddings, of any length, of RGB crops with pixels 0 to 255."""
         answer: Tensor = self.head(self.trunk((pixels - 127.5) / 128))
+        return answer
+
+
+class TrunkEmbedder(nn.Module):
+    """The first thirteen blocks of dlib's face recogniser, to be trained on, and one linear layer of our own.
+
+    As in `SmallResNet` the last map is flattened, not averaged: where a feature lies on an aligned face says who it is.
+
+    Args:
+        side: Of the crops, px.
+        zoom: How much they are enlarged inside, so that faces have about the size that the filters know.
+        dimension: Of the embedding.
+        drop: Share of the last features dropped while learning.
+    """
+
+    def __init__(self, *, side: int = 112, zoom: float = 1.0, dimension: int = 128, drop: float = 0.0) -> None:
+        super().__init__()
+        self.trunk = FaceTrunk(ExpressionNetConfig(arch="face-trunk", side=side, colour=True, zoom=zoom), {})
+        with torch.no_grad():
+            places = self.trunk.eval().maps(torch.zeros(1, 3, side, side))[0].numel()
+        self.trunk.train()
+        self.drop = nn.Dropout(drop)
+        self.linear = nn.Linear(places, dimension)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch dimension"]:
+        """Return embeddings, of any length, of RGB crops with pixels 0 to 255; the last layer in float32."""
+        maps = self.trunk.maps(pixels)
+        with torch.autocast(maps.device.type, enabled=False):
+            answer: Tensor = self.linear(self.drop(maps.float().flatten(1)))
         return answer
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,7 +50,16 @@ from mien.vision.embedder import Embedder
 from mien.zoo import Card
 from mien.zoo.conventions import convention
 
-__all__ = ["ARCHITECTURES", "DryRun", "EmbedderConfig", "SmallResNetConfig", "dry_run", "train"]
+__all__ = [
+    "ARCHITECTURES",
+    "DryRun",
+    "EmbedderConfig",
+    "SmallResNetConfig",
+    "dry_run",
+    "measured_rates",
+    "split_subjects",
+    "train",
+]
 
 SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}
 _RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -170,9 +179,8 @@ def train(config: EmbedderConfig, *, analyzer: AnalyzerLike | None = None, sampl
     with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
         analyzer = analyzer or Analyzer(embedder=config.on or None, expression=None)
         samples = samples or read_subjects(config.data)
-        faces = _in_parts(
-            acquire_faces(samples, analyzer, cache=_cache(config), progress=PictureProgress(least=1)), config.seed
-        )
+        faces = acquire_faces(samples, analyzer, cache=_cache(config), progress=PictureProgress(least=1))
+        faces = replace(faces, splits=split_subjects(faces.subjects, faces.splits, seed=config.seed))
         inside = {name: faces.splits == name for name in SPLITS}
         material = _material(config, samples, faces, analyzer.card)
         valid = comparisons(faces.subjects[inside["valid"]])
@@ -366,29 +374,40 @@ def _cache(config: EmbedderConfig) -> Path:
     return config.cache or config.out / "cache"
 
 
-def _in_parts(faces: Faces, seed: int) -> Faces:
-    """Give every subject to train, valid or test; refuse data whose own splits share subjects."""
-    named = faces.splits != ""
-    pairs = {(str(who), str(split)) for who, split in zip(faces.subjects[named], faces.splits[named], strict=True)}
+def split_subjects(
+    subjects: Shaped[np.ndarray, " faces"], given: Shaped[np.ndarray, " faces"], *, seed: int
+) -> Shaped[np.ndarray, " faces"]:
+    """Give every subject to train, valid or test.
+
+    Args:
+        subjects: Of each face.
+        given: The split that the data name for each face, '' where they name none.
+        seed: Of what is drawn.
+
+    Raises:
+        DataError: The data's own splits share subjects, or some of them are missing.
+    """
+    named = given != ""
+    pairs = {(str(who), str(split)) for who, split in zip(subjects[named], given[named], strict=True)}
     shared = len(pairs) - len({who for who, _ in pairs})
     if shared:
         raise DataError(
             f"{shared} subjects stand in more than one split, so that nothing would be held out. "
             "Give each subject to one split, or leave the splits to mien."
         )
-    missing = [name for name in SPLITS if not (faces.splits == name).any()]
-    splits = faces.splits
+    missing = [name for name in SPLITS if not (given == name).any()]
     if missing == list(SPLITS):
-        splits = by_subject(faces.subjects, SHARES, seed=seed)
-    elif missing == ["valid"]:
-        inside = splits == "train"
-        splits = splits.astype("<U16")
-        splits[inside] = by_subject(faces.subjects[inside], {"train": 0.8, "valid": 0.2}, seed=seed)
-    elif missing or not named.all():
+        return by_subject(subjects, SHARES, seed=seed)
+    if missing == ["valid"]:
+        inside = given == "train"
+        splits = given.astype("<U16")
+        splits[inside] = by_subject(subjects[inside], {"train": 0.8, "valid": 0.2}, seed=seed)
+        return splits
+    if missing or not named.all():
         raise DataError(
             "The data has some splits and lacks others. Expected train, valid and test; train and test; or none."
         )
-    return Faces(faces.numbers, faces.subjects, splits, faces.vectors, faces.lost)
+    return given
 
 
 def _to_learn(
@@ -475,7 +494,7 @@ def _export(
         training_data=f"the user's own: '{config.data.name}'",
         convention=facts,
         metrics={"base": base.id, "test": verdict.as_dict()},
-        **_measured(vectors, subjects, config),
+        **measured_rates(vectors, subjects, config.data.name),
     )
     _check_parity(zoo.named(out), base, model)
     if not facts["kind"]:
@@ -483,10 +502,10 @@ def _export(
     return f"mien models add {file} --name NAME --role embedder --convention {facts['kind']}"
 
 
-def _measured(
-    vectors: Float32[np.ndarray, "faces dimension"], subjects: Shaped[np.ndarray, " faces"], config: EmbedderConfig
+def measured_rates(
+    vectors: Float32[np.ndarray, "faces dimension"], subjects: Shaped[np.ndarray, " faces"], dataset: str
 ) -> dict[str, Any]:
-    """Return operating points and calibration on the held-out subjects, for the card."""
+    """Return operating points and calibration on the held-out subjects of a data set, for a card."""
     pairs = comparisons(subjects)
     genuine, impostor = pairs.scores(vectors)
     owners = pairs.subjects[pairs.genuine[:, 0]], pairs.subjects[pairs.impostor]
@@ -498,7 +517,7 @@ def _measured(
             fmr=rate,
             genuine_subjects=owners[0],
             impostor_subjects=owners[1],
-            dataset=f"held-out subjects of '{config.data.name}'",
+            dataset=f"held-out subjects of '{dataset}'",
         )
         for rate in _RATES
         if rate * len(impostor) >= _FEWEST_FALSE_MATCHES
