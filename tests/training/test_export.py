@@ -1,6 +1,8 @@
 """Networks as ONNX files: the same answers, smaller or faster, and a true account of what that costs."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -125,6 +127,36 @@ def test_a_run_is_written_with_its_card_and_costs(trained, quantize, file):
     np.testing.assert_allclose(ExpressionReader(card).probabilities(crops), exact, atol=0.1)
 
 
+def test_the_mean_of_two_runs_is_one_file_that_is_calibrated_anew(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("mien.data.crops.patient_detector", lambda: _Nothing())
+    train(replace(_config(trained), out=tmp_path / "second", seed=1, images=160))
+
+    report = export(trained, tmp_path / "both.onnx", others=[tmp_path / "second"])
+
+    face = {"image": np.random.default_rng(0).integers(0, 256, (1, 1, 24, 24)).astype(np.float32)}
+    answers = [
+        InferenceSession(file).run(None, face)[0]
+        for file in (trained / "model.onnx", tmp_path / "second" / "model.onnx", report.file)
+    ]
+    np.testing.assert_allclose(answers[2], (answers[0] + answers[1]) / 2, atol=1e-4)
+    card, single = zoo.named(report.file), zoo.named(trained)
+    assert card.convention["temperature"] != single.convention["temperature"]
+    assert {**card.convention, **{name: single.convention[name] for name in ("temperature", "uncertain_below")}} == (
+        single.convention
+    )
+    assert 0 < report.difference < 1e-4 and card.metrics["validation"]
+
+
+def test_runs_that_see_other_crops_are_not_averaged(trained, tmp_path):
+    other = shutil.copytree(trained, tmp_path / "other")
+    card = json.loads((other / "card.json").read_text())
+    card["convention"]["template"] = "face-64"
+    (other / "card.json").write_text(json.dumps(card))
+
+    with pytest.raises(TrainingError, match="'.*other' cannot be averaged with '.*run'"):
+        export(trained, tmp_path / "both.onnx", others=[other])
+
+
 def test_accuracies_are_those_of_the_files(trained):
     report = export(trained, quantize="int8")
 
@@ -179,7 +211,7 @@ def test_what_is_no_run_is_refused(tmp_path, trained):
     with pytest.raises(TrainingError, match="Cannot write"):
         export(trained, tmp_path / "none" / "model.onnx")
     with pytest.raises(MienError):
-        export(trained, quantize="int8", data=tmp_path)
+        export(trained, quantize="int8", data=[tmp_path])
 
 
 def test_the_command_prints_what_it_cost(trained, tmp_path):

@@ -30,10 +30,28 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     type=click.Choice(["int8", "fp16"]),
     help="8-bit weights and activations, or weights stored in half precision.",
 )
-@click.option("--data", type=click.Path(path_type=Path, exists=True), help="Where the training data are now.")
+@click.option(
+    "--average",
+    "others",
+    type=FOLDER,
+    multiple=True,
+    metavar="RUN",
+    help="Another run, such as of another seed: one file with the mean answer of all.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Where the training data are now; once for each set.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON; see docs/json.md.")
 def export(
-    run: Path, out: Path | None, quantize: Literal["int8", "fp16"] | None, data: Path | None, as_json: bool
+    run: Path,
+    out: Path | None,
+    quantize: Literal["int8", "fp16"] | None,
+    others: tuple[Path, ...],
+    data: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Write the network of RUN as ONNX and measure, on its validation pictures, what that costs.
 
@@ -48,10 +66,12 @@ def export(
     if out is not None and out.suffix == ".safetensors":
         if quantize == "int8":
             raise UsageError("Weights to train on from are not stored in 8 bits. Take --quantize fp16, or none.")
+        if others:
+            raise UsageError("Training goes on from one run. Leave --average out, or name an .onnx file.")
         size = save_weights(run, out, half=quantize == "fp16")
         click.echo(f"{printable(out)}\n  {'size':<22}{size / 1e6:.2f} MB")
         return
-    report = write(run, out, quantize=quantize, data=data)
+    report = write(run, out, others=others, quantize=quantize, data=data)
     if as_json:
         echo_json({"schema": SCHEMA, **asdict(report), "speedup": report.speedup}, indent=1)
         return

@@ -5,7 +5,7 @@ Each takes pixels 0 to 255, float, NCHW, and answers logits by head: one head fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,15 @@ from torch.nn import functional
 
 from mien.errors import ModelError, UsageError
 
-__all__ = ["ARCHITECTURES", "ExpressionNet", "ExpressionNetConfig", "FaceTrunk", "TutorialCNN", "expression_net"]
+__all__ = [
+    "ARCHITECTURES",
+    "AveragedNets",
+    "ExpressionNet",
+    "ExpressionNetConfig",
+    "FaceTrunk",
+    "TutorialCNN",
+    "expression_net",
+]
 
 ARCHITECTURES = ("residual", "face-trunk", "tutorial-cnn")
 MEAN, SCALE = 128.0, 1 / 64
@@ -268,6 +276,36 @@ class FaceTrunk(_Heads):
         self.train(training)
         for hook in hooks:
             hook.remove()
+
+
+class AveragedNets(nn.Module):
+    """Several networks with the same heads, whose logits are averaged.
+
+    Args:
+        nets: One network or more.
+    """
+
+    def __init__(self, nets: Sequence[ExpressionNet | FaceTrunk | TutorialCNN]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+        self.config = nets[0].config
+
+    def features(self, x: Images) -> Features:
+        """Return what the heads of all networks read, after one another, shape (batch, feature)."""
+        return torch.cat([net.features(x) for net in self._members()], dim=1)
+
+    def classify(self, features: Features) -> dict[str, Float[Tensor, "batch classes"]]:
+        """Return the mean logits by head."""
+        members = self._members()
+        answers = [net.classify(own) for net, own in zip(members, features.chunk(len(members), dim=1), strict=True)]
+        return {name: torch.stack([answer[name] for answer in answers]).mean(0) for name in answers[0]}
+
+    def forward(self, x: Images) -> dict[str, Float[Tensor, "batch classes"]]:
+        """Return mean logits by head for pixels 0 to 255."""
+        return self.classify(self.features(x))
+
+    def _members(self) -> list[_Heads]:
+        return [net for net in self.nets if isinstance(net, _Heads)]
 
 
 def _keeping(bias: Tensor) -> Callable[[nn.BatchNorm2d, tuple[Tensor]], None]:

@@ -142,7 +142,7 @@ def _misfit(ours: Any, theirs: Any, name: str) -> str | None:
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Lay out what belongs to a weight as the weight itself: channels last stays fast after a resume."""
+    """Lay out what belongs to a weight as the weight itself: fused steps read it in the order of memory."""
     for weight, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():

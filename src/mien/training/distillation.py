@@ -33,6 +33,7 @@ from mien.data.degradation import Damage, degrade, spoil
 from mien.data.occlusion import occlude
 from mien.data.transforms import Augment, Order, Variation
 from mien.errors import DataError, TrainingError, UsageError
+from mien.images import write_whole
 from mien.networks.heads import MarginHead
 from mien.networks.identity import TrunkEmbedder
 from mien.networks.tracing import onnx_bytes
@@ -45,7 +46,7 @@ from mien.training.material import Pinned
 from mien.training.precision import autocast, choose_device
 from mien.training.publishing import check_parity, publish_network
 from mien.training.reporter import PictureProgress
-from mien.training.run import Run, write_result
+from mien.training.run import Run
 from mien.training.schedule import decayed, warmup_cosine
 from mien.training.stopping import EarlyStopping
 from mien.training.verification import Verdict, calibrated_cost, comparisons, judge
@@ -95,7 +96,7 @@ class DistillationConfig(TrainingConfig):
 
     data: Path
     teacher: str = "sface"
-    zoom: float = 1.0
+    zoom: float = 1.25
     pretrained: bool = True
     drop: float = 0.0
     clean: float = 0.4
@@ -103,8 +104,8 @@ class DistillationConfig(TrainingConfig):
     damage: Damage = field(default_factory=lambda: Damage(clean=0.0, shrink=(0.7, 6.0)))
     variation: Variation = field(
         default_factory=lambda: Variation(
-            rotate=10.0, scale=0.12, shift=0.05, unaligned=0.0, contrast=0.4, brightness=30.0, colour=0.1, grey=0.1,
-            gamma=0.25, shade=0.5, noise=0.0, blur=0.0, jpeg=0.0, erase=0.1,
+            rotate=7.0, scale=0.08, shift=0.03, unaligned=0.0, contrast=0.25, brightness=20.0, colour=0.1, grey=0.1,
+            gamma=0.2, shade=0.4, noise=0.0, blur=0.0, jpeg=0.0, erase=0.1,
         )
     )  # fmt: skip
     identity_weight: float = 0.1
@@ -117,7 +118,7 @@ class DistillationConfig(TrainingConfig):
     patience: int = 0
     fmr: float = 1e-2
     cache: Path | None = None
-    images: int = 1_000_000
+    images: int = 600_000
     batch_size: int = 128
     report_every: int = 50_000
 
@@ -211,6 +212,7 @@ def train(config: DistillationConfig) -> Judgement:
                     group["lr"] = course.scale * warmup_cosine(
                         images, config.images, min(config.warmup, config.images // 10), config.learning_rate
                     )
+                optimizer.zero_grad(set_to_none=True)
                 places = material.order.batch(images, config.batch_size)
                 loss = torch.zeros((), device=device)
                 for part in np.array_split(np.arange(config.batch_size), config.accumulate):
@@ -426,7 +428,8 @@ def _taught(crops: Crops, teacher: Card, file: Path) -> tuple[Vectors, Vectors]:
     packed = io.BytesIO()
     np.savez(packed, plain=plain, mirrored=mirrored)
     try:
-        write_result(file, packed.getvalue())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, packed.getvalue())
     except OSError as error:
         raise TrainingError(f"Vectors cannot be kept in '{file.parent}': {error.strerror or error}.") from error
     return plain, mirrored

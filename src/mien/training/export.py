@@ -11,11 +11,11 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -30,9 +30,10 @@ from mien import zoo
 from mien.data.crops import rgb_faces
 from mien.errors import TrainingError, UsageError
 from mien.images import printable, write_whole
+from mien.networks import AveragedNets
 from mien.networks.tracing import onnx_bytes
 from mien.training.config import load_config
-from mien.training.expression import ExpressionConfig, learned_faces, load_expression_net, predict
+from mien.training.expression import ExpressionConfig, Net, calibrated, learned_faces, load_expression_net, predict
 from mien.training.vae import load_vae
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, VAE, write_network
 from mien.vision.expression import ExpressionReader
@@ -123,13 +124,21 @@ def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
 
 
 def export(
-    run: Path, out: Path | None = None, *, quantize: Quantize | None = None, data: Path | None = None
+    run: Path,
+    out: Path | None = None,
+    *,
+    others: Sequence[Path] = (),
+    quantize: Quantize | None = None,
+    data: Sequence[Path] = (),
 ) -> ExportReport:
     """Write the network of a run as ONNX, with a card that says what it is fed.
 
     Args:
         run: Folder of a finished expression training.
-        out: The file, `.onnx`; default in the run folder: `model.onnx`, `model-fp16.onnx`, `model-int8.onnx`.
+        out: The file, `.onnx`; default in the run folder: `model.onnx`, `model-fp16.onnx`, `model-int8.onnx`, with
+            others `mean.onnx`, `mean-fp16.onnx`, ...
+        others: More runs with the same heads and crops, such as of other seeds: logits are averaged over all of them,
+            in one file, and calibrated anew.
         quantize: `fp16` stores weights in half precision and calculates in float32; `int8` does both in 8 bits, with
             scales from training faces.
         data: Where the data of the training are now; default where they were.
@@ -137,27 +146,40 @@ def export(
     Raises:
         MienError: The run is not finished, its data are gone, or the file cannot be written.
     """
-    out = out or run / (f"model-{quantize}.onnx" if quantize else "model.onnx")
+    name = "mean" if others else "model"
+    out = out or run / (f"{name}-{quantize}.onnx" if quantize else f"{name}.onnx")
     if out.suffix != ".onnx":
         raise UsageError(f"A network is written to a file that ends in .onnx, not to '{printable(out)}'.")
-    model, heads = load_expression_net(run)
+    single, heads = load_expression_net(run)
     card = zoo.named(run)
     config = load_config(ExpressionConfig, run / "config.json")
-    faces = learned_faces(replace(config, out=run, data=config.data if data is None else (data,)))
+    faces = learned_faces(replace(config, out=run, data=tuple(data) or config.data))
     side, channels = config.net.side, config.net.channels
+    model: Net | AveragedNets = single
+    calibration: dict[str, dict[str, Any]] = {}
+    if others:
+        model = AveragedNets([single, *(_alike(other, run) for other in others)]).eval()
+        answers = predict(model, faces.valid, flip=config.average_mirrored)
+        calibration = {
+            head: calibrated(
+                logits, faces.by_head[head], heads[head], sure_accuracy=None if place else config.sure_accuracy
+            )
+            for place, (head, logits) in enumerate(answers.items())
+        }
+        card = replace(card, convention=_recalibrated(card.convention, calibration))
     plain = onnx_bytes(model, torch.zeros(2, channels, side, side), outputs=list(heads))
     difference = _difference(predict(model, faces.valid[:64], flip=False), plain, faces.valid[:64])
 
     with tempfile.TemporaryDirectory() as folder:
         judge = _Judge(Path(folder), card, faces.valid, faces.labels)
         float_answers = judge.answers(plain)
-        data_out, answers, kept = plain, float_answers, tuple[str, ...]()
+        data_out, told, kept = plain, float_answers, tuple[str, ...]()
         if quantize == "fp16":
             data_out = half_weights(onnx.load_from_string(plain)).SerializeToString()
-            answers = judge.answers(data_out)
+            told = judge.answers(data_out)
         elif quantize == "int8":
             some = faces.train[:: max(len(faces.train) // _CALIBRATION, 1)][:_CALIBRATION]
-            data_out, answers, kept = _least_harm(onnx.load_from_string(plain), _fed(some), judge, float_answers)
+            data_out, told, kept = _least_harm(onnx.load_from_string(plain), _fed(some), judge, float_answers)
         ms, ms_float = judge.times(data_out, plain)
     report = ExportReport(
         file=out,
@@ -166,15 +188,42 @@ def export(
         bytes=len(data_out),
         bytes_float=len(plain),
         n=len(faces.labels),
-        accuracy=judge.accuracy(answers),
+        accuracy=judge.accuracy(told),
         accuracy_float=judge.accuracy(float_answers),
-        changed=float((answers != float_answers).mean()),
+        changed=float((told != float_answers).mean()),
         ms=ms,
         ms_float=ms_float,
         kept_float=kept,
     )
-    _write(out, data_out, run, report)
+    _write(out, data_out, run, report, calibration)
     return report
+
+
+def _alike(other: Path, run: Path) -> Net:
+    """Return the network of a run that is to be averaged with another one.
+
+    Raises:
+        TrainingError: It sees other crops or answers otherwise.
+    """
+    model, heads = load_expression_net(other)
+    first_heads = load_expression_net(run)[1]
+    here, there = zoo.named(other).convention, zoo.named(run).convention
+    facts = ("template", "side", "order", "flip", "shares")
+    if heads != first_heads or any(here.get(fact) != there.get(fact) for fact in facts):
+        raise TrainingError(
+            f"'{printable(other)}' cannot be averaged with '{printable(run)}': heads, classes and their shares, side, "
+            f"colour and template must be alike."
+        )
+    return model
+
+
+def _recalibrated(convention: Mapping[str, Any], calibration: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a convention with the temperatures, and the uncertainty, of another calibration."""
+    return {
+        **convention,
+        "temperature": {head: figures["temperature"] for head, figures in calibration.items()},
+        "uncertain_below": next(iter(calibration.values()))["uncertain_below"],
+    }
 
 
 def _difference(
@@ -312,7 +361,9 @@ def quantised(model: onnx.ModelProto, faces: Faces, *, keep_float: tuple[str, ..
         return onnx.load(done)
 
 
-def _write(out: Path, data: bytes, run: Path, report: ExportReport) -> None:
+def _write(
+    out: Path, data: bytes, run: Path, report: ExportReport, calibration: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Write network and card; the card of the run's own `model.onnx` stays as training wrote it."""
     try:
         write_whole(out, data)
@@ -321,6 +372,9 @@ def _write(out: Path, data: bytes, run: Path, report: ExportReport) -> None:
         card = json.loads((run / "card.json").read_text(encoding="utf-8"))
         measured = {key: value for key, value in asdict(report).items() if key != "file"}
         card["name"] = str(card.get("name") or run.resolve().name) + (f"-{report.quantize}" if report.quantize else "")
+        if calibration:
+            card["convention"] = _recalibrated(card["convention"], calibration)
+            card["metrics"] = {"validation": dict(calibration)}
         card["metrics"] = {**card.get("metrics", {}), "export": {**measured, "speedup": report.speedup}}
         write_whole(out.with_suffix(".json"), json.dumps(card, indent=1).encode())
     except OSError as error:

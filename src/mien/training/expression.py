@@ -29,6 +29,7 @@ from mien.losses import distillation, focal, logit_adjusted, soft_cross_entropy
 from mien.metrics.calibration import expected_calibration_error
 from mien.metrics.expression import accuracy, confusion, macro_f1, per_class
 from mien.networks import (
+    AveragedNets,
     ExpressionNet,
     ExpressionNetConfig,
     FaceTrunk,
@@ -58,7 +59,9 @@ __all__ = [
     "DryRun",
     "ExpressionConfig",
     "LearnedFaces",
+    "Net",
     "Trained",
+    "calibrated",
     "dry_run",
     "learned_faces",
     "load_expression_net",
@@ -67,6 +70,7 @@ __all__ = [
 ]
 
 Net = ExpressionNet | FaceTrunk | TutorialCNN
+"""A network that is trained."""
 Logits = Mapping[str, Float32[np.ndarray, "pictures classes"]]
 
 _PARITY = 1e-3  # largest difference of a logit that passes as rounding
@@ -378,12 +382,17 @@ class LearnedFaces:
     Attributes:
         train: Those it learned from, uint8 (train, side, side[, 3]).
         valid: Labelled ones that it was checked with, uint8 (valid, side, side[, 3]).
-        labels: Of the latter, numbers of the first head's classes, shape (valid,).
+        by_head: Their labels by head, numbers of its classes, shape (valid,); -1 where there is none.
     """
 
     train: UInt8[np.ndarray, "train side side *colour"]
     valid: UInt8[np.ndarray, "valid side side *colour"]
-    labels: Int[np.ndarray, " valid"]
+    by_head: Mapping[str, Int[np.ndarray, " valid"]]
+
+    @property
+    def labels(self) -> Int[np.ndarray, " valid"]:
+        """Labels of the first head; every picture has one."""
+        return next(iter(self.by_head.values()))
 
 
 def learned_faces(config: ExpressionConfig) -> LearnedFaces:
@@ -393,9 +402,10 @@ def learned_faces(config: ExpressionConfig) -> LearnedFaces:
         MienError: The data are no longer there, or are no such data.
     """
     material = _load_material(load_labelled(config), config, cache=config.cache or config.out / "crops", ranks=Ranks())
-    labels = material.labels(next(iter(material.heads)), material.valid)
-    faces = material.crops.faces
-    return LearnedFaces(faces[material.train], faces[material.valid[labels >= 0]], labels[labels >= 0])
+    faces, valid = material.crops.faces, material.valid
+    valid = valid[material.labels(next(iter(material.heads)), valid) >= 0]
+    by_head = {name: material.labels(name, valid) for name in material.heads}
+    return LearnedFaces(faces[material.train], faces[valid], by_head)
 
 
 # Pictures and labels --------------------------------------------------------------------------------------------------
@@ -643,7 +653,7 @@ def _to(model: Net, device: torch.device) -> Net:
 
 @torch.no_grad()
 def predict(
-    model: Net,
+    model: Net | AveragedNets,
     faces: UInt8[np.ndarray, "pictures side side *colour"],
     *,
     flip: bool = True,
@@ -708,7 +718,12 @@ def _publish(model: Net, material: _Material, config: ExpressionConfig, run: Run
     faces = material.crops.faces[material.valid]
     logits = predict(model, faces, flip=config.average_mirrored)
     figures = {
-        name: _calibrated(name, answers, material, config, decides=place == 0)
+        name: calibrated(
+            answers,
+            material.labels(name, material.valid),
+            material.heads[name],
+            sure_accuracy=None if place else config.sure_accuracy,
+        )
         for place, (name, answers) in enumerate(logits.items())
     }
     side, channels = config.net.side, config.net.channels
@@ -751,24 +766,21 @@ def _learned_shares(prior: Float[Tensor, " classes"], config: ExpressionConfig) 
     return [round(share, 5) for share in (kept / kept.sum()).tolist()]
 
 
-def _calibrated(
-    head: str,
+def calibrated(
     answers: Float32[np.ndarray, "pictures classes"],
-    material: _Material,
-    config: ExpressionConfig,
+    labels: Int[np.ndarray, " pictures"],
+    classes: Sequence[str],
     *,
-    decides: bool,
+    sure_accuracy: float | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of a head on the validation pictures, its temperature among them.
+    """Return the figures of a head on validation pictures, its temperature among them.
 
     Args:
-        head: Its name.
         answers: Its logits.
-        material: With the labels.
-        config: The share of right answers that makes one sure.
-        decides: Whether this head says what is uncertain.
+        labels: Numbers of classes; -1 where a picture has none.
+        classes: Their names.
+        sure_accuracy: The share of right answers that makes one sure; None where another head says what is uncertain.
     """
-    labels = material.labels(head, material.valid)
     known = labels >= 0
     logits, labels = answers[known].astype(np.float64), labels[known]
     temperature = fit_temperature(logits, labels)
@@ -781,10 +793,10 @@ def _calibrated(
         "ece": expected_calibration_error(sure, right),
         "ece_uncalibrated": expected_calibration_error(*confidence(logits, labels)),
         "temperature": temperature,
-        **{f"f1 {label}": score.f1 for label, score in zip(material.heads[head], per_class(table), strict=True)},
+        **{f"f1 {label}": score.f1 for label, score in zip(classes, per_class(table), strict=True)},
     }
-    if decides:
-        uncertain_below = uncertainty_threshold(sure, right, config.sure_accuracy)
+    if sure_accuracy is not None:
+        uncertain_below = uncertainty_threshold(sure, right, sure_accuracy)
         answered = sure >= uncertain_below
         figures |= {
             "uncertain_below": uncertain_below,
