@@ -518,7 +518,7 @@ def _detector(name: str, *, min_face: float | None, threshold: float | None, thr
 
 
 def _expect_role(name: str, role: str) -> zoo.Card:
-    card = zoo.card(name) if role == "detector" else zoo.named(name)
+    card = zoo.card(name) if role == "detector" else zoo.named(zoo.choice(name, role))
     if card.role != role:
         raise UsageError(f"'{name}' is of role {card.role}, expected a model of role {role}: see mien models list.")
     return card

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from mien.cli.classify import classify
 from mien.cli.root import cli
 from mien.errors import DataError, UsageError
-from mien.training import classifier, embedder
+from mien.training import classifier, distillation, embedder
 from mien.training.stopping import Interrupted
+from mien.training.verification import judge
 from mien.types import Picture
 from training.people import BlocksAnalyzer, base_card, write_people
 
@@ -77,6 +78,40 @@ def test_a_dry_run_of_the_small_network_writes_nothing(data, tmp_path):
 
     assert "24 subjects, 96 pictures" in result.stdout and "Nothing was written." in result.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_says_how_it_does_on_pictures_as_they_are_and_on_spoilt_ones(tmp_path, monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    verdict = judge(vectors, vectors, np.arange(40) // 2, built_on="blocks", fmr=0.05)
+    given = []
+    monkeypatch.setattr(
+        distillation, "train", lambda config: given.append(config) or distillation.Judgement(verdict, verdict)
+    )
+    result = run(
+        "train",
+        "embedder",
+        "--arch",
+        "dlib-trunk",
+        "--teacher",
+        "blocks",
+        "--data",
+        tmp_path,
+        "--out",
+        tmp_path / "run",
+    )
+
+    assert given[0].teacher == "blocks"
+    lines = result.stdout.splitlines()
+    assert lines[0] == "as they are" and "every other spoilt" in lines and "teacher" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--arch", "dlib-trunk", "--on", "sface"), ("--arch", "dlib-trunk", "--head", "arcface"), ("--teacher", "sface")],
+)
+def test_options_of_another_architecture_are_refused(options, tmp_path):
+    with pytest.raises(UsageError, match="cannot be given here"):
+        run("train", "embedder", "--data", tmp_path, "--out", tmp_path / "run", *options)
 
 
 def test_data_that_is_not_there_is_one_line(tmp_path):

@@ -64,7 +64,7 @@ def embedder(
         judgement = run_story(distillation.train, student)
         for name, verdict in (("as they are", judgement.clean), ("every other spoilt", judgement.spoilt)):
             click.echo(name)
-            _echo_verdict(verdict)
+            _echo_verdict(verdict, "teacher")
         _echo_use(student.out)
         return
     _refuse(settings, "teacher", why=f"--arch {arch} has none: choose --arch dlib-trunk")
@@ -73,7 +73,7 @@ def embedder(
         _echo_dry(story.dry_run(config), ", the training head included")
         return
     check_resume(resume, config.out)
-    _echo_verdict(run_story(story.train, config))
+    _echo_verdict(run_story(story.train, config), "built on")
     _echo_use(config.out)
 
 
@@ -90,9 +90,9 @@ def _echo_dry(dry: EmbedderDryRun | StudentDryRun, counting: str) -> None:
     click.echo(f"{dry.images_per_second:,.0f} images/s, finding the faces aside. Nothing was written.")
 
 
-def _echo_verdict(verdict: Verdict) -> None:
+def _echo_verdict(verdict: Verdict, beside: str) -> None:
     for name, base in verdict.base.items():
-        click.echo(f"{name:<18} {verdict.new[name]}  {verdict.built_on} {base}  difference {verdict.difference[name]}")
+        click.echo(f"{name:<18} {verdict.new[name]}  {beside} {base}  difference {verdict.difference[name]}")
     click.echo(verdict.sentence())
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "add",
     "card",
     "cards",
+    "choice",
     "companion",
     "default",
     "defaults",
@@ -39,7 +40,7 @@ __all__ = [
 if TYPE_CHECKING:
     from mien.zoo.adding import add
     from mien.zoo.bundle import unbundle
-    from mien.zoo.catalogue import Card, Source, card, cards, default, defaults, home, human_size
+    from mien.zoo.catalogue import Card, Source, card, cards, choice, default, defaults, home, human_size
     from mien.zoo.conventions import CONVENTIONS
     from mien.zoo.fetch import index_reachable, offline
     from mien.zoo.lookup import companion, named
@@ -51,7 +52,7 @@ else:
         {
             "adding": ("add",),
             "bundle": ("unbundle",),
-            "catalogue": ("Card", "Source", "card", "cards", "default", "defaults", "home", "human_size"),
+            "catalogue": ("Card", "Source", "card", "cards", "choice", "default", "defaults", "home", "human_size"),
             "conventions": ("CONVENTIONS",),
             "fetch": ("index_reachable", "offline"),
             "lookup": ("companion", "named"),

@@ -27,6 +27,7 @@ __all__ = [
     "as_toml",
     "card",
     "cards",
+    "choice",
     "default",
     "defaults",
     "home",
@@ -262,6 +263,12 @@ def default(role: str) -> str:
     if role not in names:
         raise ModelError(f"No {role} model comes with mien. Add one: mien models add FILE.onnx --role {role} ...")
     return names[role]
+
+
+def choice(name: str, role: str) -> str:
+    """Return which model `fast` or `accurate` means for a role; other names as they are."""
+    meant = _catalogue().get("choices", {}).get(role, {}).get(name, name)
+    return str(meant)
 
 
 def as_toml(entry: Mapping[str, object], table: str = "") -> str:
