@@ -5,17 +5,19 @@ same landmarks. `recipe` is that of `benchmarks/quality.py`; the other kinds are
 FNMR is at the threshold that keeps the stated FMR among these comparisons. Intervals resample subjects, thresholds
 included; differences are paired. A probe in which no face is found is left out for everybody, and counted.
 
-    MIEN_DATA=... python benchmarks/degraded.py [--embedder sface --embedder dlib-resnet29] [--base sface]
+    MIEN_DATA=... python benchmarks/degraded.py [--embedder sface --embedder dlib-resnet29 ...] [--base sface]
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 import numpy as np
 from common import machine, write_result
 from operating_points import identities, in_half_a
+from people import EMBEDDERS
 from poor_pictures import KINDS, spoil
 
 from mien import zoo
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("--embedder", action="append")
     parser.add_argument("--base", default="sface")
     arguments = parser.parse_args()
-    names = arguments.embedder or ["sface", "dlib-resnet29"]
+    names = arguments.embedder or list(EMBEDDERS)
     embedders = {name: Embedder(zoo.named(name)) for name in names}
     finder = Analyzer(expression=None)
     paths, identity = identities()
@@ -64,7 +66,8 @@ def main() -> None:
         "degraded",
         {
             "machine": machine(), "seed": SEED, "base": arguments.base, "subjects": len(next(iter(known.values()))),
-            "embedders": {name: embedder.card.id for name, embedder in embedders.items()}, "kinds": rows,
+            "embedders": {name: embedder.card.id for name, embedder in embedders.items()},
+            "one_face_one_thread_ms": {name: one_face(name) for name in names}, "kinds": rows,
         },
     )  # fmt: skip
     for kind, row in rows.items():
@@ -72,6 +75,17 @@ def main() -> None:
             f"{name} " + " ".join(f"{100 * row['fnmr'][name][f'{rate:g}']['value']:.1f}" for rate in RATES)
             for name in names
         ), sep="  ")  # fmt: skip
+
+
+def one_face(name: str) -> float:
+    """Return the median ms of one aligned face on one thread, all that belongs to it included."""
+    embedder, times = Embedder(zoo.named(name), threads=1), []
+    crop = np.random.default_rng(0).integers(0, 256, (1, embedder.side, embedder.side, 3), dtype=np.uint8)
+    for _ in range(110):
+        start = time.perf_counter()
+        embedder.embed(crop)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[10:]) * 1e3)
 
 
 def landmarks(finder: Analyzer, image: np.ndarray) -> np.ndarray | None:

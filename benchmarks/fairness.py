@@ -5,7 +5,7 @@ for a person of its own, but for those that two networks both take for one perso
 sex.
 Writes results/fairness.json, and the rates by group onto the cards.
 
-    MIEN_DATA=... [MIEN_VECTORS=...] python benchmarks/fairness.py [--embedder sface --embedder dlib-resnet29]
+    MIEN_DATA=... [MIEN_VECTORS=...] python benchmarks/fairness.py [--embedder sface --embedder dlib-resnet29 ...]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from common import machine, write_result
 from operating_points import owners
-from people import embedded, london, same_people, utkface
+from people import EMBEDDERS, embedded, london, same_people, utkface
 
 import mien.zoo
 from mien.evaluation.groups import GroupRates, rates_within
@@ -114,7 +114,7 @@ def measure(embedder: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--embedder", action="append")
-    names = parser.parse_args().embedder or ["sface", "dlib-resnet29"]
+    names = parser.parse_args().embedder or EMBEDDERS
     report = {name: measure(name) for name in names}
     write_result("fairness", {"machine": machine(), "target_fmr": TARGET, "embedders": report})
     for name, facts in report.items():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from common import machine, write_result
 from operating_points import owners
-from people import embedded, london, same_people, utkface
+from people import EMBEDDERS, embedded, london, same_people, utkface
 
 import mien.zoo
 from mien.grouping import cluster
@@ -118,7 +118,7 @@ def measure(embedder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    report = {name: measure(name) for name in ("sface", "dlib-resnet29")}
+    report = {name: measure(name) for name in EMBEDDERS}
     write_result("identification", {"machine": machine(), "data": "CelebA subset, half B", "embedders": report})
     for name, facts in report.items():
         for label in ("without_cohort", "with_cohort"):

@@ -14,6 +14,7 @@ import numpy as np
 from common import data_folder, machine, write_result
 from fairness import thresholds_on_half_b
 from operating_points import half_b, identities, in_half_a
+from people import EMBEDDERS
 
 import mien.zoo
 from mien.analyzer import Analyzer, main_face
@@ -62,7 +63,7 @@ def main() -> None:
         if face is not None:
             pictures.append((image, face.landmarks))
     report: dict[str, Any] = {}
-    for name in ("sface", "dlib-resnet29"):
+    for name in EMBEDDERS:
         analyzer = Analyzer(embedder=name, expression=None)
         vectors, owner, _ = half_b(name)
         cohort = analyzer.embedder.cohort

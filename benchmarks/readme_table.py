@@ -197,6 +197,35 @@ def poor_pictures(result: dict[str, Any]) -> Iterator[Texts]:
     }
 
 
+def degraded(result: dict[str, Any]) -> Iterator[Texts]:
+    """How often each embedder misses somebody on a bad picture whose good picture it knows."""
+    names = {"recipe": ("spoilt at random", "随机破坏"), "as it is": ("as they are", "原样"), **POOR}
+
+    def told(embedder: str, place: int) -> str:
+        figures = (
+            f"{name[place]} {percent(row['fnmr'][embedder]['0.01']['value'])} "
+            f"{within(row['fnmr'][embedder]['0.01']['interval'])}"
+            for kind, name in names.items()
+            if (row := result["kinds"].get(kind))
+        )
+        return ("; ", "；")[place].join(figures)
+
+    for embedder in result["embedders"]:
+        ms, subjects = result["one_face_one_thread_ms"][embedder], f"{result['subjects']:,}"
+        yield {
+            "en": (
+                f"`{embedder}`, bad pictures against good ones, {subjects} people: FNMR @ FMR 1e-2",
+                told(embedder, 0),
+                f"{ms:.1f} ms a face on one thread",
+            ),
+            "zh": (
+                f"`{embedder}`，劣质照片与好照片比较，{subjects} 人：FNMR @ FMR 1e-2",
+                told(embedder, 1),
+                f"单线程每张脸 {ms:.1f} 毫秒",
+            ),
+        }
+
+
 def attributes(result: dict[str, Any]) -> Iterator[Texts]:
     utk, london, pose = result["utkface"], result["london"], result["pose"]
     groups = utk["adults_by_origin_and_sex"]
@@ -1080,6 +1109,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "fairness": fairness,
             "identification": identification,
             "poor_pictures": poor_pictures,
+            "degraded": degraded,
             "quality": quality,
             "templates": templates,
             "attributes": attributes,

@@ -153,7 +153,7 @@ def test_runs_that_see_other_crops_are_not_averaged(trained, tmp_path):
     card["convention"]["template"] = "face-64"
     (other / "card.json").write_text(json.dumps(card))
 
-    with pytest.raises(TrainingError, match="'.*other' cannot be averaged with '.*run'"):
+    with pytest.raises(TrainingError, match=r"'.*other' cannot be averaged with '.*run'"):
         export(trained, tmp_path / "both.onnx", others=[other])
 
 

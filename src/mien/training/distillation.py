@@ -186,7 +186,7 @@ def train(config: DistillationConfig) -> Judgement:
         Interrupted: Ctrl-C; all is saved.
     """
     teacher = zoo.named(config.teacher)
-    with Run(config.out, config, may_change={"cache", "patience", "report_every"}) as run:
+    with Run(config.out, config, may_change={"cache", "patience", "report_every", "images"}) as run:
         material = load_material(config, teacher)
 
         # Build. The published model is the average (EMA); the raw one only learns.
