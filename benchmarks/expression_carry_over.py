@@ -127,6 +127,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             reader._logits = lambda _, heads, known=known: [known[h] for h in heads]  # type: ignore[method-assign]
             rows = {"told": whole(as_told(reader, faces, samples))}
             rows["told, classes of the data"] = whole(as_told(reader, faces, samples, classes="data"))
+            reader.shares, assumed = "learned", reader.shares
+            rows["told, learned shares"] = whole(as_told(reader, faces, samples))
+            rows["told, learned shares, classes of the data"] = whole(as_told(reader, faces, samples, classes="data"))
+            reader.shares = assumed
             for head, wanted in (("ferplus", "ferplus"), ("fer2013", "fer2013"), ("rafdb", "expression")):
                 if head in reader.heads and wanted in samples.targets and (head == "rafdb") == (place == "rafdb valid"):
                     rows |= by_head(reader, faces, samples, head, wanted)
