@@ -12,6 +12,7 @@ from mien import zoo
 from mien.data.crops import Crops
 from mien.data.transforms import Variation
 from mien.errors import DataError, TrainingError, UsageError
+from mien.networks import FaceTrunk
 from mien.training import distillation as story
 from mien.training.config import load_config
 from mien.training.distillation import DistillationConfig, dry_run, load_material, subject_head, train
@@ -40,6 +41,7 @@ def teacher(tmp_path, monkeypatch):
 @pytest.fixture
 def config(data, teacher, tmp_path, monkeypatch):
     monkeypatch.setattr(story, "cut_crops", cut_blocks)
+    monkeypatch.setattr(FaceTrunk, "BLOCKS", ((32, True), (32, True), (32, True)))  # a tenth of the time
     return DistillationConfig(
         data=data, out=tmp_path / "run", teacher=str(teacher), pretrained=False, fmr=0.05, images=96, batch_size=16,
         report_every=48, warmup=16, ema_half_life=16, cache=tmp_path / "cache",
@@ -109,7 +111,10 @@ def test_chance_follows_from_the_position_and_spoils_some_and_not_all(config):
     assert torch.equal(batch(64), batch(64)) and not torch.equal(batch(64), batch(128))
     spoilt = material.spoilt_faces(numbers)
     assert np.array_equal(spoilt, material.spoilt_faces(numbers))
-    assert all(np.abs(a.astype(int) - b).max() > 0 for a, b in zip(spoilt, material.crops.faces[:8], strict=True))
+    assert all(
+        np.abs(a.astype(int) - b).max() > 0
+        for a, b in zip(spoilt, material.crops.faces[material.found[:8]], strict=True)
+    )
 
 
 def test_directions_of_people_are_the_means_of_what_the_teacher_sees_and_stay(config):
@@ -161,5 +166,5 @@ def test_settings_out_of_range_are_refused(setting, tmp_path):
 def test_a_dry_run_says_size_and_writes_nothing(config):
     dry = dry_run(replace(config, out=config.out / "dry", batch_size=2), steps=1)
 
-    assert (dry.subjects, dry.pictures) == (20, 80) and dry.parameters > 4_000_000 and dry.images_per_second > 0
+    assert (dry.subjects, dry.pictures) == (20, 80) and dry.parameters > 50_000 and dry.images_per_second > 0
     assert not (config.out / "dry").exists()

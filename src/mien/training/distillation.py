@@ -79,7 +79,7 @@ class DistillationConfig(TrainingConfig):
         pretrained: Start from dlib's face recogniser; otherwise from nothing.
         drop: Share of the last features dropped while learning.
         clean: Share of the pictures that are not spoilt.
-        covered: Share of the pictures with something drawn before the face.
+        covered: Share of all pictures with something drawn before the face.
         damage: How far the others are spoilt: half of them so, half as `mien.data.degradation.degrade` does.
         variation: How far all are varied.
         identity_weight: Of telling subjects apart, beside 1 for the teacher's vector; 0 learns that alone.
@@ -186,7 +186,7 @@ def train(config: DistillationConfig) -> Judgement:
         Interrupted: Ctrl-C; all is saved.
     """
     teacher = zoo.named(config.teacher)
-    with Run(config.out, config, may_change={"cache", "patience", "report_every", "images"}) as run:
+    with Run(config.out, config, may_change={"cache", "patience", "report_every", "images", "identity_weight"}) as run:
         material = load_material(config, teacher)
 
         # Build. The published model is the average (EMA); the raw one only learns.
@@ -267,7 +267,8 @@ class Material(Pinned):
     """Everything that is learned from. A part of the checkpoint, so that it cannot change.
 
     Attributes:
-        crops: The faces that were found.
+        crops: Of all samples; where a cache holds them, they stay in its files.
+        found: Which of them show a face: numbers of faces below count these.
         targets: The teacher's unit vector of each, mirror image included.
         plain: The teacher's unit vector of each as run time takes it.
         subjects: Who each is of.
@@ -279,6 +280,7 @@ class Material(Pinned):
     """
 
     crops: Crops
+    found: Int[np.ndarray, " faces"]
     targets: Vectors
     plain: Vectors
     subjects: Shaped[np.ndarray, " faces"]
@@ -299,7 +301,7 @@ class Material(Pinned):
             numbers: Of the faces among ``train``.
         """
         rngs = [np.random.default_rng([self.config.seed, 1, position + int(place)]) for place in places]
-        canvases = self.crops.canvas[self.train[numbers]]
+        canvases = self.crops.canvas[self.found[self.train[numbers]]]
         spoilt = [self._spoilt(canvas, rng) for canvas, rng in zip(canvases, rngs, strict=True)]
         augment = Augment(frame=SIDE, side=SIDE, variation=self.config.variation)
         x = augment(_channels_first(np.stack(spoilt)), torch.default_generator)
@@ -320,7 +322,7 @@ class Material(Pinned):
 
     def vectors(self, model: nn.Module, faces: Int[np.ndarray, " some"], precision: Any) -> tuple[Vectors, Vectors]:
         """Return a network's vectors of some faces: as they are, and with every other one spoilt."""
-        clean = embed_all(model, self.crops.faces[faces], precision)
+        clean = embed_all(model, self.crops.faces[self.found[faces]], precision)
         mixed = clean.copy()
         mixed[1::2] = embed_all(model, self.spoilt_faces(faces[1::2]), precision)
         return clean, mixed
@@ -330,7 +332,7 @@ class Material(Pinned):
         rngs = (np.random.default_rng([self.config.seed, 2, int(face)]) for face in faces)
         room = (CANVAS - SIDE) // 2
         spoilt = [
-            self._spoilt(self.crops.canvas[face], rng, always=True)[room:-room, room:-room]
+            self._spoilt(self.crops.canvas[self.found[face]], rng, always=True)[room:-room, room:-room]
             for face, rng in zip(faces, rngs, strict=True)
         ]
         return np.stack(spoilt) if spoilt else np.empty((0, SIDE, SIDE, 3), np.uint8)
@@ -380,14 +382,10 @@ def load_material(config: DistillationConfig, teacher: Card) -> Material:
     found = np.flatnonzero(crops.found)
     if not len(found):
         raise DataError(f"No face was found in any of {len(samples)} pictures. Check that they show faces.")
-    crops = Crops(
-        crops.faces[found], crops.canvas[found], crops.frame, crops.whole[found], crops.found[found],
-        crops.readable[found], crops.unreadable,
-    )  # fmt: skip
     subjects = samples.subjects[found]
     splits = split_subjects(subjects, samples.splits[found], seed=config.seed)
     key = hashlib.sha256(f"{samples.fingerprint()} {teacher.id} {TEMPLATE} {SIDE}".encode()).hexdigest()[:16]
-    plain, mirrored = _taught(crops, teacher, cache / f"teacher-{key}.npz")
+    plain, mirrored = _taught(crops, found, teacher, cache / f"teacher-{key}.npz")
     train = np.flatnonzero(splits == "train")
     for split in ("valid", "test"):
         comparisons(subjects[splits == split])  # too few subjects to judge by show now, not after the training
@@ -400,14 +398,14 @@ def load_material(config: DistillationConfig, teacher: Card) -> Material:
     _, who[train] = np.unique(subjects[train], return_inverse=True)
     # Somebody of twelve pictures is not to be seen twelve times as often as somebody of one.
     order = Order(who[train], seed=config.seed, balance=0.5)
-    return Material(crops, as_unit(plain + mirrored), plain, subjects, splits, train, who, order, config)
+    return Material(crops, found, as_unit(plain + mirrored), plain, subjects, splits, train, who, order, config)
 
 
-def _taught(crops: Crops, teacher: Card, file: Path) -> tuple[Vectors, Vectors]:
+def _taught(crops: Crops, found: Int[np.ndarray, " faces"], teacher: Card, file: Path) -> tuple[Vectors, Vectors]:
     """Return the teacher's unit vectors of all faces and of their mirror images; what is kept is read."""
     try:
         with np.load(file, allow_pickle=False) as archive:
-            if len(archive["plain"]) == len(crops):
+            if len(archive["plain"]) == len(found):
                 return archive["plain"], archive["mirrored"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # nothing is kept, or nothing whole
@@ -419,11 +417,11 @@ def _taught(crops: Crops, teacher: Card, file: Path) -> tuple[Vectors, Vectors]:
         )
     rows: tuple[list[Vectors], list[Vectors]] = ([], [])
     with PictureProgress(least=1) as progress:
-        for start in range(0, len(crops), _BATCH):
-            faces = crops.faces[start : start + _BATCH]
+        for start in range(0, len(found), _BATCH):
+            faces = crops.faces[found[start : start + _BATCH]]
             rows[0].append(embedder.describe(faces))
             rows[1].append(embedder.describe(np.ascontiguousarray(faces[:, :, ::-1])))
-            progress(start + len(faces), len(crops))
+            progress(start + len(faces), len(found))
     plain, mirrored = (np.concatenate(part) for part in rows)
     packed = io.BytesIO()
     np.savez(packed, plain=plain, mirrored=mirrored)
@@ -443,7 +441,9 @@ def build_network(config: DistillationConfig, material: Material) -> TrunkEmbedd
     model = TrunkEmbedder(side=SIDE, zoom=config.zoom, dimension=material.targets.shape[1], drop=config.drop)
     if config.pretrained:
         some = material.train[:: max(len(material.train) // 512, 1)]
-        model.trunk.load_recogniser(zoo.path("dlib-resnet29"), _channels_first(material.crops.faces[some]).float())
+        model.trunk.load_recogniser(
+            zoo.path("dlib-resnet29"), _channels_first(material.crops.faces[material.found[some]]).float()
+        )
     return model
 
 
@@ -512,7 +512,7 @@ def _publish(
     )
     network = onnx_bytes(model, torch.zeros(2, 3, SIDE, SIDE), outputs=["embedding"])
     how = f"mien models add {run.out / 'model.onnx'} --name NAME --role embedder --convention {_CONVENTION}"
-    shown = {"image": _channels_first(material.crops.faces[held_out[:8]]).float()}
+    shown = {"image": _channels_first(material.crops.faces[material.found[held_out[:8]]]).float()}
     publish_network(
         run.out / "model.onnx",
         network,
