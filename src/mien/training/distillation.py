@@ -34,6 +34,7 @@ from mien.data.occlusion import occlude
 from mien.data.transforms import Augment, Order, Variation
 from mien.errors import DataError, TrainingError, UsageError
 from mien.images import write_whole
+from mien.metrics.verification import tar_at_fmr
 from mien.networks.heads import MarginHead
 from mien.networks.identity import TrunkEmbedder
 from mien.networks.tracing import onnx_bytes
@@ -89,8 +90,8 @@ class DistillationConfig(TrainingConfig):
         warmup: Images until it is reached.
         weight_decay: AdamW's.
         ema_half_life: Of the averaged weights, in images.
-        patience: Reports without a better valid cost before it ends; 0 goes to the end.
-        fmr: The true accept rate at this false match rate, on the test subjects, decides.
+        patience: Reports without fewer misses on valid before it ends; 0 goes to the end.
+        fmr: Misses at this false match rate choose the state, on valid, and decide what may be claimed, on test.
         cache: Folder for crops and the teacher's vectors, to share between runs; None keeps them in the run folder.
     """
 
@@ -225,11 +226,9 @@ def train(config: DistillationConfig) -> Judgement:
 
                 # Now and then, say how it goes and make the run safe to stop.
                 if course.advance() and (
-                    figures := course.measure(
-                        lambda: material.costs(ema.model, "valid", config.precision), decides="valid_cost"
-                    )
+                    figures := course.measure(lambda: material.scores(ema.model, "valid"), decides="valid_miss")
                 ):
-                    course.report(figures, score=figures["valid_cost"])
+                    course.report(figures, score=figures["valid_miss"])
 
         # Publish the best state, and judge it on subjects that had no say so far.
         course.restore_best()
@@ -307,18 +306,20 @@ class Material(Pinned):
         x = augment(_channels_first(np.stack(spoilt)), torch.default_generator)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def costs(self, model: nn.Module, split: str, precision: Any) -> dict[str, float]:
-        """Return what believing a network's scores costs in bits, on clean faces and on spoilt ones, and the mean."""
+    def scores(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Return how often mates are missed at the FMR that decides, and what believing scores costs in bits.
+
+        Each on clean faces and with every other one spoilt; ``valid_miss`` is the mean of both.
+        """
         inside = np.flatnonzero(self.splits == split)
-        clean, mixed = self.vectors(model, inside, precision)
+        clean, mixed = self.vectors(model, inside, self.config.precision)
         pairs = comparisons(self.subjects[inside])
-        costs = [calibrated_cost(vectors, pairs) for vectors in (clean, mixed)]
-        return {
-            "valid_cost": float(np.mean(costs)),
-            "valid_cost_clean": costs[0],
-            "valid_cost_spoilt": costs[1],
-            "valid_cosine": float((as_unit(clean) * self.targets[inside]).sum(1).mean()),
-        }
+        figures = {"valid_miss": 0.0}
+        for name, vectors in (("clean", clean), ("spoilt", mixed)):
+            figures[f"valid_miss_{name}"] = 1 - tar_at_fmr(*pairs.scores(vectors), fmr=self.config.fmr)
+            figures[f"valid_cost_{name}"] = calibrated_cost(vectors, pairs)
+        figures["valid_miss"] = (figures["valid_miss_clean"] + figures["valid_miss_spoilt"]) / 2
+        return figures | {"valid_cosine": float((as_unit(clean) * self.targets[inside]).sum(1).mean())}
 
     def vectors(self, model: nn.Module, faces: Int[np.ndarray, " some"], precision: Any) -> tuple[Vectors, Vectors]:
         """Return a network's vectors of some faces: as they are, and with every other one spoilt."""
@@ -532,7 +533,7 @@ def _publish(
         {
             "outcome": judgement.sentence(),
             "faces": {split: int((material.splits == split).sum()) for split in ("train", "valid", "test")},
-            "best valid cost (bits)": stopping.best,
+            "best share of mates missed": stopping.best,
             "best at (images)": stopping.best_images,
             "on the test subjects": {
                 "clean": figures(judgement.clean), "every other picture spoilt": figures(judgement.spoilt),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mien.zoo.foreign.blazeface import blazeface
 from mien.zoo.foreign.dlib import dlib_resnet
 from mien.zoo.foreign.facemesh import facemesh, iris
+from mien.zoo.foreign.fused import sface_with_student
 from mien.zoo.foreign.mobilenet import mobilenet
 from mien.zoo.foreign.onnxfile import dynamic_size
 from mien.zoo.foreign.sface import sface
@@ -24,4 +25,5 @@ CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {
     "mobilenet": mobilenet,
     "mini-xception": mini_xception,
     "sface": sface,
+    "sface-with-student": sface_with_student,
 }
