@@ -456,7 +456,7 @@ def calibrate(
 
 def _card_named(gallery: Gallery, embedder: str | None) -> Card:
     """Return the card of an embedder that was named, or of the gallery's."""
-    card = _card(gallery) if embedder is None else zoo.named(embedder)
+    card = _card(gallery) if embedder is None else zoo.named(zoo.choice(embedder, "embedder"))
     if card is None:
         raise GalleryError(
             "The gallery's embedder is not in this machine's catalogue. Name it with --embedder, or see "
