@@ -16,7 +16,7 @@ from common import data_folder
 
 from mien.analyzer import Analyzer, central_face, main_face
 
-EMBEDDERS = ("sface", "face-resnet27", "dlib-resnet29")
+EMBEDDERS = ("sface-resnet27", "sface", "face-resnet27", "dlib-resnet29")
 ORIGINS = ("white", "black", "asian", "indian", "other")
 CHILD, ADULT = 10, 18  # years: at most, at least
 

@@ -43,9 +43,9 @@ for line in sys.stdin:
 """
 
 
-NETWORKS = {"blazeface-back": (1, 3, 256, 320), "centerface": (1, 3, 128, 128), "sface": (1, 3, 112, 112)}
+EMBEDDER, FAST = "sface-resnet27", "face-resnet27"
+NETWORKS = {"blazeface-back": (1, 3, 256, 320), "centerface": (1, 3, 128, 128), EMBEDDER: (1, 3, 112, 112)}
 """What one 640x480 picture with one face is shown to, and at which size."""
-EMBEDDER, FAST = "sface", "dlib-resnet29"
 
 
 def pictures() -> np.ndarray:
