@@ -15,9 +15,10 @@ import argparse
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from common import data_folder, machine, write_result
+from common import RESULTS, data_folder, machine, write_result
 
 from mien.data.pictures import read_pictures
 from mien.images import save_image
@@ -43,7 +44,10 @@ def main() -> None:
     commands.add_parser("count").add_argument("folder", type=Path)
     args = parser.parse_args()
     if args.command == "count":
-        write_result("malformed", counted(args.folder))
+        result, before = counted(args.folder), RESULTS / "malformed.json"
+        if before.exists():  # counts of other files stand
+            result["models"] = {**json.loads(before.read_text())["models"], **result["models"]}
+        write_result("malformed", result)
         return
     args.out.mkdir(parents=True, exist_ok=True)
     for model in args.models:
@@ -74,7 +78,7 @@ def draw_sheets(model: str, args: argparse.Namespace) -> None:
     (args.out / f"{name}.json").write_text(json.dumps(key))
 
 
-def counted(folder: Path) -> dict[str, object]:
+def counted(folder: Path) -> dict[str, Any]:
     """Return shares of wrong faces by model and kind; a face's share is that of the looks that call it wrong."""
     models: dict[str, dict[str, object]] = {}
     for marks in sorted(folder.glob("*.wrong")):
