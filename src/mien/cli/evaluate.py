@@ -245,7 +245,7 @@ def expression(
     from mien.vision.shares import read_shares
 
     _check_writable(out, plots)
-    card = zoo.named(zoo.choice(model or zoo.default("expression"), "expression"))
+    card = zoo.named(model or zoo.default("expression"))
     if card.role != "expression":
         raise UsageError(f"'{model}' is of role {card.role}, expected a model of role expression.")
     samples = read_samples(data, kind=kind, labels=labels)

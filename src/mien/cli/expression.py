@@ -67,7 +67,7 @@ def expression(
         from mien.cli.clips import read_clips
 
         return read_clips(pictures, sequence, form)
-    model = zoo.choice(model or zoo.default("expression"), "expression")
+    model = model or zoo.default("expression")
     analyzer = make_analyzer(detector, embedder, min_face, expression=model, shares=shares)
     paths = find_pictures(pictures)
     if form == "csv":

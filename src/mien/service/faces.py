@@ -126,7 +126,7 @@ async def expression(
             "score": 0.91,
             "match": True,
             "probability": 0.999,
-            "embedder": "sface-1-06714450",
+            "embedder": "sface-resnet27-1-8ed90a76",
             "pairs": 1,
             "operating_point": _POINT,
             "worst_group": None,
@@ -164,7 +164,7 @@ async def verify(
     responses=answers_with(
         {
             "schema": schemas.IDENTIFICATION,
-            "embedder": "sface-1-06714450",
+            "embedder": "sface-resnet27-1-8ed90a76",
             "threshold": 0.7773,
             "operating_point": _POINT,
             "notes": [],

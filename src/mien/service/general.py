@@ -73,7 +73,7 @@ async def metrics(core: CoreOf, caller: CallerOf) -> Response:
             "time": now(),
             "collections": [{"name": "default", "scope": "admin", "retention_days": None}],
             "limits": {},
-            "embedder": "sface-1-06714450",
+            "embedder": "sface-resnet27-1-8ed90a76",
             "expression": None,
             "generators": [],
         }

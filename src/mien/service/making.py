@@ -191,7 +191,7 @@ async def between(
         {
             "schema": EDIT,
             "model": "expression-vae-48-1-0123abcd",
-            "embedder": "sface-1-06714450",
+            "embedder": "sface-resnet27-1-8ed90a76",
             "shown": "neutral",
             "strength": 1.0,
             "edits": [{"expression": "happiness", "identity": 0.93, "reconstruction": 0.8}],
