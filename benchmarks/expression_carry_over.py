@@ -2,12 +2,15 @@
 
     MIEN_DATA=... python benchmarks/expression_carry_over.py choose RAFDB
     MIEN_DATA=... python benchmarks/expression_carry_over.py measure RAFDB MODEL [MODEL ...]
+    MIEN_DATA=... python benchmarks/expression_carry_over.py left-out RAFDB RUN
     python benchmarks/expression_carry_over.py card
 
 RAFDB is what `rafdb_split.py` makes. `choose` asks the network that learned from FER2013's pictures alone about
 3,000 training pictures of RAF-DB: which shares to assume, how far to soften, what to call uncertain. `measure` measures
 what `mien analyze` tells, and what the heads answer that learned such labels: on FER2013's and RAF-DB's validation
-parts and on CK+, from which nobody learned and where nothing was chosen. `card` writes the shipped model's card.
+parts and on CK+, from which nobody learned and where nothing was chosen. `left-out` asks a RUN that was trained as the
+shipped model, but without RAF-DB, about RAF-DB's training pictures, with the shipped shares and softening. `card`
+writes the shipped model's card.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ CONTEMPT = (1.0, 0.5, 0.25, 0.1)  # its share beside 1 of each other class
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["choose", "measure", "card"])
+    parser.add_argument("what", choices=["choose", "measure", "left-out", "card"])
     parser.add_argument("rafdb", type=Path, nargs="?")
     parser.add_argument("models", nargs="*")
     parser.add_argument("--cache", type=Path, default=Path(os.environ.get("TMPDIR", "/tmp")) / "mien-benchmark")
@@ -51,7 +54,7 @@ def main() -> None:
         return
     if options.rafdb is None:
         parser.error("RAFDB is missing: make it with rafdb_split.py")
-    part = choose(options) if options.what == "choose" else measure(options)
+    part = {"choose": choose, "measure": measure, "left-out": left_out}[options.what](options)
     file = RESULTS / "expression_carry_over.json"
     result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if options.what == "measure":  # models that are not asked for keep their figures
@@ -99,6 +102,16 @@ def learned_by(name: str) -> list[float]:
 
 def with_contempt(share: float) -> dict[str, float]:
     return {label: share if label == "contempt" else 1.0 for label in EXPRESSIONS}
+
+
+def left_out(options: argparse.Namespace) -> dict[str, Any]:
+    samples = read_samples(options.rafdb)
+    train = samples.take(np.flatnonzero(samples.splits == "train"))
+    card, shipped = zoo.named(options.models[0]), zoo.card(UNION).convention
+    facts = {name: shipped[name] for name in ("softened", "assume", "uncertain_above")}
+    reader = ExpressionReader(replace(card, convention={**card.convention, **facts}), threads=1)
+    faces = cut_crops(train, side=reader.side, cache=options.cache).rgb()
+    return {"machine": machine(), "pictures": len(train), "told": whole(as_told(reader, faces, train))}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
