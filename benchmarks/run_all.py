@@ -11,9 +11,10 @@ HERE = Path(__file__).parent
 # Without real faces, then with the folder that MIEN_DATA names.
 ALWAYS = ("speed", "memory", "bad_input", "search", "crash", "service", "training_speed")
 WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping", "identity_training")
-# By hand: what takes run folders, studies, eyes or long trainings (anonymize, augmentation, degraded, edits, expression,
-# expression_choices, expression_means, few_shot, flow_prior, gan_blend, gan_choices, generative_peers, generative_training, likeness,
-# malformed, restoration, sequence, student, student_arms, synthetic_training, vae_features); each says how.
+# By hand: what takes run folders, studies, eyes or long trainings (anonymize, augmentation, degraded, edits,
+# expression, expression_choices, expression_means, few_shot, flow_prior, gan_blend, gan_choices, generative_peers,
+# generative_training, likeness, malformed, restoration, sequence, student, student_arms, synthetic_training,
+# vae_features); each says how.
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     python benchmarks/student_arms.py RUN [RUN ...]
 
 `generated-real` learned 40,000 images of 6,000 faces of 1,448 people of CelebA, `generated-with` as many images of
-these and 4,000 faces by face-gan-64, each a person of its own; seed 0, zoom 1, the other settings as they are by default.
+these and 4,000 faces by face-gan-64, each a person of its own; seed 0, zoom 1, the other settings by default.
 """
 
 from __future__ import annotations
