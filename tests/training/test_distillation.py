@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def teacher(tmp_path, monkeypatch):
+def teacher(tmp_path):
     """A teacher that sees blocks, in a run folder of its own."""
     folder = tmp_path / "teacher"
     folder.mkdir()
@@ -100,7 +100,7 @@ def test_the_teacher_is_asked_once_about_faces_and_their_mirror_images(config, m
     assert np.abs(first.targets - first.plain).max() > 1e-3
 
 
-def test_chance_follows_from_the_position_and_spoils_some_and_not_all(config):
+def test_chance_follows_from_the_position_and_all_that_is_checked_is_spoilt_alike(config):
     material = load_material(replace(config, clean=0.5, covered=0.0), zoo.named(config.teacher))
     numbers, places = np.arange(8), np.arange(8)
 

@@ -71,7 +71,9 @@ def audit(
         for path in given
     ]
     others = _stacked(held)
-    judge = evaluation.feature_space(zoo.named(embedder or zoo.default("embedder")), generator.convention.template)
+    judge = evaluation.feature_space(
+        zoo.named(zoo.choice(embedder or zoo.default("embedder"), "embedder")), generator.convention.template
+    )
     with progress(count + len(train) + len(others), "faces") as advance:
 
         def seen(faces: int) -> None:

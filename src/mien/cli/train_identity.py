@@ -12,8 +12,7 @@ from mien.cli.train import check_resume, name_dry_run, run_story, training_optio
 from mien.errors import UsageError
 
 if TYPE_CHECKING:
-    from mien.training.distillation import DryRun as StudentDryRun
-    from mien.training.embedder import DryRun as EmbedderDryRun
+    from mien.training.embedder import DryRun
     from mien.training.verification import Verdict
 
 _CACHE = click.option(
@@ -84,7 +83,7 @@ def _refuse(settings: dict[str, object], *names: str, why: str) -> None:
             raise UsageError(f"--{name} cannot be given here: {why}.")
 
 
-def _echo_dry(dry: EmbedderDryRun | StudentDryRun, counting: str) -> None:
+def _echo_dry(dry: DryRun, counting: str) -> None:
     click.echo(f"{counted(dry.subjects, 'subject')}, {counted(dry.pictures, 'picture')}")
     click.echo(f"{dry.parameters / 1e6:.2f} million parameters{counting}")
     click.echo(f"{dry.images_per_second:,.0f} images/s, finding the faces aside. Nothing was written.")

@@ -41,7 +41,7 @@ from mien.networks.tracing import onnx_bytes
 from mien.training.config import TrainingConfig
 from mien.training.course import Course
 from mien.training.ema import EMA
-from mien.training.embedder import measured_rates, split_subjects
+from mien.training.embedder import DryRun, measured_rates, split_subjects
 from mien.training.guard import Guard
 from mien.training.material import Pinned
 from mien.training.precision import autocast, choose_device
@@ -56,7 +56,7 @@ from mien.vision.embedder import Embedder
 from mien.zoo import Card
 from mien.zoo.conventions import convention
 
-__all__ = ["DistillationConfig", "DryRun", "Judgement", "dry_run", "train"]
+__all__ = ["DistillationConfig", "Judgement", "Material", "dry_run", "load_material", "subject_head", "train"]
 
 TEMPLATE, SIDE, CANVAS = "arcface-112", 112, 144
 """How faces are cut; px of a crop, and of the picture around it that crops are varied in."""
@@ -158,23 +158,6 @@ class Judgement:
         return f"{self.clean.sentence()} Where every other picture is spoilt: {self.spoilt.sentence()}"
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a training would be.
-
-    Attributes:
-        subjects: In the data.
-        pictures: Of them.
-        parameters: Of the network.
-        images_per_second: Of steps on noise.
-    """
-
-    subjects: int
-    pictures: int
-    parameters: int
-    images_per_second: float
-
-
 def train(config: DistillationConfig) -> Judgement:
     """Run the whole story: learn, choose, judge on held-out subjects, export; return the judgement.
 
@@ -186,7 +169,7 @@ def train(config: DistillationConfig) -> Judgement:
         TrainingError: The run cannot be saved or gone on with.
         Interrupted: Ctrl-C; all is saved.
     """
-    teacher = zoo.named(config.teacher)
+    teacher = zoo.named(config.teacher, role="embedder")
     with Run(config.out, config, may_change={"cache", "patience", "report_every", "images", "identity_weight"}) as run:
         material = load_material(config, teacher)
 
@@ -242,7 +225,7 @@ def dry_run(config: DistillationConfig, *, steps: int = 3) -> DryRun:
     samples = read_subjects(config.data)
     assert samples.subjects is not None, "read_subjects insists on them"
     device = choose_device(config.device)
-    dimension = int(zoo.named(config.teacher).convention["dimension"])
+    dimension = int(zoo.named(config.teacher, role="embedder").convention["dimension"])
     model = _to(TrunkEmbedder(side=SIDE, zoom=config.zoom, dimension=dimension), device)
     noise = torch.rand(config.batch_size, 3, SIDE, SIDE, device=device) * 255
     noise = noise.contiguous(memory_format=torch.channels_last)
@@ -536,7 +519,7 @@ def _publish(
             "best share of mates missed": stopping.best,
             "best at (images)": stopping.best_images,
             "on the test subjects": {
-                "clean": figures(judgement.clean), "every other picture spoilt": figures(judgement.spoilt),
+                "clean": _in_words(judgement.clean), "every other picture spoilt": _in_words(judgement.spoilt),
             },
             "onnx_difference": check_parity(model, network, shown, tolerance=_PARITY, unit="in a component"),
             "how to add it": how,
@@ -545,7 +528,7 @@ def _publish(
     return judgement
 
 
-def figures(verdict: Verdict) -> Mapping[str, Mapping[str, str]]:
+def _in_words(verdict: Verdict) -> Mapping[str, Mapping[str, str]]:
     """Return a verdict's figures in words, by measure."""
     return {
         name: {"student": str(new), "teacher": str(verdict.base[name]), "difference": str(verdict.difference[name])}

@@ -299,7 +299,7 @@ class DryRun:
     Attributes:
         subjects: In the data.
         pictures: Of them.
-        parameters: Of network and training head.
+        parameters: Of the network, and of its training head where that learns.
         images_per_second: Of steps on noise.
     """
 
@@ -319,7 +319,7 @@ def dry_run(config: EmbedderConfig) -> DryRun:
     if isinstance(config, SmallResNetConfig):
         dimension, shape = config.dimension, (config.batch_size, 3, config.side, config.side)
     else:
-        dimension = int(zoo.named(config.on or zoo.default("embedder")).convention["dimension"])
+        dimension = int(zoo.named(zoo.choice(config.on or zoo.default("embedder"), "embedder")).convention["dimension"])
         shape = (config.batch_size, dimension)
     model = _network(config, dimension).to(device)
     head = MarginHead(dimension, subjects, margin=config.head, size=config.margin, scale=config.scale).to(device)

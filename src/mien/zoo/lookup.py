@@ -19,14 +19,14 @@ def named(model: str | Path, *, role: str | None = None) -> Card:
     """Return the card of a model.
 
     Args:
-        model: A name of the catalogue; a run folder (``model.onnx`` and ``card.json`` in it); or an ONNX file, its
-            card beside it as ``NAME.json`` or ``card.json``.
+        model: A name of the catalogue, or `fast` or `accurate` of a role; a run folder (``model.onnx`` and
+            ``card.json`` in it); or an ONNX file, its card beside it as ``NAME.json`` or ``card.json``.
         role: That the model should have; None: any.
 
     Raises:
         ModelError: It is none of these, its card is damaged, or its role is another.
     """
-    card = _found(model)
+    card = _found(model if role is None else catalogue.choice(str(model), role))
     if role is not None and card.role != role:
         raise ModelError(
             f"'{card.name}' is of role {card.role}, expected a model of role {role}. `mien models list` says which "

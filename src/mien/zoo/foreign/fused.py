@@ -18,7 +18,7 @@ STUDENT = "face-resnet27.onnx"
 """The student's file among the weights that mien ships."""
 
 SHARE = 0.5
-"""What the student's unit vector is multiplied by. Chosen by `benchmarks/degraded.py --choose`."""
+"""What the student's unit vector is multiplied by. Chosen by `benchmarks/student.py`."""
 
 
 def sface_with_student(data: bytes) -> bytes:
