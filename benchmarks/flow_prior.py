@@ -11,12 +11,13 @@ time. One draw (seed 3): `mien evaluate generation` draws three times. A model m
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import data_folder, machine, write_result
+from common import RESULTS, data_folder, machine, write_result
 
 from mien import zoo
 from mien.data.pictures import read_pictures
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--guidance", nargs="*", type=float, default=[1.0, 2.5], help="Of models told a label.")
     args = parser.parse_args()
-    rows = {}
+    before = RESULTS / "flow_prior.json"
+    rows = json.loads(before.read_text())["models"] if before.exists() else {}  # figures of other models stand
     for name in args.models:
         rows[Path(name).name] = measured(Generator(name, threads=1), args.cache, args.guidance)
     write_result("flow_prior", {"seed": SEED, "machine": machine(), "models": rows})
@@ -71,6 +73,7 @@ def measured(generator: Generator, cache: Path | None, guidances: list[float]) -
     detector, told = patient_detector(), {}
     for arm, settings in arms.items():
         wanted = [classes[label] for label in shown[ours]] if classes else None
+        drawn(generator, 8, wanted and wanted[:8], settings)  # opens the network
         began = time.process_time()
         fake = drawn(generator, n, wanted, settings)
         speed = n / (time.process_time() - began)
