@@ -50,7 +50,7 @@ def main() -> None:
             print(generator.card.name, name, {key: row[key] for key in ("read", "kept", "judges")}, flush=True)
     write_result("edit_settings", {
         "machine": machine(), "data": DATA, "split": "valid", "seed": SEED, "judge": JUDGE, "fmr": FMR,
-        "guidances": list(GUIDANCES), "strengths": list(STRENGTHS), "models": rows,
+        "guidances": list(GUIDANCES), "strengths": list(STRENGTHS), "models": rounded(rows),
     })  # fmt: skip
 
 
@@ -132,6 +132,15 @@ def same(
         "card": operating_point(embedder.card, FMR).threshold,
         "own": float(np.quantile(strangers, 1 - FMR)),
     }
+
+
+def rounded(value: Any) -> Any:
+    """Keep three digits of every figure: there are many, and of few faces."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def told(tried: dict[str, Any]) -> dict[str, Any]:
