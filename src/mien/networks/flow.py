@@ -266,9 +266,13 @@ class LatentFlow(nn.Module):
         centre: Mean of the latents, shape (latents,).
         scale: Their standard deviation.
         steps: Of the way; each asks the network twice (midpoint rule).
+        weak: A worse network for the same latents: one draws less of what both have wrong by going on from its
+            velocity past that of ``net``.
+        autoguidance: How far: 1 is ``net`` alone.
 
     Source: X. Liu et al., "Flow straight and fast", ICLR 2023; guidance: J. Ho and T. Salimans, "Classifier-free
-    diffusion guidance", 2022.
+    diffusion guidance", 2022; autoguidance: T. Karras et al., "Guiding a diffusion model with a bad version of
+    itself", NeurIPS 2024.
     """
 
     centre: Tensor
@@ -281,10 +285,13 @@ class LatentFlow(nn.Module):
         scale: Float[Tensor, " latents"],
         *,
         steps: int,
+        weak: VelocityNet | VelocityTransformer | None = None,
+        autoguidance: float = 1.0,
     ) -> None:
         super().__init__()
         assert steps >= 1
         self.net, self.steps = net, steps
+        self.weak, self.autoguidance = weak, autoguidance
         self.register_buffer("centre", centre)
         self.register_buffer("scale", scale)
 
@@ -311,6 +318,20 @@ class LatentFlow(nn.Module):
         """Return velocities at one moment, guided."""
         moment = points.new_full((1,), time)  # one for all: what depends on it alone is computed once
         told = torch.ones_like(points[:, 0])
+        velocity = self._guided(points, moment, condition, told, guidance)
+        if self.weak is None:
+            return velocity
+        worse: Latents = self.weak(points, moment, condition, told)
+        return worse + self.autoguidance * (velocity - worse)
+
+    def _guided(
+        self,
+        points: Latents,
+        moment: Float[Tensor, " one"],
+        condition: Condition | None,
+        told: Float[Tensor, " batch"],
+        guidance: Float[Tensor, " batch"] | None,
+    ) -> Latents:
         if condition is None or guidance is None:
             velocity: Latents = self.net(points, moment, condition, told)
             return velocity

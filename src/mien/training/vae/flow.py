@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -55,8 +55,14 @@ class FlowConfig:
         forget: Share of latents whose condition is left out, so that it can be followed more or less (guidance).
         report_every: Latents between two looks at the faces held out.
         patience: So many looks without a smaller loss end the fitting.
+        time_mean: Moments are learned at as a normal variable with this mean, squashed to 0 to 1: below 0 more of them
+            lie near the noise, where it is settled what a face will be.
         steps: Of the way from noise to a latent, in the published network; each costs two passes.
         guidance: How far the condition is followed unless a call says so.
+        autoguidance: How far samples go on from a smaller flow past this one: 1 fits no smaller one, more draws
+            more typical faces.
+        weak: The network of the smaller one.
+        weak_images: Length of its fitting.
         precision: bf16 computes products in bfloat16: faster for a transformer, where the processor has it.
         net: The network.
     """
@@ -70,13 +76,17 @@ class FlowConfig:
     forget: float = 0.15
     report_every: int = 25_600
     patience: int = 8
+    time_mean: float = 0.0
     steps: int = 8
     guidance: float = 2.5
+    autoguidance: float = 1.0
+    weak: VelocityNetConfig = field(default_factory=lambda: VelocityNetConfig(width=128, blocks=3, code=64))
+    weak_images: int = 80_000
     precision: Literal["fp32", "bf16"] = "fp32"
     net: VelocityNetConfig = field(default_factory=VelocityNetConfig)
 
     def __post_init__(self) -> None:
-        for name in ("images", "passes", "batch_size", "report_every", "patience"):
+        for name in ("images", "passes", "batch_size", "report_every", "patience", "weak_images"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Setting 'flow.{name}' is at least 1, got {getattr(self, name)}.")
         if not 1 <= self.steps <= 64:
@@ -88,6 +98,8 @@ class FlowConfig:
                 raise UsageError(f"Setting 'flow.{name}' is 0 or more, got {getattr(self, name):g}.")
         if not 0 <= self.forget < 1:
             raise UsageError(f"Setting 'flow.forget' lies in [0, 1), got {self.forget:g}.")
+        if not 1 <= self.autoguidance <= 4:
+            raise UsageError(f"Setting 'flow.autoguidance' is 1 to 4, got {self.autoguidance:g}.")
         if not 0 <= self.guidance <= 10:
             raise UsageError(f"Setting 'flow.guidance' is 0 to 10, got {self.guidance:g}.")
 
@@ -139,7 +151,9 @@ class FittedFlow:
     @property
     def figures(self) -> dict[str, float]:
         """What a summary says of it."""
-        return {"flow_valid_loss": self.valid_loss, "flow_train_loss": self.train_loss, "flow_images": self.images}
+        losses = {"flow_valid_loss": self.valid_loss, "flow_train_loss": self.train_loss}
+        guided = {} if self.flow.weak is None else {"flow_autoguidance": self.flow.autoguidance}
+        return {**losses, "flow_images": self.images, **guided}
 
 
 def fit_flow(
@@ -148,6 +162,7 @@ def fit_flow(
     config: FlowConfig,
     *,
     seed: int = 0,
+    init: Mapping[str, Tensor] | None = None,
     device: torch.device | None = None,
     report: Callable[[Mapping[str, float]], None] | None = None,
 ) -> FittedFlow:
@@ -160,6 +175,7 @@ def fit_flow(
         valid: Of faces held out.
         config: How.
         seed: Of the start and of all draws.
+        init: Weights to begin with, of a network built alike.
         device: Where to compute; default the CPU.
         report: Called at each look.
 
@@ -180,6 +196,14 @@ def fit_flow(
 
     torch.manual_seed(seed)
     net = build_velocity_net(config.net, mean.shape[1], places=train.places, condition=size).to(device)
+    if init is not None:
+        try:
+            net.load_state_dict(init)
+        except RuntimeError as error:
+            raise TrainingError(
+                "The flow to begin with is built otherwise than flow.net says, or for other latents. Give it the same "
+                "settings, or leave it out."
+            ) from error
     ema = EMA(net, half_life_images=config.ema_half_life)
     groups = decayed(net, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99))
@@ -194,7 +218,7 @@ def fit_flow(
         some = torch.randint(len(mean), (config.batch_size,)).to(device)
         told = (torch.rand(config.batch_size) >= config.forget).float().to(device)
         latents = mean[some] + deviation[some] * torch.randn(config.batch_size, mean.shape[1]).to(device)
-        time = torch.sigmoid(torch.randn(config.batch_size)).to(device)
+        time = torch.sigmoid(config.time_mean + torch.randn(config.batch_size)).to(device)
         noise = torch.randn(config.batch_size, mean.shape[1]).to(device)
         net.train()
         with autocast(device, config.precision):
@@ -228,8 +252,17 @@ def fit_flow(
                 kept = {key: value.clone() for key, value in ema.model.state_dict().items()}
                 found = row
     ema.model.load_state_dict(kept)
+    weak = None
+    if config.autoguidance > 1:
+        smaller = replace(config, net=config.weak, images=config.weak_images, autoguidance=1.0)
+        weak = fit_flow(train, valid, smaller, seed=seed, device=device).flow.net
     flow = LatentFlow(
-        ema.model.cpu().eval(), torch.from_numpy(centre).float(), torch.from_numpy(scale).float(), steps=config.steps
+        ema.model.cpu().eval(),
+        torch.from_numpy(centre).float(),
+        torch.from_numpy(scale).float(),
+        steps=config.steps,
+        weak=weak,
+        autoguidance=config.autoguidance,
     )
     return FittedFlow(flow, found["valid_loss"], found["train_loss"], int(found["images"]), tuple(rows))
 

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import torch
 from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from mien import zoo
 from mien.data.pictures import Pictures, read_pictures
@@ -29,6 +31,8 @@ from mien.vision.generator import Generator
 
 __all__ = ["PriorConfig", "Refitted", "refit"]
 
+_WEIGHTS = "flow.safetensors"  # of a flow, to learn on
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig:
@@ -42,6 +46,7 @@ class PriorConfig:
         labels: Label set that class numbers refer to, such as fer2013.
         keep_without_face: Take pictures in which no face is found as a whole, instead of leaving them out.
         cache: Folder that keeps the crops.
+        init: A folder that this wrote: its flow is learned on.
         mirror: Learn from mirror images, too.
         seed: Of everything random.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -55,6 +60,7 @@ class PriorConfig:
     labels: str | None = None
     keep_without_face: bool = False
     cache: Path | None = None
+    init: Path | None = None
     mirror: bool = True
     seed: int = 0
     device: str = "auto"
@@ -90,7 +96,7 @@ def refit(config: PriorConfig) -> Refitted:
     """
     generator = Generator(config.model)
     card, convention = generator.card, generator.convention
-    out = _place(config)
+    out, begun = _place(config), None if config.init is None else _flow_of(config.init)
     if not generator.has_encoder or not convention.components:
         raise UsageError(
             f"'{card.name}' has no {'prior' if generator.has_encoder else 'encoder'}, so that no flow can be fitted to "
@@ -120,6 +126,7 @@ def refit(config: PriorConfig) -> Refitted:
             valid,
             config.flow,
             seed=config.seed,
+            init=begun,
             device=device,
             report=lambda row: reporter.advance(int(row["images"])),
         )
@@ -136,8 +143,19 @@ def refit(config: PriorConfig) -> Refitted:
     told = flow_convention(fitted.flow, config.flow.guidance)
     _write(generator, out, _like_its_file(network), told, {name: summary[name] for name in summary if name != "losses"})
     keep_learned(out, pictures.split("train"))
+    write_result(out / _WEIGHTS, save(fitted.flow.net.state_dict()))
     write_result(out / "prior.json", (json.dumps(summary, indent=1) + "\n").encode())
     return Refitted(out, fitted, summary)
+
+
+def _flow_of(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(folder / _WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"'{printable(folder)}' holds no flow that could be learned on ({error}). Expected a folder that `mien "
+            f"train prior` wrote."
+        ) from error
 
 
 def _place(config: PriorConfig) -> Path:
