@@ -51,3 +51,30 @@ def test_labels_and_attributes_are_told_side_by_side():
 def test_a_side_that_cannot_be_halved_so_often_is_refused():
     with pytest.raises(UsageError, match="multiple of 16 px, got 40"):
         VAENetConfig(side=40, widths=(8, 8, 8, 8))
+
+
+SPATIAL = VAENetConfig(side=32, latents=64, widths=(8, 16, 16), last_width=8, spatial=True)
+
+
+def test_spatial_latents_keep_their_place():
+    torch.manual_seed(0)
+    model = VAE(SPATIAL, condition=2)
+    images = torch.rand(1, 3, 32, 32) * 255
+    told = torch.tensor([[1.0, 0.0]])
+    mean, log_variance = model.encode(images)
+    assert SPATIAL.places == 16 and mean.shape == log_variance.shape == (1, 64)
+
+    corner = images.clone()
+    corner[..., :6, :6] = 0
+    moved = (model.encode(corner)[0] - mean).view(4, 4, 4).abs().amax(dim=0)
+    assert moved[0, 0] > 3 * moved[3, 3]
+
+    changed = mean.clone().view(1, 4, 4, 4)
+    changed[..., 0, 0] += 3
+    apart = (model.decode(changed.flatten(1), told) - model.decode(mean, told)).abs()[0].amax(dim=0)
+    assert apart[:4, :4].max() > 3 * apart[-4:, -4:].max()
+
+
+def test_latents_that_fill_no_map_are_refused():
+    with pytest.raises(UsageError, match=r"map of 4 x 4 places.* is a multiple of 16, got 60"):
+        VAENetConfig(side=32, latents=60, widths=(8, 16, 16), spatial=True)

@@ -1,9 +1,13 @@
-"""A flow in the latents of a VAE: the velocity that carries noise to latents, a perceptron told time and condition."""
+"""A flow in the latents of a VAE: the velocity that carries noise to latents, told time and condition.
+
+A perceptron where latents are a vector, a transformer where they are a map of places.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,7 +16,7 @@ from torch.nn import functional
 
 from mien.errors import UsageError
 
-__all__ = ["LatentFlow", "VelocityNet", "VelocityNetConfig"]
+__all__ = ["LatentFlow", "VelocityNet", "VelocityNetConfig", "VelocityTransformer", "build_velocity_net"]
 
 _FREQUENCIES = 32  # at which a moment is described, from 1 up to about 100 turns
 _FASTEST = 100.0
@@ -26,23 +30,58 @@ class VelocityNetConfig:
     """What the network looks like.
 
     Attributes:
-        width: Values of each layer.
+        arch: perceptron, or transformer, whose tokens are the places of a map of latents; auto is what fits them.
+        width: Values of each layer, or of each token.
         blocks: Residual blocks.
         code: Length of what time and condition are turned into.
+        heads: Of attention.
         dropout: Of the blocks' hidden values, in training.
     """
 
+    arch: Literal["auto", "perceptron", "transformer"] = "auto"
     width: int = 384
     blocks: int = 3
     code: int = 128
+    heads: int = 4
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "blocks", "code"):
+        for name in ("width", "blocks", "code", "heads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Setting 'net.{name}' is at least 1, got {getattr(self, name)}.")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"Setting 'net.dropout' lies in [0, 1), got {self.dropout:g}.")
+        if self.arch == "transformer" and self.width % self.heads:
+            raise UsageError(f"Setting 'net.width' is a multiple of 'net.heads', got {self.width} and {self.heads}.")
+
+
+class _Told(nn.Module):
+    """Time and condition as one code.
+
+    Args:
+        code: Its length.
+        condition: Length of the condition; 0 where there is none.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, code: int, condition: int) -> None:
+        super().__init__()
+        turns = torch.exp(torch.linspace(0, math.log(_FASTEST), _FREQUENCIES))
+        self.register_buffer("frequencies", turns, persistent=False)
+        self.time = nn.Sequential(nn.Linear(2 * _FREQUENCIES, code), nn.SiLU(), nn.Linear(code, code))
+        # One more column: whether the condition was left out.
+        self.told = nn.Linear(condition + 1, code, bias=False) if condition else None
+
+    def forward(
+        self, time: Float[Tensor, " moments"], condition: Condition | None, told: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "_ code"]:
+        angles = math.pi * time[:, None] * self.frequencies
+        code: Tensor = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
+        if self.told is not None:
+            assert condition is not None, "this flow takes a condition"
+            code = code + self.told(torch.cat([condition * told[:, None], 1 - told[:, None]], dim=1))
+        return functional.silu(code)
 
 
 class VelocityNet(nn.Module):
@@ -57,18 +96,10 @@ class VelocityNet(nn.Module):
     (adaLN-Zero), without attention.
     """
 
-    frequencies: Tensor
-
     def __init__(self, config: VelocityNetConfig, latents: int, condition: int = 0) -> None:
         super().__init__()
         self.config, self.latents, self.condition = config, latents, condition
-        turns = torch.exp(torch.linspace(0, math.log(_FASTEST), _FREQUENCIES))
-        self.register_buffer("frequencies", turns, persistent=False)
-        self.time = nn.Sequential(
-            nn.Linear(2 * _FREQUENCIES, config.code), nn.SiLU(), nn.Linear(config.code, config.code)
-        )
-        # One more column: whether the condition was left out.
-        self.told = nn.Linear(condition + 1, config.code, bias=False) if condition else None
+        self.told = _Told(config.code, condition)
         self.first = nn.Linear(latents, config.width)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.norm = _norm(config.width)
@@ -93,12 +124,7 @@ class VelocityNet(nn.Module):
             condition: Where the network takes one.
             told: 1 where the condition counts, 0 where it is left out.
         """
-        angles = math.pi * time[:, None] * self.frequencies
-        code = self.time(torch.cat([angles.sin(), angles.cos()], dim=1))
-        if self.told is not None:
-            assert condition is not None, "this flow takes a condition"
-            code = code + self.told(torch.cat([condition * told[:, None], 1 - told[:, None]], dim=1))
-        code = functional.silu(code)
+        code = self.told(time, condition, told)
         x = self.first(points)
         for block in self.blocks:
             x = block(x, code)
@@ -127,6 +153,107 @@ class _Block(nn.Module):
         return moved
 
 
+class VelocityTransformer(nn.Module):
+    """The same for latents that keep their place: each place is a token, which attends to the others.
+
+    Args:
+        config: How to build it.
+        latents: Dimension of a point; the places of a channel stand one after the other.
+        places: Of the latents' map.
+        condition: Length of the condition; 0 where there is none.
+
+    Source: W. Peebles and S. Xie, "Scalable diffusion models with transformers", ICCV 2023 (adaLN-Zero).
+    """
+
+    def __init__(self, config: VelocityNetConfig, latents: int, places: int, condition: int = 0) -> None:
+        super().__init__()
+        assert latents % places == 0 and math.isqrt(places) ** 2 == places
+        self.config, self.latents, self.condition, self.places = config, latents, condition, places
+        self.told = _Told(config.code, condition)
+        self.first = nn.Linear(latents // places, config.width)
+        self.position = nn.Parameter(_positions(math.isqrt(places), config.width))
+        self.blocks = nn.ModuleList(_AttentionBlock(config) for _ in range(config.blocks))
+        self.norm = _norm(config.width)
+        self.last_code = nn.Linear(config.code, 2 * config.width)
+        self.last = nn.Linear(config.width, latents // places)
+        for layer in (self.last_code, self.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        points: Latents,
+        time: Float[Tensor, " moments"],
+        condition: Condition | None,
+        told: Float[Tensor, " batch"],
+    ) -> Latents:
+        """Return velocities; arguments are those of `VelocityNet.forward`."""
+        code = self.told(time, condition, told)[:, None]
+        x = self.first(points.view(-1, self.latents // self.places, self.places).transpose(1, 2)) + self.position
+        for block in self.blocks:
+            x = block(x, code)
+        shift, scale = self.last_code(code).chunk(2, dim=2)
+        velocity: Tensor = self.last(self.norm(x) * (1 + scale) + shift)
+        return velocity.transpose(1, 2).reshape(-1, self.latents)
+
+
+class _AttentionBlock(nn.Module):
+    def __init__(self, config: VelocityNetConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.code = nn.Linear(config.code, 6 * width)
+        self.norm = _norm(width)
+        self.attended, self.attention = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.inner, self.outer = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.zeros_(self.code.weight)  # so that every block begins as the identity
+        nn.init.zeros_(self.code.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch places width"], code: Float[Tensor, "_ 1 code"]
+    ) -> Float[Tensor, "batch places width"]:
+        shift, scale, gate, shift_inner, scale_inner, gate_inner = self.code(code).chunk(6, dim=2)
+        # Queries, keys and values, shape (batch, heads, places, width / heads).
+        three = self.attended(self.norm(x) * (1 + scale) + shift).unflatten(2, (3, self.heads, -1))
+        query, key, value = (part.transpose(1, 2) for part in three.unbind(2))
+        # Written out: for this few places PyTorch's own attention took half again as long to train on a CPU.
+        shares = torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3)
+        seen = (shares @ value).transpose(1, 2).flatten(2)
+        x = x + gate * self.attention(seen)
+        hidden = functional.gelu(self.inner(self.norm(x) * (1 + scale_inner) + shift_inner), approximate="tanh")
+        moved: Tensor = x + gate_inner * self.outer(self.dropout(hidden))
+        return moved
+
+
+def _positions(side: int, width: int) -> Float[Tensor, "places width"]:
+    """Return waves along both axes of a square map, from one half turn over it to the shortest that it can hold."""
+    along = (torch.arange(side) + 0.5) / side
+    turns = torch.linspace(1, max(side - 1, 1), width // 4 + 1)
+    angles = math.pi * along[:, None] * turns
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    down, across = (waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1))
+    return torch.cat([down, across], dim=2).flatten(0, 1)[:, :width].contiguous()
+
+
+def build_velocity_net(
+    config: VelocityNetConfig, latents: int, *, places: int = 1, condition: int = 0
+) -> VelocityNet | VelocityTransformer:
+    """Return a network for latents of so many places; arguments are those of the networks.
+
+    Raises:
+        UsageError: A transformer was asked for, and latents are a vector.
+    """
+    if config.arch == "perceptron" or (config.arch == "auto" and places == 1):
+        return VelocityNet(config, latents, condition)
+    if places == 1:
+        raise UsageError(
+            "Setting 'net.arch' is transformer, and this VAE's latents are a vector: a transformer needs a map of "
+            "them (`mien train vae --set net.spatial=true`). Leave it out."
+        )
+    return VelocityTransformer(config, latents, places, condition)
+
+
 def _norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, elementwise_affine=False)  # scale and shift are the code's
 
@@ -148,7 +275,12 @@ class LatentFlow(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, net: VelocityNet, centre: Float[Tensor, " latents"], scale: Float[Tensor, " latents"], *, steps: int
+        self,
+        net: VelocityNet | VelocityTransformer,
+        centre: Float[Tensor, " latents"],
+        scale: Float[Tensor, " latents"],
+        *,
+        steps: int,
     ) -> None:
         super().__init__()
         assert steps >= 1

@@ -32,6 +32,8 @@ class VAENetConfig:
         widths: Channels at 1/2, 1/4, 1/8, ... of the side: one stage each. Multiples of 32 are fast.
         blocks: Residual blocks a stage, in the encoder and in the decoder.
         last_width: Channels at full size, before the pixels.
+        spatial: Latents keep their place: they are a map of as many places as the smallest feature map has, with
+            latents / places channels each; otherwise a vector that describes the picture as a whole.
     """
 
     side: int = 64
@@ -40,6 +42,7 @@ class VAENetConfig:
     widths: tuple[int, ...] = (32, 64, 128, 256)
     blocks: int = 1
     last_width: int = 16
+    spatial: bool = False
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1 or self.last_width < 1:
@@ -52,6 +55,21 @@ class VAENetConfig:
         for name in ("latents", "blocks"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Setting 'net.{name}' is at least 1, got {getattr(self, name)}.")
+        if self.spatial and self.latents % self.base**2:
+            raise UsageError(
+                f"Spatial latents are a map of {self.base} x {self.base} places: 'net.latents' is a multiple of "
+                f"{self.base**2}, got {self.latents}."
+            )
+
+    @property
+    def base(self) -> int:
+        """Side of the smallest feature map."""
+        return int(self.side // 2 ** len(self.widths))
+
+    @property
+    def places(self) -> int:
+        """Of the latents' map; 1 where they are a vector."""
+        return self.base**2 if self.spatial else 1
 
     @property
     def channels(self) -> int:
@@ -79,22 +97,28 @@ class VAE(nn.Module):
     def __init__(self, config: VAENetConfig, *, condition: int = 0) -> None:
         super().__init__()
         self.config, self.condition = config, condition
-        widths, base = config.widths, config.side // 2 ** len(config.widths)
+        widths = config.widths
         layers: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 4, stride=2, padding=1)]
         for before, width in zip((None, *widths), widths, strict=False):
             if before is not None:
                 layers.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
             layers += [_Block(width, 0) for _ in range(config.blocks)]
         self.encoder = nn.Sequential(*layers, _norm(widths[-1]), nn.SiLU())
-        self.posterior = nn.Linear(widths[-1] * base**2, 2 * config.latents)
+        size = widths[-1] if config.spatial else widths[-1] * config.base**2
+        self.posterior = nn.Linear(size, 2 * config.latents // config.places)
         nn.init.normal_(self.posterior.weight, std=0.2 * self.posterior.in_features**-0.5)
-        self.decoder = _Decoder(config, condition, base)
+        self.decoder = _Decoder(config, condition)
 
     def encode(self, images: Images) -> tuple[Latents, Latents]:
         """Return mean and log variance of the posterior, in float32."""
-        h = self.encoder(images / 127.5 - 1).flatten(1)
+        h = self.encoder(images / 127.5 - 1)
         with torch.autocast(images.device.type, enabled=False):
-            mean, log_variance = self.posterior(h.float()).chunk(2, dim=1)
+            if self.config.spatial:
+                # One row a place; in z the places of a channel stand one after the other.
+                both = self.posterior(h.float().permute(0, 2, 3, 1))
+                mean, log_variance = (part.permute(0, 3, 1, 2).flatten(1) for part in both.chunk(2, dim=3))
+            else:
+                mean, log_variance = self.posterior(h.float().flatten(1)).chunk(2, dim=1)
         return mean, log_variance.clamp(*_LOG_VARIANCE)
 
     def decode(self, latents: Latents, condition: Condition | None = None) -> Images:
@@ -120,11 +144,15 @@ class VAE(nn.Module):
 class _Decoder(nn.Module):
     """From latents up to pixels in -1 to 1; nearest neighbours and a convolution, which leave no checkerboard."""
 
-    def __init__(self, config: VAENetConfig, condition: int, base: int) -> None:
+    def __init__(self, config: VAENetConfig, condition: int) -> None:
         super().__init__()
         widths = config.widths[::-1]
-        self.base = base
-        self.first = nn.Linear(config.latents + condition, widths[0] * base**2)
+        self.base = config.base
+        self.first: nn.Module = (
+            nn.Conv2d(config.latents // config.places, widths[0], 3, padding=1)
+            if config.spatial  # the condition scales and shifts every block: it need not be laid out, too
+            else nn.Linear(config.latents + condition, widths[0] * config.base**2)
+        )
         self.stages = nn.ModuleList()
         self.ups = nn.ModuleList()
         for width, then in zip(widths, (*widths[1:], config.last_width), strict=True):
@@ -134,9 +162,12 @@ class _Decoder(nn.Module):
         self.pixels = nn.Conv2d(config.last_width, config.channels, 3, padding=1)
 
     def forward(self, latents: Latents, condition: Condition | None) -> Images:
-        x = latents if condition is None else torch.cat([latents, condition], dim=1)
         # No len(x): it would be written into an ONNX file as the one batch size.
-        x = self.first(x).view(-1, self.first.out_features // self.base**2, self.base, self.base)
+        if isinstance(self.first, nn.Conv2d):
+            x = self.first(latents.view(-1, self.first.in_channels, self.base, self.base))
+        else:
+            x = self.first(latents if condition is None else torch.cat([latents, condition], dim=1))
+            x = x.view(-1, x.shape[1] // self.base**2, self.base, self.base)
         if not torch.onnx.is_in_onnx_export():  # ONNX has one layout
             x = x.contiguous(memory_format=torch.channels_last)
         for blocks, up in zip(self.stages, self.ups, strict=True):

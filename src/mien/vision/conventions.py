@@ -342,6 +342,7 @@ class GeneratorConvention(_Convention):
         side: Of the faces, px.
         order: `RGB`, or `GRAY` where the faces are grey.
         latents: Numbers that a face is made from.
+        places: Of the map that they are; 1 where they are a vector.
         labels: Expressions that can be asked for; empty where it knows none.
         attributes: Attributes that can be asked for.
         components: Label (-1: of all) and weight of each component of its fitted mixture.
@@ -357,6 +358,7 @@ class GeneratorConvention(_Convention):
     side: int
     order: str = "RGB"
     latents: int
+    places: int = 1
     labels: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     components: tuple[tuple[int, float], ...] = ()
@@ -386,6 +388,7 @@ class GeneratorConvention(_Convention):
             side=facts.get("side", int, 0),
             order=facts.order(),
             latents=facts.get("latents", int, 0),
+            places=facts.get("places", int, 1),
             labels=facts.several("labels", str),
             attributes=facts.several("attributes", str),
             components=facts.several("components", _component),

@@ -14,7 +14,7 @@ from evaluation.memory import BASIS, CONTRAST, LATENTS, SIDE, faces
 from mien.drawing import draw_face
 from mien.errors import ModelError, TrainingError, UsageError
 from mien.evaluation.audit import audit, pixel_space
-from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig
+from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig, VelocityTransformer, build_velocity_net
 from mien.training.export import half_weights
 from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, velocity_loss
 from mien.training.vae.grafting import PublishedFlow, flow_network, graft, transplant, with_flow
@@ -69,6 +69,47 @@ def test_a_condition_is_followed_and_without_guidance_it_is_not(fitted):
         upper = drawn(fitted.flow, 300, condition)[:, 1] > 0
         assert np.mean(upper == bool(condition)) > 0.9
     assert 0.3 < np.mean(drawn(fitted.flow, 300, 1, guidance=0.0)[:, 1] > 0) < 0.7
+
+
+def stripes(rng, n):
+    """Maps of 3 x 3 places in two channels: all places alike in one, alternating in the other; no place tells which."""
+    sign = rng.choice([-1.0, 1.0], size=(n, 2))
+    pattern = np.stack([np.ones(9), np.tile([1, -1], 5)[:9]])
+    return Posteriors((sign[:, :, None] * pattern).reshape(n, 18).astype(np.float32), np.full((n, 18), 0.1), places=9)
+
+
+def test_a_transformer_learns_how_places_hang_together():
+    rng = np.random.default_rng(0)
+    config = FlowConfig(
+        images=64 * 300, batch_size=64, report_every=64 * 150, learning_rate=1e-2, ema_half_life=1500,
+        net=VelocityNetConfig(width=32, blocks=1, code=16, heads=2), steps=4,
+    )  # fmt: skip
+    fitted = fit_flow(stripes(rng, 800), stripes(rng, 200), config)
+    assert isinstance(fitted.flow.net, VelocityTransformer)
+
+    maps = drawn(fitted.flow, 200).reshape(200, 2, 9)
+
+    assert np.mean(np.abs(maps[:, 0].mean(axis=1)) > 0.7) > 0.8
+    assert np.mean(np.abs(maps[:, 1] @ np.tile([1, -1], 5)[:9] / 9) > 0.7) > 0.8
+
+
+def test_a_transformer_is_fitted_in_bfloat16_too_and_stands_in_a_file_as_it_is(rng):
+    config = FlowConfig(images=320, batch_size=32, precision="bf16", net=VelocityNetConfig(width=16, blocks=1), steps=2)
+    flow = fit_flow(stripes(rng, 100), stripes(rng, 30), config).flow
+    published = PublishedFlow(flow, 0, 0).eval()
+
+    session = onnxruntime.InferenceSession(flow_network(published))
+    noise = torch.randn(5, 18)
+
+    with torch.no_grad():
+        assert np.allclose(session.run(None, {"noise": noise.numpy()})[0], published(noise).numpy(), atol=1e-4)
+
+
+def test_a_transformer_of_a_vector_is_refused():
+    with pytest.raises(UsageError, match="a transformer needs a map"):
+        build_velocity_net(VelocityNetConfig(arch="transformer"), 8)
+    with pytest.raises(UsageError, match=r"multiple of 'net\.heads', got 30 and 4"):
+        VelocityNetConfig(arch="transformer", width=30)
 
 
 def test_the_same_seed_gives_the_same_flow_to_the_last_bit(rng):

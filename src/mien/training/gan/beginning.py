@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,10 +22,9 @@ from mien.networks.vae import VAE
 from mien.training.gan.config import GANConfig
 from mien.training.gan.material import Material
 from mien.training.publishing import publish_network
-from mien.training.vae.grafting import transplant
 from mien.training.vae.loading import load_vae
 
-__all__ = ["Beginning", "blend", "copy_encoder", "load_beginning", "with_flow_of"]
+__all__ = ["Beginning", "blend", "copy_encoder", "load_beginning"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +99,6 @@ def blend(learned: nn.Module, begun: nn.Module, share: float) -> None:
     """
     for weight, before in zip(learned.parameters(), begun.parameters(), strict=True):
         weight.lerp_(before.to(weight.device), 1 - share)
-
-
-def with_flow_of(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Return a generator's network with the flow of the VAE that it began as, and what its card says of that.
-
-    The latents are that VAE's, so that its flow fits as it is; where there is none, nothing changes.
-    """
-    card = zoo.named(init)
-    facts = {key: card.convention[key] for key in ("flow", "guidance") if key in card.convention}
-    return (transplant(zoo.path(card).read_bytes(), network), facts) if facts.get("flow") else (network, {})
 
 
 def copy_encoder(config: GANConfig) -> bool:

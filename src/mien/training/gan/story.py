@@ -34,7 +34,7 @@ from mien.networks.tracing import onnx_bytes
 from mien.training.config import as_dict
 from mien.training.course import Course
 from mien.training.ema import EMA
-from mien.training.gan.beginning import blend, copy_encoder, with_flow_of
+from mien.training.gan.beginning import blend, copy_encoder
 from mien.training.gan.config import GANConfig
 from mien.training.gan.material import Material, load_material
 from mien.training.gan.players import Player, Players, accumulate_gradients, adam, sizes_of
@@ -47,6 +47,7 @@ from mien.training.ranks import Ranks
 from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import EarlyStopping
+from mien.training.vae.grafting import with_flow_of
 from mien.training.weights import DESCRIPTION
 
 __all__ = ["DryRun", "Trained", "dry_run", "train"]
@@ -316,6 +317,8 @@ def _convention(players: Players, material: Material, config: GANConfig, latents
         convention["identity"] = RECOGNISER
     if players.beginning is not None:
         begun = players.beginning
+        if begun.vae.config.spatial:
+            convention["places"] = begun.vae.config.places
         convention["components"] = [
             [int(label), float(weight)] for label, weight in zip(begun.of, begun.weights, strict=True)
         ]

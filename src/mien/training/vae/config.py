@@ -24,6 +24,10 @@ class VAEConfig(PictureConfig):
         condition: Whether the label is an input of the decoder: labels, none, or auto where the labels are expressions.
         attributes: Names out of the data's `attributes.csv` that are inputs of the decoder.
         net: The network.
+        init: A VAE to begin as: a run, or the name of one that mien ships. What has another shape here, such as all
+            that touches other latents, begins anew.
+        keep_encoder: Leave the encoder of `init` as it is, and learn a decoder for its latents: what was fitted to
+            them, such as a flow, keeps its meaning and comes along.
         variant: sigma learns the noise of the pixels, so that nothing needs tuning; classic is the VAE of the
             tutorials, done right: pixels in 0 to 1 of standard deviation 1, squared errors and KL both summed.
         kl_warm_up: Share of the training in which the KL's weight rises to 1.
@@ -31,7 +35,7 @@ class VAEConfig(PictureConfig):
         least_active: Share of the latents below which that happens.
         perceptual: Weight of what the ImageNet network sees, for sharper pictures; 0.25 is much, 0 is none.
         adversarial: Weight of a discriminator's loss, as a share of the other terms' gradient; 0.5 is much, 0 is none.
-        adversarial_from: Share of the training before which the decoder does not learn from the discriminator.
+        adversarial_from: Share of the training before which there is no discriminator; it then counts more and more.
         discriminator: Its network; widths from full size down.
         discriminator_gamma: Weight of the discriminator's penalties, at first and at last.
         learning_rate: The highest of the schedule; it ends at a tenth.
@@ -50,6 +54,8 @@ class VAEConfig(PictureConfig):
     condition: Literal["auto", "labels", "none"] = "auto"
     attributes: tuple[str, ...] = ()
     net: VAENetConfig = field(default_factory=VAENetConfig)
+    init: Path | None = None
+    keep_encoder: bool = False
     variant: Literal["sigma", "classic"] = "sigma"
     kl_warm_up: float = 0.1
     free_bits: float = 0.1
@@ -96,6 +102,8 @@ class VAEConfig(PictureConfig):
         low, high = self.discriminator_gamma
         if not min(low, high) > 0:
             raise UsageError(f"Setting 'discriminator_gamma' is two numbers above 0, got {low:g} and {high:g}.")
+        if self.keep_encoder and self.init is None:
+            raise UsageError("Setting 'keep_encoder' needs 'init': a VAE whose encoder is kept.")
         if self.components < 1:
             raise UsageError(f"Setting 'components' is at least 1, got {self.components}.")
         if self.discriminator.arch == "features":

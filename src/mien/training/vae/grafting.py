@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,23 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from mien import zoo
 from mien.errors import ModelError
 from mien.networks.flow import LatentFlow
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.publishing import check_parity
 
-__all__ = ["PublishedFlow", "flow_convention", "flow_network", "graft", "transplant", "with_flow"]
+__all__ = [
+    "PublishedFlow",
+    "flow_convention",
+    "flow_network",
+    "graft",
+    "has_flow",
+    "transplant",
+    "with_flow",
+    "with_flow_of",
+]
 
 _PARITY = 0.01  # standard deviations of a latent that pass as rounding between PyTorch and ONNX
 
@@ -115,6 +126,25 @@ def transplant(donor: bytes, generator: bytes) -> bytes:
     weights = [item for item in graph.initializer if item.name.startswith(_PREFIX) and item.name not in (_NONE, _AXIS)]
     wanted = {name for node in nodes for name in node.input}
     return _joined(generator, nodes, weights, [item for item in graph.input if item.name in wanted])
+
+
+def has_flow(model: Path) -> bool:
+    """Return whether a model, a run or one of the catalogue, draws from a flow.
+
+    Raises:
+        ModelError: There is no such model.
+    """
+    return bool(zoo.named(model).convention.get("flow"))
+
+
+def with_flow_of(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Return a generator's network with the flow of the VAE whose latents it draws, and what its card says of that.
+
+    Where that has none, nothing changes.
+    """
+    card = zoo.named(init)
+    facts = {key: card.convention[key] for key in ("flow", "guidance") if key in card.convention}
+    return (transplant(zoo.path(card).read_bytes(), network), facts) if facts.get("flow") else (network, {})
 
 
 def _joined(

@@ -134,6 +134,7 @@ def posteriors(model: VAE, pictures: Pictures, material: Material, config: VAECo
         np.concatenate([mean for mean, _ in parts]),
         np.exp(0.5 * np.concatenate([log_variance for _, log_variance in parts])),
         None if condition is None else np.concatenate([condition.numpy()] * len(views)),
+        config.net.places,
     )
 
 

@@ -21,18 +21,20 @@ from mien.losses import (
 from mien.networks import VAE
 from mien.networks.gan import Discriminator, Sizes
 from mien.networks.perceptual import ImageFeatures
-from mien.training.adversarial import approximate_penalty, discriminator_loss, generator_loss
+from mien.training.adversarial import discriminator_loss, exact_penalty, generator_loss
 from mien.training.guard import Guard
 from mien.training.precision import autocast
 from mien.training.schedule import decayed, scheduled_rate
 from mien.training.vae.config import VAEConfig
-from mien.training.vae.loading import Images, place
+from mien.training.vae.loading import Images, begin_as, place
 from mien.training.vae.material import Material
 
 __all__ = ["Networks", "Stability", "build_networks", "learn", "learning_rate"]
 
 _NORMS = 101  # gradients whose median is a usual length
 HALF_RANGE = 127.5  # grey levels of half the range
+_PENALTY_EVERY = 4  # steps between two penalties on the discriminator, which weigh as many times more
+_HEARD_WITHIN = 0.1  # share of the training within which the discriminator comes to count fully
 
 
 class Stability:
@@ -128,6 +130,11 @@ class Networks:
 def build_networks(config: VAEConfig, material: Material, device: torch.device) -> Networks:
     """Return the networks as training begins, with their optimizers."""
     model: VAE = VAE(config.net, condition=material.condition_size).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.init is not None:
+        begin_as(model, config.init, whole_encoder=config.keep_encoder)
+    if config.keep_encoder:
+        model.encoder.requires_grad_(False)
+        model.posterior.requires_grad_(False)
     groups = decayed(model, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99), fused=True)
     features = None
@@ -217,41 +224,51 @@ def _adversarial_term(
 ) -> Tensor:
     """Add the gradient of the discriminator, and return what the decoder should lower because of it.
 
-    It sees photographs, reconstructions and samples.
+    It sees photographs, and what comes back of them. Where latents are a vector it sees samples, too; a map of latents
+    drawn from N(0, I) is no face, and to call it one would teach nothing.
     """
     assert networks.discriminator is not None
-    # Half of the batch is judged as it came back, the other half as it was drawn from noise, of the same classes.
-    half = len(x) // 2
-    with autocast(device, config.precision):
-        noise = torch.randn(len(x) - half, config.net.latents, device=device)
-        sample = networks.model.decode(noise, None if condition is None else condition[half:])
-    fake = torch.cat([drawn[:half], sample])
+    done = min(images / config.images, 1.0)
+    if done < config.adversarial_from:
+        return torch.zeros((), device=device)
+    fake = drawn
+    if not config.net.spatial:
+        # Half of the batch is judged as it came back, the other half as it was drawn from noise, of the same classes.
+        half = len(x) // 2
+        with autocast(device, config.precision):
+            noise = torch.randn(len(x) - half, config.net.latents, device=device)
+            sample = networks.model.decode(noise, None if condition is None else condition[half:])
+        fake = torch.cat([drawn[:half], sample])
 
     def score(pixels: Images) -> Float[Tensor, "batch 1"]:
-        # In float32: the penalties look at small changes.
-        answer: Tensor = discriminator(pixels, labels)
+        with autocast(device, config.precision):
+            answer: Tensor = discriminator(pixels, labels)
         return answer
 
     discriminator = networks.discriminator.requires_grad_(True)
-    done = min(images / config.images, 1.0)
-    begin, end = config.discriminator_gamma
-    gamma = begin * (end / begin) ** done
-    still = fake.detach()
-    real, given = score(x), score(still)
-    steepness = approximate_penalty(score, real, x) + approximate_penalty(score, given, still)
-    term = discriminator_loss("relativistic", real, given) + 0.5 * gamma * steepness
-    (term * share).backward()
+    penalise = (images // config.batch_size) % _PENALTY_EVERY == 0
+    photographs, still = x.detach().requires_grad_(penalise), fake.detach().requires_grad_(penalise)
+    real, given = score(photographs), score(still)
+    term = discriminator_loss("relativistic", real, given)
+    if penalise:
+        begin, end = config.discriminator_gamma
+        gamma = begin * (end / begin) ** done
+        steepness = exact_penalty(real, photographs) + exact_penalty(given, still)
+        term = term + _PENALTY_EVERY * 0.5 * gamma * steepness
+    (term * share).backward()  # type: ignore[no-untyped-call]
     networks.discriminator_loss_now += term.detach() * share
-    if done < config.adversarial_from:
-        return torch.zeros((), device=device)
     discriminator.requires_grad_(False)
     opinion = generator_loss("relativistic", real.detach(), score(fake)) * share
     last = networks.model.last_weight
     (ours,) = torch.autograd.grad(loss, last, retain_graph=True)
-    (theirs,) = torch.autograd.grad(opinion, last, retain_graph=True)
+    # Once through the discriminator, and from the pixels on like the other terms.
+    (wish,) = torch.autograd.grad(opinion, fake)
+    (theirs,) = torch.autograd.grad(fake, last, wish, retain_graph=True)
     # So that both pull the decoder's last layer alike: Esser et al., "Taming transformers", CVPR 2021, equation 7.
     ratio = (ours.norm() / (theirs.norm() + 1e-8)).clamp(max=1e4)
-    wanted: Tensor = config.adversarial * ratio * opinion
+    heard = min((done - config.adversarial_from) / _HEARD_WITHIN, 1.0)
+    along = (fake * wish).sum()
+    wanted: Tensor = heard * config.adversarial * ratio * (along - along.detach() + opinion.detach())
     return wanted
 
 

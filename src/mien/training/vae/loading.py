@@ -18,7 +18,7 @@ from mien.training.config import load_config
 from mien.training.precision import autocast
 from mien.training.weights import UNREADABLE, fill, read_network
 
-__all__ = ["PART", "SHIPPED", "Faces", "Images", "encode", "load_vae", "place"]
+__all__ = ["PART", "SHIPPED", "Faces", "Images", "begin_as", "encode", "load_vae", "place"]
 
 SHIPPED = ("face-vae-64", "expression-vae-48")
 """VAEs that mien ships with weights to train on from."""
@@ -49,6 +49,32 @@ def load_vae(source: Path) -> tuple[VAE, dict[str, Any]]:
     model = VAE(config, condition=condition).eval()
     fill(model, source, state)
     return model, facts
+
+
+def begin_as(model: VAE, source: Path, *, whole_encoder: bool = False) -> None:
+    """Give a VAE those weights of another one that have the same place and shape: its filters, whatever the side.
+
+    Args:
+        model: What is to begin.
+        source: As for `load_vae`.
+        whole_encoder: All of the encoder has to fit.
+
+    Raises:
+        TrainingError: There is no such VAE, or its weights do not fit.
+    """
+    theirs, own = load_vae(source)[0].state_dict(), model.state_dict()
+    fits = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    if not any(value.ndim > 1 for value in fits.values()):
+        raise TrainingError(
+            f"Nothing of '{printable(source)}' fits this network. Give it the same widths, or leave 'init' out."
+        )
+    lacking = [name for name in own if name.startswith(("encoder.", "posterior.")) and name not in fits]
+    if whole_encoder and lacking:
+        raise TrainingError(
+            f"The encoder of '{printable(source)}' does not fit this network ({lacking[0]}). Give it the same side, "
+            f"widths and latents, or leave 'keep_encoder' out."
+        )
+    model.load_state_dict(own | fits)
 
 
 @torch.no_grad()

@@ -188,6 +188,7 @@ def _posteriors(
         np.concatenate([mean for mean, _ in parts]),
         np.concatenate([deviation for _, deviation in parts]),
         None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
+        generator.convention.places,
     )
 
 

@@ -33,7 +33,7 @@ from mien.training.run import Run, write_result
 from mien.training.stopping import EarlyStopping
 from mien.training.vae.config import VAEConfig
 from mien.training.vae.flow import FittedFlow, fit_flow
-from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
+from mien.training.vae.grafting import PublishedFlow, flow_convention, has_flow, with_flow, with_flow_of
 from mien.training.vae.judging import REPORTED, draw_sheets, fit, posteriors, sample_posteriors, validate
 from mien.training.vae.learning import Stability, build_networks, learn, learning_rate
 from mien.training.vae.loading import Images, encode
@@ -252,7 +252,8 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
         TrainingError: A written network answers otherwise than the trained one, or the disk is full.
     """
     prior, means = fit(model, material, config)
-    flow = _fitted_flow(model, material, config, run.ranks) if config.prior == "flow" else None
+    carried = config.keep_encoder and config.init is not None and has_flow(config.init)
+    flow = None if carried or config.prior != "flow" else _fitted_flow(model, material, config, run.ranks)
     scores = validate(model, material, config, most=5 * REPORTED)
     latents = sample_posteriors(*encode(model, material.valid.images, precision=config.precision), seed=config.seed)
     labels = material.valid.labels if material.classes else None
@@ -323,16 +324,22 @@ def _publish_generator(
         inputs["attributes"] = (torch.rand(4, len(attributes), generator=chance) < 0.5).float()
     network = onnx_bytes(generator, *inputs.values(), inputs=list(inputs), outputs=["images", "latents"])
     difference = check_parity(generator, network, inputs, tolerance=_PARITY, unit="grey levels")
+    told: dict[str, Any] = {}
     if flow is not None:
         network, _ = with_flow(network, PublishedFlow(flow.flow, len(classes), len(attributes)))
+        told = flow_convention(flow.flow, config.flow.guidance)
+    elif config.keep_encoder and config.prior == "flow":
+        assert config.init is not None
+        network, told = with_flow_of(config.init, network)
     convention = {
         "kind": "vae",
         **_pictures(config),
         "latents": config.net.latents,
+        **({"places": config.net.places} if config.net.spatial else {}),
         **({"labels": list(classes)} if classes else {}),
         **({"attributes": list(attributes)} if attributes else {}),
         "components": [[int(k), float(w)] for k, w in zip(prior.labels, prior.weights, strict=True)],
-        **({} if flow is None else flow_convention(flow.flow, config.flow.guidance)),
+        **told,
         "encoder": "encoder.onnx",
     }
     publish_network(
