@@ -3,8 +3,9 @@
     MIEN_DATA=... python benchmarks/gan_arms.py --seconds 240 --cache crops --work runs [--only ARM ...]
 
 Each arm trains as in generative_peers.py, then draws faces that are compared with the validation split of celeba10k.
-Distances of that few faces are higher than against the test split, and are for comparing arms. A run folder also keeps
-a sheet of faces to look at, `sheet.png`. Every arm in the work folder goes into results/gan_arms.json.
+Distances to that few faces are for comparing arms, not for quoting beside others. A run folder also keeps a sheet of
+faces to look at, `sheet.png`. Every arm in the work folder goes into results/gan_arms.json, which also has the CPU
+time of each part of a step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,9 @@ ARMS: dict[str, list[str]] = {
 }  # fmt: skip
 
 
+COSTED = ("r3", "r3, narrow, batch 32", "dcgan", "dcgan, batch 16", "dcgan generator, features")
+
+
 def one(name: str, seed: int, seconds: float, cache: Path, out: Path) -> None:
     """Train an arm and leave faces, a sheet of them and figures in a folder."""
     import cv2
@@ -70,6 +75,52 @@ def one(name: str, seed: int, seconds: float, cache: Path, out: Path) -> None:
     row = {"name": name, "settings": ARMS[name], "seed": seed, **told, **measure.of(drawn)}
     (out / "arm.json").write_text(json.dumps(row))
     print(json.dumps(row), flush=True)
+
+
+def costs(cache: Path) -> list[dict[str, Any]]:
+    """Return the CPU time of each part of a step by arm, one thread, ms an image."""
+    import torch
+
+    from mien.training import gan
+    from mien.training.gan.material import load_material
+    from mien.training.gan.players import Players, accumulate_gradients, adam
+    from mien.training.ranks import Ranks
+
+    torch.set_num_threads(1)
+    told, material = [], None
+    for name in COSTED:
+        variant, *sets = ARMS[name]
+        given = {"data": (generative_peers.data_folder() / "celeba10k",), "out": Path("none"), "precision": "bf16"}
+        config = gan.configured(variant.split("=")[1], None, ["conditional=false", *sets], given | {"device": "cpu"})
+        device = torch.device("cpu")
+        material = material or load_material(config, cache=cache, ranks=Ranks(), device=device)
+        players = Players(config, material, device)
+        players.probability = config.probability
+        indices = material.batch(0, config.batch_size)
+        steps = {}
+        for part, objective, model in (
+            ("discriminator", players.discriminator_objective, players.discriminator),
+            ("discriminator with penalty", players.discriminator_objective, players.discriminator),
+            ("generator", players.generator_objective, players.generator),
+        ):
+            players.penalise = part.endswith("penalty")
+            if players.penalise and config.penalty == "none":
+                continue
+            players.discriminator.requires_grad_(part != "generator")
+            optimizer = adam(model, 1e-4, config)
+            began = 0.0
+            for step in range(9):  # the first one warms up
+                if step == 1:
+                    began = time.process_time()
+                optimizer.zero_grad(set_to_none=True)
+                accumulate_gradients(objective, indices, config)
+                optimizer.step()
+            steps[part] = 1000 * (time.process_time() - began) / 8 / config.batch_size
+        plain, steep = steps["discriminator"], steps.get("discriminator with penalty", steps["discriminator"])
+        each = plain + (steep - plain) / config.penalty_every + steps["generator"]
+        told.append({"name": name, "ms_an_image": {**steps, "in all": each}, "images_per_second": 1000 / each})
+        print(json.dumps(told[-1]), flush=True)
+    return told
 
 
 def main() -> None:
@@ -92,7 +143,10 @@ def main() -> None:
             subprocess.run([*command, "--seconds", str(args.seconds), "--work", str(out)], env=environment, check=False)
     rows: list[dict[str, Any]] = [json.loads(file.read_text()) for file in sorted(args.work.glob("*/arm.json"))]
     rows.sort(key=lambda row: (row["seconds"], row["frechet"]["dlib-resnet29"]))
-    write_result("gan_arms", {"machine": machine(), "threads": 1, "split": "valid", "arms": rows})
+    write_result(
+        "gan_arms",
+        {"machine": machine(), "threads": 1, "split": "valid", "arms": rows, "costs": costs(args.cache)},
+    )
 
 
 if __name__ == "__main__":

@@ -713,23 +713,34 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
     """After equal time: Frechet distances in two spaces, and faces found, means over seeds."""
-    for seconds in sorted({row["seconds"] for row in result["summary"]}):
-        by_name = {row["name"]: row for row in result["summary"] if row["seconds"] == seconds}
+    yield from _after_equal_time(result["summary"], "", "")
+    yield from _after_equal_time(result["earlier"]["summary"], " of another machine", "（另一台机器）")
+
+
+def _after_equal_time(summary: list[dict[str, Any]], where: str, where_zh: str) -> Iterator[Texts]:
+    pairs = (
+        ("mien VAE", ("pythae",)),
+        ("mien GAN", ("DCGAN", "mien VAE")),
+        ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight")),
+    )
+    for seconds in sorted({row["seconds"] for row in summary}):
+        by_name = {row["name"]: row for row in summary if row["seconds"] == seconds}
         minutes = f"{seconds / 60:.0f}"
-        for ours, peers in (("mien VAE", ("pythae",)), ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight"))):
+        for ours, peers in pairs:
             others = [name for name in by_name if name.startswith(peers) and name != ours]
             if ours not in by_name or not others:
                 continue
             n, beside = by_name[ours]["seeds"], "; ".join(f"{name}: {_at_peers(by_name[name])}" for name in others)
             yield {
                 "en": (
-                    f"{ours} after {minutes} minutes of one thread, 64 px, {n} seed{'' if n == 1 else 's'}: Frechet "
-                    "distance, identity and expression features; faces found",
+                    f"{ours} after {minutes} minutes of one thread{where}, 64 px, {n} seed{'' if n == 1 else 's'}: "
+                    "Frechet distance, identity and expression features; faces found",
                     _at_peers(by_name[ours]),
                     beside,
                 ),
                 "zh": (
-                    f"{ours}，单线程 {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；检测到人脸",
+                    f"{ours}，单线程{where_zh} {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；"
+                    "检测到人脸",
                     _at_peers(by_name[ours]),
                     beside,
                 ),
