@@ -221,7 +221,7 @@ class _AttentionBlock(nn.Module):
         shares = torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3)
         seen = (shares @ value).transpose(1, 2).flatten(2)
         x = x + gate * self.attention(seen)
-        hidden = functional.gelu(self.inner(self.norm(x) * (1 + scale_inner) + shift_inner), approximate="tanh")
+        hidden = functional.silu(self.inner(self.norm(x) * (1 + scale_inner) + shift_inner))
         moved: Tensor = x + gate_inner * self.outer(self.dropout(hidden))
         return moved
 
