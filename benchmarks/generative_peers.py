@@ -416,6 +416,11 @@ def main() -> None:
                 kept.write_text(json.dumps(measure.of(np.load(drawn))))
             rows.append({"name": name + sampler, "seed": int(seed), **told, **json.loads(kept.read_text())})
             print(json.dumps(rows[-1]))
+    kept = args.work / "photographs.json"
+    if not kept.exists():  # as many of those that were learned from: what a perfect generator would come to
+        learned = faces(args.cache, "train").transpose(0, 2, 3, 1)
+        chosen = np.random.default_rng(0).permutation(len(learned))[: len(measure.real)]
+        kept.write_text(json.dumps(measure.of(np.ascontiguousarray(learned[chosen]))))
     before = json.loads((RESULTS / "generative_peers.json").read_text())
     write_result(
         "generative_peers",
@@ -425,6 +430,7 @@ def main() -> None:
             "faces": len(measure.real),
             "summary": summary(rows),
             "intervals": "95 %, Student's t over seeds",
+            "photographs": json.loads(kept.read_text()),
             "rows": rows,
             # What another machine did in its seconds: not to be compared with the above.
             "earlier": before["earlier"],
