@@ -31,6 +31,8 @@ DEFAULT_EMBEDDER = CATALOGUE["defaults"]["embedder"]
 """Results of one embedder are those of this one, in `NAME_EMBEDDER.json` or in `NAME.json`."""
 IDENTITY_SPACE = "dlib-resnet29"
 """The features in which generated faces were compared with real ones."""
+EDIT_JUDGES = ("sface", "dlib-resnet29")
+"""The embedders that say whether an edited face still matches."""
 PUBLISHED_ON_LFW = {"sface": "99.60 %", "dlib-resnet29": "99.38 %"}
 """By embedder, as its authors give it."""
 
@@ -697,18 +699,81 @@ def generation(result: dict[str, Any]) -> Iterator[Texts]:
         ),
     }
     if asked is not None:
+        judge = result["classifier"].rsplit("-", 2)[0]
         yield {
             "en": (
-                f"`{name}`: the expression asked for is the one that an independent network sees",
+                f"`{name}`: `{judge}`, which learned from the same pictures, sees the expression asked for",
                 f"{percent(asked['share'])} {within(asked['interval'])}",
                 f"on real faces: {percent(seen['share'])}",
             ),
             "zh": (
-                f"`{name}`：独立网络看到的正是所要求的表情",
+                f"`{name}`：`{judge}`（学自同一批图片）看到的正是所要求的表情",
                 f"{percent(asked['share'])} {within(asked['interval'])}",
                 f"真实人脸：{percent(seen['share'])}",
             ),
         }
+
+
+def malformed(result: dict[str, Any]) -> Iterator[Texts]:
+    """Of faces drawn from the flow and from the mixture: how many are plainly wrong, by eye."""
+    for model, kinds in result["models"].items():
+        name, looks = model.rsplit("-", 2)[0], kinds["looks"]
+        wrong, before, real = (
+            f"{percent(kinds[kind]['share'])} {within(kinds[kind]['interval'])}"
+            for kind in ("flow", "mixture", "photographs")
+        )
+        yield {
+            "en": (
+                f"`{name}`: drawn faces that are plainly wrong, by eye, {looks} blind looks of one rater",
+                wrong,
+                f"from the fitted mixture: {before}; photographs: {real}",
+            ),
+            "zh": (
+                f"`{name}`：明显画坏的脸，由一人盲评 {looks} 遍",
+                wrong,
+                f"从拟合的混合分布抽取：{before}；照片：{real}",
+            ),
+        }
+
+
+def edits(result: dict[str, Any]) -> Iterator[Texts]:
+    """Of edits by the flow and by class means: whether they are read as asked, and whether the person is kept."""
+    name, n = result["model"].rsplit("-", 2)[0], result["faces"]
+    flow, plain, searched = (result["ways"][way] for way in ("flow", "class means", "class means, searched"))
+
+    def read(way: dict[str, Any]) -> str:
+        return f"{percent(way['read_as_asked']['share'])} {within(way['read_as_asked']['interval'])}"
+
+    def kept(way: dict[str, Any], embedder: str) -> str:
+        told = way["identity_kept"][embedder]["at_shipped_threshold"]
+        return f"{percent(told['share'])} {within(told['interval'])}"
+
+    yield {
+        "en": (
+            f"`{name}`, `edit`: mini-XCEPTION reads the expression asked for, {n} faces",
+            read(flow),
+            f"by class means: {read(plain)}; those, searched likewise: {read(searched)}",
+        ),
+        "zh": (
+            f"`{name}`，`edit`：mini-XCEPTION 读出所要求的表情，{n} 张脸",
+            read(flow),
+            f"按类别均值：{read(plain)}；同样搜索强度：{read(searched)}",
+        ),
+    }
+    both = {lang: mark.join(kept(flow, key) for key in EDIT_JUDGES) for lang, mark in (("en", "; "), ("zh", "；"))}
+    other = {lang: mark.join(kept(searched, key) for key in EDIT_JUDGES) for lang, mark in (("en", "; "), ("zh", "；"))}
+    yield {
+        "en": (
+            f"`{name}`, `edit`: the face still matches, FMR 1e-2; by {' and '.join(EDIT_JUDGES)}",
+            both["en"],
+            f"by class means, searched: {other['en']}",
+        ),
+        "zh": (
+            f"`{name}`，`edit`：编辑后仍与原脸匹配，FMR 1e-2；{'、'.join(EDIT_JUDGES)}",
+            both["zh"],
+            f"按类别均值，搜索强度：{other['zh']}",
+        ),
+    }
 
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
@@ -793,12 +858,12 @@ def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
         ratio = f"{figures['ratio']:.2f} [{figures['ratio_interval'][0]:.2f}, {figures['ratio_interval'][1]:.2f}]"
         yield {
             "en": (
-                f"A small network taught by `{name}` alone: accuracy on real faces over that of one taught by real",
+                f"A small network taught by `{name}`, when that had no flow: accuracy over that of one taught by real",
                 f"{ratio}; {percent(accuracy)}",
                 f"taught by real faces: {percent(real)}",
             ),
             "zh": (
-                f"只用 `{name}` 的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
+                f"只用 `{name}`（尚无流时）的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
                 f"{ratio}；{percent(accuracy)}",
                 f"用真实人脸训练：{percent(real)}",
             ),
@@ -1153,6 +1218,8 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "generation_face-gan-64": generation,
             "generation_expression-vae-48": generation,
             "generation_expression-gan-48": generation,
+            "malformed": malformed,
+            "edits": edits,
             "generative_peers": generative_peers,
             "likeness": likeness,
             "synthetic_training": synthetic_training,

@@ -13,8 +13,8 @@ ALWAYS = ("speed", "memory", "bad_input", "search", "crash", "service", "trainin
 WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping", "identity_training")
 # By hand: what takes run folders, studies, eyes or long trainings (anonymize, augmentation, degraded, edits,
 # expression, expression_choices, expression_means, few_shot, flow_prior, gan_arms, gan_blend, gan_choices,
-# generative_peers, generative_training, likeness, malformed, restoration, sequence, student, student_arms,
-# synthetic_training, vae_features); each says how.
+# generative_peers, generative_training, larger_faces, likeness, malformed, restoration, sequence, student,
+# student_arms, synthetic_training, vae_features); each says how.
 
 
 def main() -> None:

@@ -264,8 +264,9 @@ def _generation_lines(figures: Facts) -> Iterator[str]:
         cells = [f"{generated[key]['mean']:.3g} ({real[key]['mean']:.3g})" for key in _COLUMNS_OF_SPACE]
         yield f"| {name}{'' if space['judges'] else ', stood in a loss'} | {' | '.join(cells)} |"
     yield ""
+    reader = figures["classifier"].rsplit("-", 2)[0] if figures.get("classifier") else "a network"
     for key, beside, words in (
-        ("asked_is_seen", "real_is_seen", "the expression asked for is the one that an independent network sees"),
+        ("asked_is_seen", "real_is_seen", f"the expression asked for is the one that {reader} sees"),
         ("face_found", "real_face_found", "the detector finds a face"),
     ):
         if figures.get(key):

@@ -37,7 +37,8 @@ class VAEConfig(PictureConfig):
         adversarial: Weight of a discriminator's loss, as a share of the other terms' gradient; 0.5 is much, 0 is none.
         adversarial_from: Share of the training before which there is no discriminator; it then counts more and more.
         discriminator: Its network; widths from full size down.
-        discriminator_gamma: Weight of the discriminator's penalties, at first and at last.
+        discriminator_gamma: Weight of the discriminator's penalties, at first and at last; 0 twice is none, which only
+            the dcgan discriminator bears.
         learning_rate: The highest of the schedule; it ends at a tenth.
         warmup: Images until it is reached, at most a tenth of the training.
         weight_decay: Of filters and matrices.
@@ -100,8 +101,11 @@ class VAEConfig(PictureConfig):
         if not self.spike > 1:
             raise UsageError(f"Setting 'spike' is above 1, got {self.spike:g}.")
         low, high = self.discriminator_gamma
-        if not min(low, high) > 0:
-            raise UsageError(f"Setting 'discriminator_gamma' is two numbers above 0, got {low:g} and {high:g}.")
+        if min(low, high) < 0 or (low > 0) != (high > 0):
+            raise UsageError(
+                f"Setting 'discriminator_gamma' is two numbers above 0, or 0 twice for no penalties, got {low:g} and "
+                f"{high:g}."
+            )
         if self.keep_encoder and self.init is None:
             raise UsageError("Setting 'keep_encoder' needs 'init': a VAE whose encoder is kept.")
         if self.components < 1:

@@ -246,12 +246,12 @@ def _adversarial_term(
         return answer
 
     discriminator = networks.discriminator.requires_grad_(True)
-    penalise = (images // config.batch_size) % _PENALTY_EVERY == 0
+    begin, end = config.discriminator_gamma
+    penalise = begin > 0 and (images // config.batch_size) % _PENALTY_EVERY == 0
     photographs, still = x.detach().requires_grad_(penalise), fake.detach().requires_grad_(penalise)
     real, given = score(photographs), score(still)
     term = discriminator_loss("relativistic", real, given)
     if penalise:
-        begin, end = config.discriminator_gamma
         gamma = begin * (end / begin) ** done
         steepness = exact_penalty(real, photographs) + exact_penalty(given, still)
         term = term + _PENALTY_EVERY * 0.5 * gamma * steepness

@@ -1,0 +1,160 @@
+"""What latents that keep their place bring: faces encoded and drawn again, how the runs of a model went, and critics.
+
+    MIEN_DATA=... python benchmarks/larger_faces.py --cache crops [--runs STEP=RUN ...] [--critics RUN]
+
+Reconstructions are of held-out faces of celeba_identities (test split), each model's at its own side: error and
+sharpness there, cosine to the photograph at that side and matches (FMR 1e-2 of the embedder's card) by two embedders
+that stood in no loss. `--runs` notes settings and last figures of trainings. `--critics` shows photographs and
+what a run makes of them to three critics, for as many steps each: how soon each tells them apart, and what it costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import RESULTS, data_folder, machine, write_result
+
+from mien import zoo
+from mien.data.pictures import read_pictures
+from mien.evaluation.spaces import recut
+from mien.matching import operating_point
+from mien.metrics.generation import sharpness
+from mien.metrics.intervals import wilson
+from mien.vision.embedder import Embedder
+from mien.vision.generator import Generator
+
+MODELS = ("face-vae-64", "face-gan-64", "face-vae-96")
+EMBEDDERS = ("sface", "dlib-resnet29")
+DATA, FACES, FMR = "celeba_identities", 500, 1e-2
+KEPT = ("images", "batch_size", "perceptual", "adversarial", "keep_encoder", "init", "learning_rate", "seed")
+STEPS, BATCH = 160, 32
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--runs", nargs="*", default=[], metavar="STEP=RUN")
+    parser.add_argument("--critics", type=Path, metavar="RUN")
+    args = parser.parse_args()
+    file = RESULTS / "larger_faces.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    result = {"machine": machine(), "data": DATA, "split": "test", "reconstructions": reconstructions(args.cache)}
+    for key, new in (
+        ("runs", {**before.get("runs", {}), **dict(map(run, args.runs))}),
+        ("critics", critics(args.critics, args.cache) if args.critics else before.get("critics")),
+    ):
+        result |= {key: new} if new else {}
+    write_result("larger_faces", result)
+
+
+def reconstructions(cache: Path | None) -> dict[str, Any]:
+    """Return what each model makes of held-out faces."""
+    told = {}
+    for name in MODELS:
+        generator = Generator(name, threads=1)
+        template = generator.convention.template
+        pictures = read_pictures(
+            [data_folder() / DATA], template=template, side=generator.side, colour=True, splits=("test",), cache=cache
+        )
+        some = np.linspace(0, len(pictures) - 1, min(FACES, len(pictures))).round().astype(int)
+        real = pictures.take(some).rgb()
+        began = time.process_time()
+        drawn = generator.decode(generator.encode(real))
+        seconds = time.process_time() - began
+        errors = np.square(real.astype(float) - drawn).reshape(len(real), -1).mean(axis=1)
+        told[generator.card.name] = {
+            "model": generator.card.id,
+            "side": generator.side,
+            "faces": len(real),
+            "psnr": float((10 * np.log10(255**2 / errors)).mean()),
+            "sharpness": float(sharpness(drawn) / sharpness(real)),
+            "kept": {key: kept(key, real, drawn, template) for key in EMBEDDERS},
+            "ms_a_face": 1000 * seconds / len(real),
+        }
+        print(name, told[generator.card.name], flush=True)
+    return told
+
+
+def kept(name: str, before: np.ndarray, after: np.ndarray, template: str) -> dict[str, Any]:
+    """Return how many faces still match themselves."""
+    embedder = Embedder(zoo.card(name), threads=1)
+    wanted, threshold = embedder.convention.template, operating_point(embedder.card, FMR).threshold
+    one, other = (embedder.embed(recut(faces, template, wanted, embedder.side)) for faces in (before, after))
+    scores = (one * other).sum(axis=1)
+    match = int((scores >= threshold).sum())
+    return {
+        "cosine_median": float(np.median(scores)),
+        "match": {"share": match / len(scores), "interval": list(wilson(match, len(scores)))},
+    }
+
+
+def run(text: str) -> tuple[str, dict[str, Any]]:
+    """Return a training's settings and its last figures, by the name of the step."""
+    step, _, folder = text.partition("=")
+    place = Path(folder)
+    if (place / "prior.json").exists() and not (place / "config.json").exists():
+        prior = json.loads((place / "prior.json").read_text())
+        return step, {key: prior[key] for key in ("flow_images", "flow_valid_loss", "flow_train_loss", "losses")}
+    config = json.loads((place / "config.json").read_text())
+    last = json.loads((place / "log.jsonl").read_text().splitlines()[-1])
+    settings = {key: Path(config[key]).name if key == "init" and config[key] else config[key] for key in KEPT}
+    return step, {"settings": settings | {"net": config["net"]}, "last": last}
+
+
+def critics(folder: Path, cache: Path | None) -> dict[str, Any]:
+    """Return how soon each critic tells photographs from what a run makes of them, and its cost."""
+    import torch
+
+    from mien.networks.gan import Discriminator, DiscriminatorConfig, Sizes
+    from mien.training.adversarial import discriminator_loss, exact_penalty
+
+    torch.set_num_threads(1)
+    generator = Generator(folder, threads=1)
+    pictures = read_pictures(
+        [data_folder() / DATA], template="face-64", side=generator.side, colour=True, splits=("train",), cache=cache
+    )
+    real = pictures.take(np.random.default_rng(0).permutation(len(pictures))[:2000]).rgb()
+    both = [
+        torch.from_numpy(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)))
+        for faces in (real, generator.decode(generator.encode(real)))
+    ]
+    arms = {
+        "residual, penalty 1": ({"widths": (16, 32, 64, 128, 128)}, 4e-4, 1.0),
+        "residual, penalty 0.02": ({"widths": (16, 32, 64, 128, 128)}, 1e-3, 0.02),
+        "dcgan, no penalty": ({"arch": "dcgan", "widths": (32, 64, 128, 192)}, 5e-4, 0.0),
+    }
+    told = {}
+    for name, (config, rate, gamma) in arms.items():
+        torch.manual_seed(0)
+        critic = Discriminator(DiscriminatorConfig(**config), Sizes(generator.side, 3)).to(
+            memory_format=torch.channels_last
+        )
+        optimizer = torch.optim.AdamW(critic.parameters(), rate, betas=(0.0, 0.99), weight_decay=0.0)
+        right, gaps, began = [], [], time.process_time()
+        for step in range(STEPS):
+            some, penalise = torch.randint(0, len(real), (BATCH,)), gamma > 0 and step % 4 == 0
+            x, y = (part[some].float().requires_grad_(penalise) for part in both)
+            with torch.autocast("cpu", torch.bfloat16):
+                of_x, of_y = critic(x), critic(y)
+            loss = discriminator_loss("relativistic", of_x, of_y)
+            if penalise:
+                loss = loss + 4 * gamma / 2 * (exact_penalty(of_x, x) + exact_penalty(of_y, y))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            right.append(float((of_x > of_y).float().mean()))
+            gaps.append(float((of_x - of_y).detach().mean()))
+        cost = 1000 * (time.process_time() - began) / STEPS / BATCH
+        last = slice(-STEPS // 4, None)
+        told[name] = {"right": float(np.mean(right[last])), "gap": float(np.mean(gaps[last])), "ms_a_pair": cost}
+        print(name, told[name], flush=True)
+    return {"steps": STEPS, "batch": BATCH, "arms": told}
+
+
+if __name__ == "__main__":
+    main()
