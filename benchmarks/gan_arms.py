@@ -38,9 +38,6 @@ ARMS: dict[str, list[str]] = {
     "dcgan, beta1 0.5": [DCGAN, *HALF],
     "dcgan, batch 16": [DCGAN, "batch_size=16"],
     "dcgan, batch 16, beta1 0.5": [DCGAN, "batch_size=16", *HALF],
-    "dcgan generator, r3 discriminator": [
-        R3, *GENERATOR, NARROW[1], "batch_size=16", "learning_rate_generator=5e-4", "learning_rate_discriminator=5e-4",
-    ],
     "dcgan generator, features": [
         R3, *GENERATOR, *FEATURES, "batch_size=16", "learning_rate_generator=5e-4", "learning_rate_discriminator=5e-4",
     ],
