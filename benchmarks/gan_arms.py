@@ -5,7 +5,8 @@
 Each arm trains as in generative_peers.py, then draws faces that are compared with the validation split of celeba10k.
 Distances to that few faces are for comparing arms, not for quoting beside others. A run folder also keeps a sheet of
 faces to look at, `sheet.png`. Every arm in the work folder goes into results/gan_arms.json, which also has the CPU
-time of each part of a step.
+time of each part of a step. A `beta1` in its rows is the first of what is now `betas`, and their images follow from a
+dry run that was timed by the clock, not yet by the CPU: their cpu_seconds say what they took.
 """
 
 from __future__ import annotations
