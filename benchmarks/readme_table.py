@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -778,25 +778,43 @@ def edits(result: dict[str, Any]) -> Iterator[Texts]:
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
     """After equal time: Frechet distances in two spaces, and faces found, means over seeds."""
-    for seconds in sorted({row["seconds"] for row in result["summary"]}):
-        by_name = {row["name"]: row for row in result["summary"] if row["seconds"] == seconds}
+    real = result["photographs"]
+    found = f"{real['frechet'][IDENTITY_SPACE]:.3f}, {real['frechet']['expression-resnet27']:.1f}, " + percent(
+        real["face_found"], 0
+    )
+    yield from _after_equal_time(result["summary"], "", "", {"photographs learned from": found})
+    yield from _after_equal_time(result["earlier"]["summary"], " of another machine", "（另一台机器）", {})
+
+
+def _after_equal_time(
+    summary: list[dict[str, Any]], where: str, where_zh: str, other: Mapping[str, str]
+) -> Iterator[Texts]:
+    pairs = (
+        ("mien VAE", ("pythae",)),
+        ("mien GAN", ("DCGAN", "mien VAE")),
+        ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight")),
+    )
+    for seconds in sorted({row["seconds"] for row in summary}):
+        by_name = {row["name"]: row for row in summary if row["seconds"] == seconds}
         minutes = f"{seconds / 60:.0f}"
-        for ours, peers in (("mien VAE", ("pythae",)), ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight"))):
-            others = [name for name in by_name if name.startswith(peers) and name != ours]
+        for ours, peers in pairs:
+            others = {name: _at_peers(row) for name, row in by_name.items() if name.startswith(peers) and name != ours}
+            others |= other
             if ours not in by_name or not others:
                 continue
-            n, beside = by_name[ours]["seeds"], "; ".join(f"{name}: {_at_peers(by_name[name])}" for name in others)
+            n, beside = by_name[ours]["seeds"], "; ".join(f"{name}: {told}" for name, told in others.items())
             yield {
                 "en": (
-                    f"{ours} after {minutes} minutes of one thread, 64 px, {n} seed{'' if n == 1 else 's'}: Frechet "
-                    "distance, identity and expression features; faces found",
+                    f"{ours} after {minutes} minutes of one thread{where}, 64 px, {n} seed{'' if n == 1 else 's'}: "
+                    "Frechet distance, identity and expression features; faces found",
                     _at_peers(by_name[ours]),
                     beside,
                 ),
                 "zh": (
-                    f"{ours}，单线程 {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；检测到人脸",
+                    f"{ours}，单线程{where_zh} {minutes} 分钟，64 像素，{n} 个种子：Fréchet 距离（身份、表情特征）；"
+                    "检测到人脸",
                     _at_peers(by_name[ours]),
-                    beside,
+                    beside.replace("photographs learned from", "所学的照片"),
                 ),
             }
 

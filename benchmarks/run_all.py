@@ -12,8 +12,8 @@ HERE = Path(__file__).parent
 ALWAYS = ("speed", "memory", "bad_input", "search", "crash", "service", "training_speed")
 WITH_DATA = ("detectors", "embedding_choices", "operating_points", "quality", "lfw", "grouping", "identity_training")
 # By hand: what takes run folders, studies, eyes or long trainings (anonymize, augmentation, degraded, edits,
-# expression, expression_choices, expression_means, few_shot, flow_prior, gan_blend, gan_choices, generative_peers,
-# generative_training, larger_faces, likeness, malformed, restoration, sequence, student,
+# expression, expression_choices, expression_means, few_shot, flow_prior, gan_arms, gan_blend, gan_choices,
+# generative_peers, generative_training, larger_faces, likeness, malformed, restoration, sequence, student,
 # student_arms, synthetic_training, vae_features); each says how.
 
 

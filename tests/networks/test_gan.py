@@ -68,6 +68,16 @@ def test_a_fresh_generator_draws_varied_grey_pictures_neither_flat_nor_wild(conf
     assert 1 < drawn.std(0).mean() < 400
 
 
+@pytest.mark.parametrize("arch", ["residual", "dcgan"])
+def test_an_identity_weighs_as_much_as_the_noise_at_first(arch):
+    sizes = Sizes(16, 1, identity=128)
+    generator = Generator(GeneratorConfig(arch=arch, widths=(8, 6), latents=64), sizes)
+    discriminator = Discriminator(DiscriminatorConfig(arch=arch, widths=(6, 64)), sizes)
+    unit = torch.nn.functional.normalize(torch.randn(64, 128))
+    for layer in (generator.identity, discriminator.wanted.identity):
+        assert layer(unit).std().item() == pytest.approx(1.0, rel=0.2)
+
+
 @pytest.mark.parametrize("config", DISCRIMINATORS.values(), ids=list(DISCRIMINATORS))
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_scores_are_in_float32_and_every_weight_learns(config, precision):

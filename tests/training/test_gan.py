@@ -28,7 +28,7 @@ from mien.networks.flow import VelocityNetConfig
 from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
 from mien.training import vae as vae_story
 from mien.training.export import half_weights
-from mien.training.gan import GANConfig, Health, configured, dry_run, train
+from mien.training.gan import VARIANTS, GANConfig, Health, configured, dry_run, train
 from mien.training.gan.material import load_material
 from mien.training.gan.players import Players
 from mien.training.gan.rules import Rules, ScoreMeter
@@ -171,12 +171,11 @@ def test_a_finished_run_is_not_trained_further(finished):
 
 
 SWITCHES = {
-    "hinge": configured("hinge", given={"data": ["x"], "out": "x"}),
-    "dcgan": configured("dcgan", given={"data": ["x"], "out": "x"}),
+    **{name: configured(name, given={"data": ["x"], "out": "x"}) for name in VARIANTS},
     "approximate, now and then": {"penalty": "approximate", "penalty_every": 2},
-    "exact, now and then": {"penalty_every": 2, "accumulate": 2},
+    "exact, now and then": {"penalty": "exact", "penalty_every": 2, "accumulate": 2},
     "basis, modulated": {"generator": replace(SMALL, base="basis", modulate=True, blocks=2)},
-    "nonsaturating": {"game": "nonsaturating", "discriminator": DiscriminatorConfig(minibatch_std=True)},
+    "relativistic": {"game": "relativistic", "discriminator": DiscriminatorConfig(minibatch_std=True)},
     "no classes": {"conditional": False},
     "colour": {"colour": True, "mirror": 0.0, "balance": 0.0},
 }
@@ -186,9 +185,9 @@ SWITCHES = {
 def test_every_switch_trains_to_a_generator_in_half_precision(switch, config):
     changed = SWITCHES[switch]
     if isinstance(changed, GANConfig):
-        names = ("game", "penalty", "generator", "discriminator", "ramp", "beta2", "probability", "adapt_images")
+        names = ("game", "penalty", "generator", "discriminator", "ramp", "betas", "probability", "adapt_images")
         changed = {name: getattr(changed, name) for name in names}
-        widths = (8, 6) if switch == "dcgan" else (12, 8, 6)
+        widths = (8, 6) if changed["generator"].arch == "dcgan" else (12, 8, 6)
         changed["generator"] = replace(changed["generator"], widths=widths, latents=8)
         changed["discriminator"] = replace(changed["discriminator"], widths=widths[::-1])
     trained = train(replace(config, images=2 * BATCH, precision="bf16", **changed))
@@ -481,8 +480,10 @@ def test_bad_numbers_are_gone_back_from_at_half_the_rate_three_times(config, mon
     assert [row["images"] for row in read_log(config.out)] == [4 * BATCH] and (config.out / "best.safetensors").exists()
 
 
-def rules(**health):
-    return Rules(GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2))
+def rules(penalty="exact", **health):
+    return Rules(
+        GANConfig(data=("x",), out="x", images=1000, health=Health(**health), probability=0.2, penalty=penalty)
+    )
 
 
 GOOD = {"spread": 0.9, "gap": 1.0, "distance": 5.0}
@@ -499,6 +500,23 @@ def test_a_collapse_that_lasts_eases_the_penalty_and_at_last_ends_the_run(bad, s
     lines = [line for images in range(100, 1000, 100) for line in watch.act(images, GOOD | bad, 5.0)]
     assert len(lines) == 4 and all(said in line for line in lines)
     assert watch.easing == 1 / 8 and watch.hopeless
+
+
+@pytest.mark.parametrize(("penalty", "eased"), [("exact", "the penalty has"), ("none", "both learning rates have")])
+def test_what_is_eased_is_the_penalty_or_without_one_the_rates(penalty, eased):
+    watch = rules(penalty, images=100, act_from=0.0)
+    lines = [line for images in range(0, 1000, 100) for line in watch.act(images, GOOD | {"gap": 0.0}, 5.0)]
+    assert all(f"{eased} been halved" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_without_a_penalty_a_collapse_halves_both_rates(config, monkeypatch):
+    monkeypatch.setattr("mien.training.gan.players.spread_ratio", lambda *_: 0.05)
+    rates = []
+    monkeypatch.setattr("mien.training.gan.story._set_rate", lambda _, rate: rates.append(rate))
+    health = Health(pictures=18, act_from=0, images=4 * BATCH)
+    train(replace(config, images=16 * BATCH, rate_end=1.0, penalty="none", health=health))
+    assert rates[::2] == rates[1::2] == [config.learning_rate_generator] * 8 + [config.learning_rate_generator / 2] * 8
 
 
 def test_a_collapse_that_passes_is_forgotten():
@@ -542,6 +560,30 @@ def test_the_published_settings_of_a_variant_are_its_own():
     assert hinge.generator.widths == (8, 4)
     with pytest.raises(UsageError, match="no variant 'style'"):
         configured("style")
+
+
+def test_a_generator_that_begins_as_a_vae_has_settings_of_its_own_by_default():
+    given = {"data": ["x"], "out": "x"}
+    begun = configured(sets=["init=vae"], given=given)
+    assert begun == configured("r3", sets=["init=vae"], given=given)
+    assert (begun.game, begun.penalty, begun.batch_size) == ("relativistic", "exact", 64)
+    assert configured("dcgan", sets=["init=vae"], given=given).game == "nonsaturating"
+    assert configured(given=given) == GANConfig(**given | {"data": (Path("x"),), "out": Path("x")})
+
+
+@pytest.mark.parametrize("name", ["face-gan-64", "expression-gan-48"])
+def test_the_recipes_of_shipped_gans_name_what_they_relied_on(name):
+    recipe = Path(__file__).parents[2] / "benchmarks" / "recipes" / f"{name}.toml"
+    given = {"data": ["x"], "out": "x", "init": "vae"}
+    # A VAE's decoder is the generator, whatever is said of one.
+    relied, other = (replace(configured(of, recipe, given=given), generator=SMALL) for of in ("r3", "dcgan"))
+    assert relied == other == replace(configured(file=recipe, given=given), generator=SMALL)
+
+
+def test_settings_of_an_older_version_have_no_momentum():
+    assert configured(sets=["beta2=0.9"], given={"data": ["x"], "out": "x"}).betas == (0.0, 0.9)
+    with pytest.raises(UsageError, match="'betas' is two numbers"):
+        configured(sets=["betas=0.5,1"], given={"data": ["x"], "out": "x"})
 
 
 @pytest.mark.parametrize(

@@ -150,10 +150,11 @@ def prior(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **se
 @generative_options
 @click.option(
     "--variant",
-    type=click.Choice(["default", "hinge", "dcgan"]),
+    type=click.Choice(["default", "r3", "hinge", "dcgan"]),
     default="default",
     show_default=True,
-    help="hinge has spectral normalisation, dcgan is the original.",
+    help="r3 compares pairs under a gradient penalty, as --init does unless told; hinge has spectral normalisation, "
+    "dcgan is the original.",
 )
 @click.option("--identity/--no-identity", default=None, help="Draw a given face, from its embedding.")
 @click.option(

@@ -512,8 +512,13 @@ def _initialised(layer: nn.Conv2d, *, gain: float, slope: float = _SLOPE) -> nn.
 
 
 def _normal_weights(model: nn.Module) -> None:
-    """Draw weights as A. Radford et al. did: normal, of standard deviation 0.02; scales of norms around 1."""
-    for layer in model.modules():
+    """Draw weights as A. Radford et al. did: normal, of standard deviation 0.02; scales of norms around 1.
+
+    Those that take an identity stay: of a unit vector they make values of unit variance, as large as the noise.
+    """
+    for name, layer in model.named_modules():
+        if name.endswith("identity"):
+            continue
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, std=0.02)
         elif isinstance(layer, nn.BatchNorm2d):

@@ -24,6 +24,7 @@ __all__ = [
     "current_names",
     "follow_template",
     "load_config",
+    "merged",
     "with_defaults",
 ]
 
@@ -114,7 +115,7 @@ def follow_template(
         sets: Likewise.
         given: Likewise.
     """
-    template = _merged(cls, file, sets, given).get("template", cls.template)
+    template = merged(cls, file, sets, given).get("template", cls.template)
     side, colour = DRAWN.get(str(template), DRAWN[cls.template])
     return {"side": side, "colour": colour}
 
@@ -143,7 +144,7 @@ def load_config(
         UsageError: A key is unknown (the nearest one is named), a value is of the wrong type or out of range, a field
             without a default is missing, or the file cannot be read.
     """
-    return _build(cls, _merged(cls, file, sets, given, defaults), "")
+    return _build(cls, merged(cls, file, sets, given, defaults), "")
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def current_names(cls: type, tree: Mapping[str, Any]) -> dict[str, Any]:
     return current
 
 
-def _merged(
+def merged(
     cls: type,
     file: Path | None,
     sets: Sequence[str],

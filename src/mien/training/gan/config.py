@@ -16,21 +16,35 @@ from mien.networks.gan import (
 from mien.training.adversarial import (
     Game,
 )
-from mien.training.config import DRAWN, PictureConfig, follow_template, load_config
+from mien.training.config import DRAWN, PictureConfig, follow_template, load_config, merged
 
 __all__ = ["VARIANTS", "GANConfig", "Health", "configured"]
 
+_R3: dict[str, Any] = {
+    "game": "relativistic",
+    "penalty": "exact",
+    "learning_rate_generator": 1e-3,
+    "learning_rate_discriminator": 1e-3,
+    "generator": {"arch": "residual", "widths": (128, 96, 64, 32), "latents": 64, "output": "linear"},
+    "discriminator": {"arch": "residual"},
+    "betas": (0.0, 0.99),
+    "batch_size": 64,
+    "adapt_images": 200_000,
+    "probability": 0.3,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
+    "r3": _R3,
     "hinge": {
+        **_R3,
         "game": "hinge",
         "penalty": "none",
         "learning_rate_generator": 1e-4,
         "learning_rate_discriminator": 4e-4,
-        "generator": {"norm": "batch", "modulate": True, "output": "tanh"},
-        "discriminator": {"spectral": True},
+        "generator": {**_R3["generator"], "norm": "batch", "modulate": True, "output": "tanh"},
+        "discriminator": {**_R3["discriminator"], "spectral": True},
         "ramp": (0.0, 0.0),
-        "beta2": 0.9,
+        "betas": (0.0, 0.9),
     },
     "dcgan": {
         "game": "nonsaturating",
@@ -40,19 +54,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "generator": {"arch": "dcgan", "widths": (256, 128, 64), "latents": 100, "output": "tanh"},
         "discriminator": {"arch": "dcgan", "widths": (64, 128, 256)},
         "ramp": (0.0, 0.0),
-        "beta2": 0.999,
+        "betas": (0.0, 0.999),
+        "batch_size": 64,
         "adapt_images": 0.0,
         "probability": 0.0,
         "balance": 0.0,
     },
 }
-"""Settings by name: default; hinge, with spectral normalisation, projection and conditional batch normalisation in the
-generator; dcgan, the original losses and layers."""
+"""Settings by name: default; r3, relativistic pairs with a gradient penalty on residual blocks; hinge, with spectral
+normalisation, projection and conditional batch normalisation in the generator; dcgan, the original losses and layers.
+"""
 
 
 def _share_mirrored(flip: Any) -> Any:
     """Return the share of photographs mirrored that `flip` meant, which was true or false."""
     return {"true": 0.5, "false": 0.0}.get(str(flip).lower(), flip)
+
+
+def _after_none(beta: Any) -> Any:
+    """Return both betas, of which only the second could be set: the first was 0."""
+    return [0.0, beta]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +122,7 @@ class GANConfig(PictureConfig):
         learning_rate_discriminator: And of the discriminator.
         rate_end: Share of them that is left at the end.
         warmup: Images until they are reached.
-        beta2: Of Adam, whose beta1 is 0.
+        betas: Of Adam: what its means of gradients and of their squares keep, a step.
         clip: Longest gradient; none never shortens.
         ema_half_life: Images after which a weight's share in the published average has halved.
         ema_ramp: The half-life is at most this share of the images seen so far.
@@ -128,28 +149,30 @@ class GANConfig(PictureConfig):
     identity: bool = False
     identity_weight: float = 0.5
     identity_share: float = 0.25
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    game: Game = "relativistic"
-    penalty: Literal["exact", "approximate", "none"] = "exact"
+    generator: GeneratorConfig = field(
+        default_factory=lambda: GeneratorConfig(arch="dcgan", widths=(256, 128, 64), latents=100, output="tanh")
+    )
+    discriminator: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(arch="dcgan"))
+    game: Game = "nonsaturating"
+    penalty: Literal["exact", "approximate", "none"] = "none"
     gamma: float = 1.0
     gamma_end: float = 0.1
     penalty_every: int = 4
     sigma: float = 0.01
-    learning_rate_generator: float = 1e-3
-    learning_rate_discriminator: float = 1e-3
+    learning_rate_generator: float = 2e-4
+    learning_rate_discriminator: float = 2e-4
     rate_end: float = 0.25
     warmup: int = 0
-    beta2: float = 0.99
+    betas: tuple[float, float] = (0.5, 0.999)
     clip: float | None = None
     ema_half_life: float = 20_000
     ema_ramp: float = 0.1
     balance: float = 1.0
     mirror: float = 0.5
     augment: DiffAugment = field(default_factory=DiffAugment)
-    probability: float = 0.3
+    probability: float = 0.0
     probability_most: float = 0.8
-    adapt_images: float = 200_000
+    adapt_images: float = 0.0
     target: float = 0.6
     ramp: tuple[float, float] = (0.1, 0.25)
     init: Path | None = None
@@ -157,7 +180,7 @@ class GANConfig(PictureConfig):
     anchor_perceptual: float = 0.25
     blend: float = 1.0
     health: Health = field(default_factory=Health)
-    batch_size: int = 64
+    batch_size: int = 16
     images: int = 1_000_000
     report_every: int = 20_000
 
@@ -165,6 +188,7 @@ class GANConfig(PictureConfig):
         "flip": ("mirror", _share_mirrored),
         "rate_generator": "learning_rate_generator",
         "rate_discriminator": "learning_rate_discriminator",
+        "beta2": ("betas", _after_none),
     }
 
     def __post_init__(self) -> None:
@@ -193,8 +217,8 @@ class GANConfig(PictureConfig):
             raise UsageError(
                 f"Setting 'ramp' is two shares of the run, the first not above the second, got {self.ramp}."
             )
-        if not 0 <= self.beta2 < 1:
-            raise UsageError(f"Setting 'beta2' lies in [0, 1), got {self.beta2:g}.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"Setting 'betas' is two numbers in [0, 1), got {self.betas}.")
         if self.anchor and self.init is None:
             raise UsageError("Setting 'anchor' needs 'init': a VAE run whose reconstructions are kept.")
         if self.blend < 1 and self.init is None:
@@ -208,10 +232,15 @@ def configured(
 ) -> GANConfig:
     """Make a config: a variant's settings in place of defaults, then as `mien.training.config.load_config` does.
 
+    A generator that begins as a VAE has the settings of r3 for its default ones: steep scores are what takes it away
+    from that VAE, and they have a penalty there.
+
     Raises:
         UsageError: There is no such variant, or a setting is wrong.
     """
     if variant not in VARIANTS:
         raise UsageError(f"There is no variant '{variant}'. Choose from {', '.join(VARIANTS)}.")
+    if variant == "default" and merged(GANConfig, file, sets, given).get("init") is not None:
+        variant = "r3"
     defaults = {**follow_template(GANConfig, file, sets, given), **VARIANTS[variant]}
     return load_config(GANConfig, file, sets, given, defaults=defaults)

@@ -344,7 +344,7 @@ def _build_discriminator(config: GANConfig, sizes: Sizes) -> AnyDiscriminator:
 def adam(model: nn.Module, rate: float, config: GANConfig) -> torch.optim.Optimizer:
     """Return the optimizer of those weights that learn."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    return torch.optim.Adam(weights, rate, betas=(0.0, config.beta2), fused=True)
+    return torch.optim.Adam(weights, rate, betas=config.betas, fused=True)
 
 
 def _cosine_between(start: float, end: float, share: float) -> float:

@@ -61,7 +61,7 @@ class Rules:
 
     Attributes:
         probability: Of each variation, 0 to 1.
-        easing: What the penalty's weight is multiplied by.
+        easing: What the penalty's weight is multiplied by; without a penalty, both learning rates.
         hopeless: Whether nothing helped.
 
     Source: the probability: T. Karras et al., "Training GANs with limited data", NeurIPS 2020, section 3.
@@ -92,6 +92,7 @@ class Rules:
     def act(self, images: int, figures: Mapping[str, float], least: float | None) -> list[str]:
         """Return what was found wrong and what is done about it, a line each."""
         health, said = self.config.health, list[str]()
+        eased = "both learning rates have" if self.config.penalty == "none" else "the penalty has"
         if not health.images:
             return said
         warm = images >= health.act_from * self.config.images
@@ -107,10 +108,10 @@ class Rules:
             self._narrow_since = self._equal_since = None
             if self._easings > _EASINGS:
                 self.hopeless = True
-                return [f"For {images - since:,} images {what}, though the penalty was eased {_EASINGS} times."]
+                return [f"For {images - since:,} images {what}, though {eased} been halved {_EASINGS} times."]
             self.easing /= 2
             said.append(
-                f"For {images - since:,} images {what}: the penalty is halved, to {self.easing:g} of the schedule."
+                f"For {images - since:,} images {what}: {eased} been halved, to {self.easing:g} of the schedule."
             )
             break
         if warm and least is not None and figures["gap"] > _OVERFIT_GAP and figures["distance"] > 1.5 * least:

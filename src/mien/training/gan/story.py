@@ -139,6 +139,8 @@ def train(config: GANConfig, *, pictures: Pictures | None = None) -> Trained:
             for images in course.steps():
                 # Learn from one batch.
                 scale = course.scale * _rate_share(images, config)
+                if config.penalty == "none":
+                    scale *= rules.easing
                 indices = ranks.shard(torch.from_numpy(material.batch(images, config.batch_size))).numpy()
                 players.prepare(images, rules)
 
