@@ -365,6 +365,17 @@ def test_the_decoder_hears_the_critic_only_after_a_while(config):
     assert not torch.allclose(gradients[1], gradients[2])
 
 
+def test_a_critic_without_penalties_learns_too_and_half_of_none_is_refused(config):
+    plain = DiscriminatorConfig(arch="dcgan", widths=(8, 16))
+    free = replace(config, adversarial=0.5, adversarial_from=0.0, discriminator=plain, discriminator_gamma=(0.0, 0.0))
+    material = load_material(free, cache=free.cache, ranks=Ranks())
+    networks = build_networks(free, material, torch.device("cpu"))
+    learn(networks, material, material.batch(0, STEP), Stability(), 0, free, torch.device("cpu"))
+    assert all(weight.grad is not None for weight in networks.discriminator.trunk.parameters())
+    with pytest.raises(UsageError, match="0 twice for no penalties, got 1 and 0"):
+        replace(config, discriminator_gamma=(1.0, 0.0))
+
+
 def test_spatial_latents_learn_with_a_critic_and_end_with_a_transformer(config):
     net = replace(NET, spatial=True, latents=32)
     trained = train(replace(config, net=net, adversarial=0.5, adversarial_from=0.5, discriminator=CRITIC, prior="flow"))

@@ -1,6 +1,7 @@
 """A flow in latents: what it learns, when it stops, and how it stands in a generator's file."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -103,6 +104,61 @@ def test_a_transformer_is_fitted_in_bfloat16_too_and_stands_in_a_file_as_it_is(r
 
     with torch.no_grad():
         assert np.allclose(session.run(None, {"noise": noise.numpy()})[0], published(noise).numpy(), atol=1e-4)
+
+
+def test_autoguidance_goes_on_from_a_worse_flow_past_the_better_one(rng):
+    net, weak = (VelocityNet(VelocityNetConfig(width=8, blocks=1, code=4), 3) for _ in range(2))
+    for one in (net, weak):
+        torch.nn.init.normal_(one.last.bias)
+    points, settings = torch.randn(4, 3), {"time": 0.3, "condition": None, "guidance": None}
+
+    def velocity(**more):
+        with torch.no_grad():
+            return LatentFlow(net, torch.zeros(3), torch.ones(3), steps=1, **more).velocity(points, **settings)
+
+    good, bad = (velocity(), LatentFlow(weak, torch.zeros(3), torch.ones(3), steps=1).velocity(points, **settings))
+    assert torch.allclose(velocity(weak=weak, autoguidance=2.0), 2 * good - bad.detach(), atol=1e-6)
+    assert torch.allclose(velocity(weak=weak, autoguidance=1.0), good, atol=1e-6)
+
+    config = FlowConfig(
+        images=640, batch_size=32, autoguidance=1.5, weak=VelocityNetConfig(width=8, blocks=1, code=4),
+        weak_images=64, net=SMALL, steps=2,
+    )  # fmt: skip
+    fitted = fit_flow(ring(rng, 100), ring(rng, 30), config)
+    assert fitted.flow.weak.config.width == 8 and fitted.figures["flow_autoguidance"] == 1.5
+    file = flow_network(PublishedFlow(fitted.flow, 0, 0).eval())
+    noise = torch.randn(5, 2)
+    with torch.no_grad():
+        drawn = onnxruntime.InferenceSession(file).run(None, {"noise": noise.numpy()})[0]
+        assert np.allclose(drawn, fitted.flow(noise).numpy(), atol=1e-4)
+    with pytest.raises(UsageError, match="is 1 to 4, got 5"):
+        FlowConfig(autoguidance=5)
+
+
+def test_a_flow_is_learned_on_from_its_weights(rng):
+    train, valid = ring(rng, 200), ring(rng, 50)
+    config = FlowConfig(images=6400, batch_size=64, report_every=3200, learning_rate=5e-3, ema_half_life=500, net=SMALL)
+    begun = fit_flow(train, valid, config)
+
+    on = fit_flow(train, valid, replace(config, images=640, learning_rate=1e-4), init=begun.flow.net.state_dict())
+
+    assert on.rows[0]["valid_loss"] < begun.rows[0]["valid_loss"]
+    with pytest.raises(TrainingError, match="built otherwise"):
+        fit_flow(train, valid, replace(config, net=replace(SMALL, width=32)), init=begun.flow.net.state_dict())
+
+
+def test_moments_can_be_learned_nearer_to_the_noise(monkeypatch, rng):
+    seen = []
+    monkeypatch.setattr(
+        "mien.training.vae.flow._errors",
+        lambda net, latents, noise, time, condition, told: (
+            seen.append(time) or (0 * net.last.bias.sum() + 1 + 0 * time)
+        ),
+    )
+    for mean in (0.0, -2.0):
+        fit_flow(ring(rng, 50), ring(rng, 20), FlowConfig(images=256, batch_size=256, time_mean=mean, net=SMALL))
+    learned = [time for time in seen if len(time) == 256]
+    assert learned[0].mean() > 0.4 and learned[-1].mean() < 0.25
 
 
 def test_a_transformer_of_a_vector_is_refused():

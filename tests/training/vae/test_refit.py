@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from mien.cli.train import train
 from mien.data.drawn import draw_samples
-from mien.errors import DataError, UsageError
+from mien.errors import DataError, TrainingError, UsageError
 from mien.networks.flow import VelocityNetConfig
 from mien.training.vae.flow import FlowConfig
 from mien.training.vae.refit import PriorConfig, refit
@@ -104,6 +105,19 @@ def test_the_command_fits_a_flow_and_says_how_to_use_it(run, data):
     assert result.exit_code == 0, result.output
     assert "on faces held out" in result.output and f"Use: mien generate --model {run} " in result.output
     assert json.loads((run / "prior.json").read_text())["losses"][-1]["images"] == 160
+
+
+def test_a_flow_is_learned_on_from_the_folder_that_holds_it(run, data, tmp_path):
+    begun = refit(settings(run, data, out=tmp_path / "begun", flow=replace(FLOW, learning_rate=1e-2)))
+
+    still = replace(FLOW, learning_rate=1e-12)
+    on = refit(settings(run, data, out=tmp_path / "on", init=begun.out, flow=still))
+
+    fresh = refit(settings(run, data, out=tmp_path / "fresh", flow=still))
+    assert on.fitted.valid_loss == pytest.approx(begun.fitted.valid_loss, abs=1e-5)
+    assert abs(fresh.fitted.valid_loss - begun.fitted.valid_loss) > 1e-3
+    with pytest.raises(TrainingError, match="holds no flow that could be learned on"):
+        refit(settings(run, data, out=tmp_path / "other", init=tmp_path))
 
 
 def test_what_cannot_be_fitted_is_refused_in_one_line(run, data, tmp_path):
