@@ -1,11 +1,13 @@
 """What latents that keep their place bring: faces encoded and drawn again, how the runs of a model went, and critics.
 
-    MIEN_DATA=... python benchmarks/larger_faces.py --cache crops [--runs STEP=RUN ...] [--critics RUN]
+    MIEN_DATA=... python benchmarks/larger_faces.py --cache crops [--runs STEP=RUN ...] [--samples NAME=RUN ...]
 
 Reconstructions are of held-out faces of celeba_identities (test split), each model's at its own side: error and
 sharpness there, cosine to the photograph at that side and matches (FMR 1e-2 of the embedder's card) by two embedders
-that stood in no loss. `--runs` notes settings and last figures of trainings. `--critics` shows photographs and
-what a run makes of them to three critics, for as many steps each: how soon each tells them apart, and what it costs.
+that stood in no loss. `--runs` notes settings and last figures of trainings. `--samples` draws from finished models and
+compares with half of the same held-out faces; the other half is the floor. `--critics` shows photographs and what a run
+makes of them to three critics, for as many steps each: how soon each tells them apart, and what it costs. What was
+measured before stands.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ from common import RESULTS, data_folder, machine, write_result
 
 from mien import zoo
 from mien.data.pictures import read_pictures
-from mien.evaluation.spaces import recut
+from mien.evaluation.spaces import feature_space, recut
 from mien.matching import operating_point
-from mien.metrics.generation import sharpness
+from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
 from mien.metrics.intervals import wilson
 from mien.vision.embedder import Embedder
+from mien.vision.finding import find_face, patient_detector
 from mien.vision.generator import Generator
 
-MODELS = ("face-vae-64", "face-gan-64", "face-vae-96")
+MODELS = ("face-vae-64", "face-gan-64")
 EMBEDDERS = ("sface", "dlib-resnet29")
 DATA, FACES, FMR = "celeba_identities", 500, 1e-2
 KEPT = ("images", "batch_size", "perceptual", "adversarial", "keep_encoder", "init", "learning_rate", "seed")
+SPACES, SEED = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3
 STEPS, BATCH = 160, 32
 
 
@@ -39,12 +43,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--runs", nargs="*", default=[], metavar="STEP=RUN")
+    parser.add_argument("--samples", nargs="*", default=[], metavar="NAME=RUN")
+    parser.add_argument("--models", nargs="*", default=list(MODELS), help="Whose reconstructions.")
     parser.add_argument("--critics", type=Path, metavar="RUN")
     args = parser.parse_args()
     file = RESULTS / "larger_faces.json"
     before = json.loads(file.read_text()) if file.exists() else {}
-    result = {"machine": machine(), "data": DATA, "split": "test", "reconstructions": reconstructions(args.cache)}
+    result = {
+        "machine": machine(),
+        "data": DATA,
+        "split": "test",
+    }
     for key, new in (
+        ("reconstructions", {**before.get("reconstructions", {}), **reconstructions(args.models, args.cache)}),
+        ("samples", {**before.get("samples", {}), **samples(args.samples, args.cache)}),
         ("runs", {**before.get("runs", {}), **dict(map(run, args.runs))}),
         ("critics", critics(args.critics, args.cache) if args.critics else before.get("critics")),
     ):
@@ -52,10 +64,46 @@ def main() -> None:
     write_result("larger_faces", result)
 
 
-def reconstructions(cache: Path | None) -> dict[str, Any]:
+def samples(named: list[str], cache: Path | None) -> dict[str, Any]:
+    """Return how faces drawn by some models compare with held-out ones, at each model's side."""
+    told = {}
+    detector = patient_detector()
+    for name, _, folder in (text.partition("=") for text in named):
+        generator = Generator(folder, threads=1)
+        template = generator.convention.template
+        pictures = read_pictures(
+            [data_folder() / DATA], template=template, side=generator.side, colour=True, splits=("test",), cache=cache
+        )
+        faces = pictures.rgb()
+        order = np.random.default_rng(SEED).permutation(len(faces))
+        ours, others = faces[order[: len(faces) // 2]], faces[order[len(faces) // 2 :]]
+        spaces = {key: feature_space(zoo.card(key), template, threads=1).features for key in SPACES}
+        base = {key: features(ours) for key, features in spaces.items()}
+        generator.generate(8)  # opens the network
+        began = time.process_time()
+        drawn = generator.generate(len(ours), seed=SEED)
+        seconds = time.process_time() - began
+        seen, alike = {key: features(drawn) for key, features in spaces.items()}, np.zeros(len(ours), int)
+        found = sum(find_face(face, detector) is not None for face in drawn)
+        told[name] = {
+            "model": generator.card.id,
+            "side": generator.side,
+            "faces": len(ours),
+            "frechet": {key: float(frechet_distance(base[key], seen[key])) for key in spaces},
+            "floor": {key: float(frechet_distance(base[key], features(others))) for key, features in spaces.items()},
+            "spread": {key: float(spread_ratio(base[key], seen[key], alike, alike)) for key in spaces},
+            "sharpness": float(sharpness(drawn) / sharpness(ours)),
+            "face_found": {"share": found / len(drawn), "interval": list(wilson(found, len(drawn)))},
+            "samples_per_s": len(ours) / seconds,
+        }
+        print(name, told[name], flush=True)
+    return told
+
+
+def reconstructions(models: list[str], cache: Path | None) -> dict[str, Any]:
     """Return what each model makes of held-out faces."""
     told = {}
-    for name in MODELS:
+    for name in models:
         generator = Generator(name, threads=1)
         template = generator.convention.template
         pictures = read_pictures(
@@ -67,7 +115,7 @@ def reconstructions(cache: Path | None) -> dict[str, Any]:
         drawn = generator.decode(generator.encode(real))
         seconds = time.process_time() - began
         errors = np.square(real.astype(float) - drawn).reshape(len(real), -1).mean(axis=1)
-        told[generator.card.name] = {
+        told[Path(name).name] = {
             "model": generator.card.id,
             "side": generator.side,
             "faces": len(real),
@@ -76,7 +124,7 @@ def reconstructions(cache: Path | None) -> dict[str, Any]:
             "kept": {key: kept(key, real, drawn, template) for key in EMBEDDERS},
             "ms_a_face": 1000 * seconds / len(real),
         }
-        print(name, told[generator.card.name], flush=True)
+        print(name, told[Path(name).name], flush=True)
     return told
 
 
@@ -102,7 +150,7 @@ def run(text: str) -> tuple[str, dict[str, Any]]:
         return step, {key: prior[key] for key in ("flow_images", "flow_valid_loss", "flow_train_loss", "losses")}
     config = json.loads((place / "config.json").read_text())
     last = json.loads((place / "log.jsonl").read_text().splitlines()[-1])
-    settings = {key: Path(config[key]).name if key == "init" and config[key] else config[key] for key in KEPT}
+    settings = {key: Path(config[key]).name if key == "init" and config[key] else config.get(key) for key in KEPT}
     return step, {"settings": settings | {"net": config["net"]}, "last": last}
 
 
