@@ -152,6 +152,8 @@ def _speed(card: Card) -> Check:
     for put in session.get_inputs():
         if put.type != "tensor(float)":  # a generator's label, or part of its prior
             feed[put.name] = np.zeros(1, np.int64)
+        elif len(put.shape) == 1:  # how far its flow follows a label
+            feed[put.name] = np.ones(1, np.float32)
         elif len(put.shape) == 2:  # its noise
             feed[put.name] = rng.standard_normal((1, put.shape[1])).astype(np.float32)
         else:
