@@ -27,6 +27,21 @@ def test_a_newcomer_enrols_a_face_in_place_and_it_is_named_at_once(visit):
     assert here.names() == []
 
 
+def test_a_picture_dropped_before_the_page_knows_the_service_shows_its_expression_too(visit):
+    here, held = visit(), []
+
+    def the_first_waits(route):
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    here.page.route("**/v1/session", the_first_waits)
+    page = here.open()
+    here.drop(1)
+    expect(page.locator("#face-0")).to_contain_text("Happiness")
+    held[0].continue_()
+
+
 def test_names_come_with_the_error_rate_and_strangers_with_a_reason(visit):
     here = visit()
     here.enrol("ada", picture(1, seed=5))

@@ -62,7 +62,9 @@ export const models = () => got('GET', 'v1/models');
 
 /** One picture, named. */
 export async function identify(picture, { top = 3, signal, rule = state.rule } = {}) {
-  const said = await got('POST', 'v1/identify', { query: within({ top, expression: state.session?.expression ? true : undefined, ...rule }), body: form1(picture), signal });
+  // Somebody may drop a picture before the page has heard what the service can.
+  const can = state.session ?? await session();
+  const said = await got('POST', 'v1/identify', { query: within({ top, expression: can.expression ? true : undefined, ...rule }), body: form1(picture), signal });
   const page = said.pictures[0];
   if (page.error) throw new Problem(page.error, 422);
   return { ...said, picture: page };
