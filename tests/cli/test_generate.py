@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from mien.errors import ImageError, ModelError, UsageError
 from mien.images import load_image, save_image
 from mien.vision.detector import Detection
 from mien.vision.generator import Generator
+from processes import start
 from squares import filled_store, store  # noqa: F401
 from vision.generators import LABELS, LATENTS, SIDE, save_generator
 
@@ -213,12 +213,7 @@ def test_a_full_disk_is_one_line_and_the_call_can_go_on(gan, tmp_path, monkeypat
 
 
 def background(gan, out, count):
-    command = [sys.executable, "-m", "mien", "generate", "--model", gan, "-n", count, "-o", out]
-    ignored = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background is told to ignore it
-    try:
-        process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, ignored)
+    process = start([sys.executable, "-m", "mien", "generate", "--model", gan, "-n", count, "-o", out])
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not ((out / "manifest.csv").exists() and len(rows(out)) > 50):
         time.sleep(0.02)

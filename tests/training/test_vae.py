@@ -405,6 +405,13 @@ def test_a_vae_begins_as_another_one_as_far_as_shapes_agree(finished, config):
         replace(config, keep_encoder=True)
 
 
+def test_where_the_kept_encoder_comes_without_a_flow_one_is_fitted(finished, config, tmp_path):
+    weights = tmp_path / "vae.safetensors"
+    save_weights(finished[1].out, weights)
+    kept = train(replace(config, init=weights, keep_encoder=True, prior="flow"))
+    assert kept.summary["flow_images"] and Generator(config.out).convention.flow == FLOW.steps
+
+
 def test_a_decoder_learns_for_latents_that_stay_and_the_flow_comes_along(finished, config):
     other, begun = finished
     kept = train(replace(config, init=begun.out, keep_encoder=True, prior="flow"))

@@ -12,6 +12,7 @@ import pytest
 from mien import zoo
 from mien.errors import ModelError
 from mien.zoo import fetch, store
+from processes import start
 
 from .conftest import make_wheel
 
@@ -21,9 +22,7 @@ SHIPPED = {card.name: "ok" for card in zoo.cards() if card.source.kind == "weigh
 
 
 def mien(*arguments: str, **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mien", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+    return start([sys.executable, "-m", "mien", *arguments], stdout=subprocess.PIPE, **options)
 
 
 def files(home: Path) -> set[str]:

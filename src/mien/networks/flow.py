@@ -6,6 +6,7 @@ A perceptron where latents are a vector, a transformer where they are a map of p
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from mien.errors import UsageError
 
-__all__ = ["LatentFlow", "VelocityNet", "VelocityNetConfig", "VelocityTransformer", "build_velocity_net"]
+__all__ = ["LatentFlow", "Velocity", "VelocityNet", "VelocityNetConfig", "VelocityTransformer", "build_velocity_net"]
 
 _FREQUENCIES = 32  # at which a moment is described, from 1 up to about 100 turns
 _FASTEST = 100.0
@@ -51,8 +52,6 @@ class VelocityNetConfig:
                 raise UsageError(f"Setting 'net.{name}' is at least 1, got {getattr(self, name)}.")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"Setting 'net.dropout' lies in [0, 1), got {self.dropout:g}.")
-        if self.arch == "transformer" and self.width % self.heads:
-            raise UsageError(f"Setting 'net.width' is a multiple of 'net.heads', got {self.width} and {self.heads}.")
 
 
 class _Told(nn.Module):
@@ -84,27 +83,34 @@ class _Told(nn.Module):
         return functional.silu(code)
 
 
-class VelocityNet(nn.Module):
+class Velocity(nn.Module):
     """The velocity of a point on its way from noise (time 0) to a latent (time 1).
 
     Args:
         config: How to build it.
         latents: Dimension of a point.
         condition: Length of the condition; 0 where there is none.
-
-    Source: the blocks are those of W. Peebles and S. Xie, "Scalable diffusion models with transformers", ICCV 2023
-    (adaLN-Zero), without attention.
+        values: Of a token: what the first layer takes and the last one gives.
+        block: What stands between them.
     """
 
-    def __init__(self, config: VelocityNetConfig, latents: int, condition: int = 0) -> None:
+    def __init__(
+        self,
+        config: VelocityNetConfig,
+        latents: int,
+        condition: int,
+        *,
+        values: int,
+        block: Callable[[VelocityNetConfig], nn.Module],
+    ) -> None:
         super().__init__()
         self.config, self.latents, self.condition = config, latents, condition
         self.told = _Told(config.code, condition)
-        self.first = nn.Linear(latents, config.width)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.first = nn.Linear(values, config.width)
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
         self.norm = _norm(config.width)
         self.last_code = nn.Linear(config.code, 2 * config.width)
-        self.last = nn.Linear(config.width, latents)
+        self.last = nn.Linear(config.width, values)
         for layer in (self.last_code, self.last):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -124,6 +130,27 @@ class VelocityNet(nn.Module):
             condition: Where the network takes one.
             told: 1 where the condition counts, 0 where it is left out.
         """
+        raise NotImplementedError
+
+
+class VelocityNet(Velocity):
+    """The velocity of latents that are a vector: a perceptron.
+
+    Source: the blocks are those of W. Peebles and S. Xie, "Scalable diffusion models with transformers", ICCV 2023
+    (adaLN-Zero), without attention.
+    """
+
+    def __init__(self, config: VelocityNetConfig, latents: int, condition: int = 0) -> None:
+        super().__init__(config, latents, condition, values=latents, block=_Block)
+
+    def forward(
+        self,
+        points: Latents,
+        time: Float[Tensor, " moments"],
+        condition: Condition | None,
+        told: Float[Tensor, " batch"],
+    ) -> Latents:
+        """Return velocities; see `Velocity`."""
         code = self.told(time, condition, told)
         x = self.first(points)
         for block in self.blocks:
@@ -153,32 +180,23 @@ class _Block(nn.Module):
         return moved
 
 
-class VelocityTransformer(nn.Module):
-    """The same for latents that keep their place: each place is a token, which attends to the others.
+class VelocityTransformer(Velocity):
+    """The velocity of latents that keep their place: each place is a token, which attends to the others.
 
     Args:
         config: How to build it.
         latents: Dimension of a point; the places of a channel stand one after the other.
-        places: Of the latents' map.
+        places: Of the latents' map, a square.
         condition: Length of the condition; 0 where there is none.
 
     Source: W. Peebles and S. Xie, "Scalable diffusion models with transformers", ICCV 2023 (adaLN-Zero).
     """
 
     def __init__(self, config: VelocityNetConfig, latents: int, places: int, condition: int = 0) -> None:
-        super().__init__()
         assert latents % places == 0 and math.isqrt(places) ** 2 == places
-        self.config, self.latents, self.condition, self.places = config, latents, condition, places
-        self.told = _Told(config.code, condition)
-        self.first = nn.Linear(latents // places, config.width)
+        super().__init__(config, latents, condition, values=latents // places, block=_AttentionBlock)
+        self.places = places
         self.position = nn.Parameter(_positions(math.isqrt(places), config.width))
-        self.blocks = nn.ModuleList(_AttentionBlock(config) for _ in range(config.blocks))
-        self.norm = _norm(config.width)
-        self.last_code = nn.Linear(config.code, 2 * config.width)
-        self.last = nn.Linear(config.width, latents // places)
-        for layer in (self.last_code, self.last):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -187,7 +205,7 @@ class VelocityTransformer(nn.Module):
         condition: Condition | None,
         told: Float[Tensor, " batch"],
     ) -> Latents:
-        """Return velocities; arguments are those of `VelocityNet.forward`."""
+        """Return velocities; see `Velocity`."""
         code = self.told(time, condition, told)[:, None]
         x = self.first(points.view(-1, self.latents // self.places, self.places).transpose(1, 2)) + self.position
         for block in self.blocks:
@@ -217,7 +235,7 @@ class _AttentionBlock(nn.Module):
         # Queries, keys and values, shape (batch, heads, places, width / heads).
         three = self.attended(self.norm(x) * (1 + scale) + shift).unflatten(2, (3, self.heads, -1))
         query, key, value = (part.transpose(1, 2) for part in three.unbind(2))
-        # Written out: for this few places PyTorch's own attention took half again as long to train on a CPU.
+        # Written out: PyTorch's own attention is slow to train on a CPU where places are few.
         shares = torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3)
         seen = (shares @ value).transpose(1, 2).flatten(2)
         x = x + gate * self.attention(seen)
@@ -236,13 +254,11 @@ def _positions(side: int, width: int) -> Float[Tensor, "places width"]:
     return torch.cat([down, across], dim=2).flatten(0, 1)[:, :width].contiguous()
 
 
-def build_velocity_net(
-    config: VelocityNetConfig, latents: int, *, places: int = 1, condition: int = 0
-) -> VelocityNet | VelocityTransformer:
+def build_velocity_net(config: VelocityNetConfig, latents: int, *, places: int = 1, condition: int = 0) -> Velocity:
     """Return a network for latents of so many places; arguments are those of the networks.
 
     Raises:
-        UsageError: A transformer was asked for, and latents are a vector.
+        UsageError: A transformer was asked for, and latents are a vector; or its width is no multiple of its heads.
     """
     if config.arch == "perceptron" or (config.arch == "auto" and places == 1):
         return VelocityNet(config, latents, condition)
@@ -250,6 +266,10 @@ def build_velocity_net(
         raise UsageError(
             "Setting 'net.arch' is transformer, and this VAE's latents are a vector: a transformer needs a map of "
             "them (`mien train vae --set net.spatial=true`). Leave it out."
+        )
+    if config.width % config.heads:
+        raise UsageError(
+            f"Setting 'net.width' of a transformer is a multiple of 'net.heads', got {config.width} and {config.heads}."
         )
     return VelocityTransformer(config, latents, places, condition)
 
@@ -280,12 +300,12 @@ class LatentFlow(nn.Module):
 
     def __init__(
         self,
-        net: VelocityNet | VelocityTransformer,
+        net: Velocity,
         centre: Float[Tensor, " latents"],
         scale: Float[Tensor, " latents"],
         *,
         steps: int,
-        weak: VelocityNet | VelocityTransformer | None = None,
+        weak: Velocity | None = None,
         autoguidance: float = 1.0,
     ) -> None:
         super().__init__()

@@ -165,7 +165,7 @@ def test_a_transformer_of_a_vector_is_refused():
     with pytest.raises(UsageError, match="a transformer needs a map"):
         build_velocity_net(VelocityNetConfig(arch="transformer"), 8)
     with pytest.raises(UsageError, match=r"multiple of 'net\.heads', got 30 and 4"):
-        VelocityNetConfig(arch="transformer", width=30)
+        build_velocity_net(VelocityNetConfig(width=30), 18, places=9)
 
 
 def test_the_same_seed_gives_the_same_flow_to_the_last_bit(rng):

@@ -18,13 +18,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from mien.errors import TrainingError, UsageError
-from mien.networks.flow import (
-    LatentFlow,
-    VelocityNet,
-    VelocityNetConfig,
-    VelocityTransformer,
-    build_velocity_net,
-)
+from mien.networks.flow import LatentFlow, Velocity, VelocityNetConfig, build_velocity_net
 from mien.training.ema import EMA
 from mien.training.precision import autocast
 from mien.training.run import position_seed, seed_torch
@@ -188,6 +182,10 @@ def fit_flow(
             f"pictures, or take the mixture: --prior mixture."
         )
     device = device or torch.device("cpu")
+    weak = None
+    if config.autoguidance > 1:  # first, so that settings that do not fit are refused before the long fitting
+        smaller = replace(config, net=config.weak, images=config.weak_images, autoguidance=1.0)
+        weak = fit_flow(train, valid, smaller, seed=seed, device=device).flow.net
     centre = train.mean.mean(axis=0)
     spread = np.sqrt(train.mean.var(axis=0) + np.square(train.deviation).mean(axis=0))
     scale = np.maximum(spread, _LEAST_SCALE)
@@ -252,10 +250,6 @@ def fit_flow(
                 kept = {key: value.clone() for key, value in ema.model.state_dict().items()}
                 found = row
     ema.model.load_state_dict(kept)
-    weak = None
-    if config.autoguidance > 1:
-        smaller = replace(config, net=config.weak, images=config.weak_images, autoguidance=1.0)
-        weak = fit_flow(train, valid, smaller, seed=seed, device=device).flow.net
     flow = LatentFlow(
         ema.model.cpu().eval(),
         torch.from_numpy(centre).float(),
@@ -269,7 +263,7 @@ def fit_flow(
 
 @torch.no_grad()
 def velocity_loss(
-    net: VelocityNet | VelocityTransformer,
+    net: Velocity,
     faces: Posteriors,
     centre: Float[np.ndarray, " latents"],
     scale: Float[np.ndarray, " latents"],
@@ -298,7 +292,7 @@ def velocity_loss(
 
 
 def _errors(
-    net: VelocityNet | VelocityTransformer,
+    net: Velocity,
     latents: Float[Tensor, "batch latents"],
     noise: Float[Tensor, "batch latents"],
     time: Float[Tensor, " batch"],

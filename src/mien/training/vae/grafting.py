@@ -129,12 +129,11 @@ def transplant(donor: bytes, generator: bytes) -> bytes:
 
 
 def has_flow(model: Path) -> bool:
-    """Return whether a model, a run or one of the catalogue, draws from a flow.
-
-    Raises:
-        ModelError: There is no such model.
-    """
-    return bool(zoo.named(model).convention.get("flow"))
+    """Return whether this is a model, of a finished run or of the catalogue, that draws from a flow."""
+    try:
+        return bool(zoo.named(model).convention.get("flow"))
+    except ModelError:  # weights to train on, or an unfinished run
+        return False
 
 
 def with_flow_of(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:

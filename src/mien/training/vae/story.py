@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -252,8 +253,11 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
         TrainingError: A written network answers otherwise than the trained one, or the disk is full.
     """
     prior, means = fit(model, material, config)
-    carried = config.keep_encoder and config.init is not None and has_flow(config.init)
-    flow = None if carried or config.prior != "flow" else _fitted_flow(model, material, config, run.ranks)
+    flow, donor = None, None
+    if config.prior == "flow" and config.keep_encoder and config.init is not None and has_flow(config.init):
+        donor = config.init
+    elif config.prior == "flow":
+        flow = _fitted_flow(model, material, config, run.ranks)
     scores = validate(model, material, config, most=5 * REPORTED)
     latents = sample_posteriors(*encode(model, material.valid.images, precision=config.precision), seed=config.seed)
     labels = material.valid.labels if material.classes else None
@@ -267,7 +271,7 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
     training_data = ", ".join(source.name for source in config.data)
     differences = [
         _publish_generator(
-            model, prior, flow, material, config, trained, training_data, {**validation, "prior_gain": gain}
+            model, prior, flow, donor, material, config, trained, training_data, {**validation, "prior_gain": gain}
         ),
         _publish_encoder(model, means, material, config, trained, training_data, validation),
     ]
@@ -304,13 +308,14 @@ def _publish_generator(
     model: VAE,
     prior: Prior,
     flow: FittedFlow | None,
+    donor: Path | None,
     material: Material,
     config: VAEConfig,
     trained: str,
     training_data: str,
     validation: Mapping[str, float],
 ) -> float:
-    """Write decoder and priors as a generator; return its largest difference from PyTorch."""
+    """Write decoder and priors, a flow fitted here or a donor's, as a generator; return its difference from PyTorch."""
     classes, attributes = material.classes, material.train.attribute_names
     generator = PublishedGenerator(model, prior, len(classes)).eval()
     chance = torch.Generator().manual_seed(0)
@@ -328,9 +333,8 @@ def _publish_generator(
     if flow is not None:
         network, _ = with_flow(network, PublishedFlow(flow.flow, len(classes), len(attributes)))
         told = flow_convention(flow.flow, config.flow.guidance)
-    elif config.keep_encoder and config.prior == "flow":
-        assert config.init is not None
-        network, told = with_flow_of(config.init, network)
+    elif donor is not None:
+        network, told = with_flow_of(donor, network)
     convention = {
         "kind": "vae",
         **_pictures(config),
