@@ -18,8 +18,9 @@ from mien.images import save_image
 from mien.networks import ExpressionNetConfig, expression_net
 from mien.networks.tracing import onnx_bytes
 from mien.training import export as exporting
-from mien.training.export import export, half_weights, quantised
+from mien.training.export import export, quantised
 from mien.training.expression import ExpressionConfig, train
+from mien.training.storage import half_weights
 from mien.vision.expression import ExpressionReader
 
 HEADS = {"ferplus": 8, "fer2013": 7}
@@ -46,15 +47,6 @@ def answers(model, faces):
 
 def faces(rng, count=5):
     return (rng.random((count, 1, 24, 24)) * 255).astype(np.float32)
-
-
-def test_half_weights_take_half_the_room_and_round_the_answers(model, rng):
-    half, shown = half_weights(model), faces(rng)
-
-    assert half.ByteSize() < 0.6 * model.ByteSize()
-    exact = answers(model, shown)
-    for name, got in answers(half, shown).items():
-        assert 0 < np.abs(got - exact[name]).max() < 0.01
 
 
 def test_eight_bits_take_little_room_and_keep_the_answers_near(model, rng):

@@ -27,7 +27,6 @@ from mien.networks import ExpressionNetConfig, VAENetConfig, expression_net
 from mien.networks.flow import VelocityNetConfig
 from mien.networks.gan import DiscriminatorConfig, GeneratorConfig
 from mien.training import vae as vae_story
-from mien.training.export import half_weights
 from mien.training.gan import VARIANTS, GANConfig, Health, configured, dry_run, train
 from mien.training.gan.material import load_material
 from mien.training.gan.players import Players
@@ -36,6 +35,7 @@ from mien.training.guard import Guard
 from mien.training.ranks import Ranks
 from mien.training.run import read_log
 from mien.training.stopping import Interrupted
+from mien.training.storage import half_weights
 from mien.training.vae.flow import FlowConfig
 from mien.vision.generator import Generator
 

@@ -412,6 +412,25 @@ def test_where_the_kept_encoder_comes_without_a_flow_one_is_fitted(finished, con
     assert kept.summary["flow_images"] and Generator(config.out).convention.flow == FLOW.steps
 
 
+def test_the_discriminator_judges_samples_of_the_flow_that_comes_along(finished, config):
+    kept = replace(config, init=finished[1].out, keep_encoder=True, adversarial=0.5, adversarial_from=0.0)
+    kept = replace(kept, discriminator=CRITIC)
+    material = load_material(kept, cache=config.cache, ranks=Ranks())
+    networks = build_networks(kept, material, torch.device("cpu"))
+    flow, drawn = networks.flow, []
+    networks.flow = lambda noise, told: drawn.append((noise, told, flow(noise, told))) or drawn[-1][2]
+
+    learn(networks, material, material.batch(0, STEP), Stability(), kept.images, kept, torch.device("cpu"))
+
+    ((noise, told, latents),) = drawn
+    session = Generator(kept.init)._session
+    fed = {"noise": noise.numpy(), "component": np.full(len(noise), -1), "label": told.argmax(dim=1).numpy()}
+    fed |= {"guidance": np.full(len(noise), FLOW.guidance, np.float32)}
+    expected = session.run(["latents"], {item.name: fed[item.name] for item in session.get_inputs()})[0]
+    assert len(noise) == STEP // 2 and np.allclose(latents, expected, atol=1e-4)
+    assert build_networks(replace(kept, init=None, keep_encoder=False), material, torch.device("cpu")).flow is None
+
+
 def test_a_decoder_learns_for_latents_that_stay_and_the_flow_comes_along(finished, config):
     other, begun = finished
     kept = train(replace(config, init=begun.out, keep_encoder=True, prior="flow"))

@@ -22,7 +22,6 @@ import onnx
 import onnxruntime
 import torch
 from jaxtyping import Float32, Int, UInt8
-from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -34,15 +33,15 @@ from mien.networks import AveragedNets
 from mien.networks.tracing import onnx_bytes
 from mien.training.config import load_config
 from mien.training.expression import ExpressionConfig, Net, calibrated, learned_faces, load_expression_net, predict
+from mien.training.storage import half_weights
 from mien.training.vae import load_vae
 from mien.training.weights import DESCRIPTION, EXPRESSION, UNREADABLE, VAE, write_network
 from mien.vision.expression import ExpressionReader
 from mien.zoo.session import session_options
 
-__all__ = ["ExportReport", "export", "half_weights", "quantised", "save_weights"]
+__all__ = ["ExportReport", "export", "quantised", "save_weights"]
 
 INPUT = "image"
-_SMALL = 1024  # values: a weight below this stays as it is, for it is no size and may matter
 _CALIBRATION = 512  # training faces that show how far activations reach
 SPARED = 0.002
 """Accuracy that 8 bits may cost before parts of the network are kept in float."""
@@ -298,26 +297,6 @@ def _fed(faces: UInt8[np.ndarray, "faces side side *colour"]) -> Faces:
     """Return faces as the network takes them: mean and scale are part of it."""
     x = faces[:, None] if faces.ndim == 3 else faces.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x, dtype=np.float32)
-
-
-def half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose weights are stored as float16 and cast up on loading: half the file, the same sums."""
-    half = onnx.ModelProto()
-    half.CopyFrom(model)
-    graph = half.graph
-    casts = []
-    for weight in graph.initializer:
-        values = numpy_helper.to_array(weight)
-        if values.dtype != np.float32 or values.size < _SMALL or np.abs(values).max() > 6e4:
-            continue
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.up", to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    onnx.checker.check_model(half)
-    return half
 
 
 def quantised(model: onnx.ModelProto, faces: Faces, *, keep_float: tuple[str, ...] = ()) -> onnx.ModelProto:

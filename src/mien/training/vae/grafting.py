@@ -18,8 +18,10 @@ from mien.networks.flow import LatentFlow
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.publishing import check_parity
+from mien.zoo.session import make_session, session_options
 
 __all__ = [
+    "DonorFlow",
     "PublishedFlow",
     "flow_convention",
     "flow_network",
@@ -134,6 +136,36 @@ def has_flow(model: Path) -> bool:
         return bool(zoo.named(model).convention.get("flow"))
     except ModelError:  # weights to train on, or an unfinished run
         return False
+
+
+class DonorFlow:
+    """Draws latents from the flow of a VAE that has one, told what the decoder is told.
+
+    Args:
+        model: A run folder, or a name.
+        classes: Labels that it takes, the first part of a condition; attributes are the rest.
+    """
+
+    def __init__(self, model: Path, classes: int) -> None:
+        card = zoo.named(model)
+        self.classes, self.guidance = classes, card.convention.get("guidance", 1.0)
+        self.session = make_session(zoo.path(card), options=session_options(threads=1))
+        self.inputs = {item.name for item in self.session.get_inputs()}
+
+    def __call__(self, noise: Tensor, condition: Tensor | None) -> Tensor:
+        """Return latents, shape (batch, latents), on the device of the noise."""
+        fed = {
+            "noise": noise.float().cpu().numpy(),
+            "component": np.full(len(noise), -1),
+            "guidance": np.full(len(noise), self.guidance, np.float32),
+        }
+        if condition is not None:
+            told = condition.float().cpu().numpy()
+            fed["attributes"] = told[:, self.classes :]
+            if self.classes:
+                fed["label"] = told[:, : self.classes].argmax(axis=1)
+        (latents,) = self.session.run(["latents"], {name: fed[name] for name in self.inputs})
+        return torch.from_numpy(latents).to(noise.device)
 
 
 def with_flow_of(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:

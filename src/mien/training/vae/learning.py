@@ -26,6 +26,7 @@ from mien.training.guard import Guard
 from mien.training.precision import autocast
 from mien.training.schedule import decayed, scheduled_rate
 from mien.training.vae.config import VAEConfig
+from mien.training.vae.grafting import DonorFlow, has_flow
 from mien.training.vae.loading import Images, begin_as, place
 from mien.training.vae.material import Material
 
@@ -92,6 +93,7 @@ class Networks:
     discriminator: Discriminator | None
     discriminator_optimizer: torch.optim.Optimizer | None
     discriminator_guard: Guard
+    flow: DonorFlow | None = None
     discriminator_loss_now: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @property
@@ -148,7 +150,10 @@ def build_networks(config: VAEConfig, material: Material, device: torch.device) 
         discriminator_optimizer = torch.optim.AdamW(
             discriminator.parameters(), config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0, fused=True
         )
-    return Networks(model, optimizer, Guard(), features, discriminator, discriminator_optimizer, Guard())
+    flow = None
+    if config.adversarial and config.keep_encoder and config.init is not None and has_flow(config.init):
+        flow = DonorFlow(config.init, len(material.classes))
+    return Networks(model, optimizer, Guard(), features, discriminator, discriminator_optimizer, Guard(), flow)
 
 
 def learn(
@@ -224,8 +229,9 @@ def _adversarial_term(
 ) -> Tensor:
     """Add the gradient of the discriminator, and return what the decoder should lower because of it.
 
-    It sees photographs, and what comes back of them. Where latents are a vector it sees samples, too; a map of latents
-    drawn from N(0, I) is no face, and to call it one would teach nothing.
+    It sees photographs, and what comes back of them. Where latents are a vector it sees samples, too, from the flow
+    that comes with a kept encoder, or else from N(0, I); a map of latents drawn from that is no face, to call it one
+    would teach nothing, and the flow of a map takes too long.
     """
     assert networks.discriminator is not None
     done = min(images / config.images, 1.0)
@@ -236,8 +242,10 @@ def _adversarial_term(
         # Half of the batch is judged as it came back, the other half as it was drawn from noise, of the same classes.
         half = len(x) // 2
         with autocast(device, config.precision):
-            noise = torch.randn(len(x) - half, config.net.latents, device=device)
-            sample = networks.model.decode(noise, None if condition is None else condition[half:])
+            told = None if condition is None else condition[half:]
+            z = torch.randn(len(x) - half, config.net.latents, device=device)
+            z = z if networks.flow is None else networks.flow(z, told)
+            sample = networks.model.decode(z, told)
         fake = torch.cat([drawn[:half], sample])
 
     def score(pixels: Images) -> Float[Tensor, "batch 1"]:

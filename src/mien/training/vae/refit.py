@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import onnx
 import torch
 from jaxtyping import Int
 from safetensors import SafetensorError
@@ -25,6 +24,7 @@ from mien.training.precision import choose_device
 from mien.training.ranks import Ranks
 from mien.training.reporter import PictureProgress, Reporter
 from mien.training.run import write_result
+from mien.training.storage import precision_of, stored
 from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow
 from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
@@ -47,6 +47,7 @@ class PriorConfig:
         keep_without_face: Take pictures in which no face is found as a whole, instead of leaving them out.
         cache: Folder that keeps the crops.
         init: A folder that this wrote: its flow is learned on.
+        quantize: fp16 or int8 stores weights so; default is as the model's are. It calculates in float32 in any case.
         mirror: Learn from mirror images, too.
         seed: Of everything random.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -61,6 +62,7 @@ class PriorConfig:
     keep_without_face: bool = False
     cache: Path | None = None
     init: Path | None = None
+    quantize: Literal["fp16", "int8"] | None = None
     mirror: bool = True
     seed: int = 0
     device: str = "auto"
@@ -71,6 +73,8 @@ class PriorConfig:
             raise UsageError("Setting 'data' names at least one folder, zip or list of pictures.")
         if self.seed < 0:
             raise UsageError(f"Setting 'seed' is 0 or more, got {self.seed}.")
+        if self.quantize not in (None, "fp16", "int8"):
+            raise UsageError(f"Setting 'quantize' is fp16 or int8, got '{printable(self.quantize)}'.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +134,9 @@ def refit(config: PriorConfig) -> Refitted:
             device=device,
             report=lambda row: reporter.advance(int(row["images"])),
         )
+    before = zoo.path(card).read_bytes()
     network, difference = with_flow(
-        zoo.path(card).read_bytes(),
+        before,
         PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes)),
     )
     summary = {
@@ -141,7 +146,8 @@ def refit(config: PriorConfig) -> Refitted:
         "losses": [dict(row) for row in fitted.rows],
     }
     told = flow_convention(fitted.flow, config.flow.guidance)
-    _write(generator, out, _like_its_file(network), told, {name: summary[name] for name in summary if name != "losses"})
+    precision = config.quantize or precision_of(before)
+    _write(generator, out, network, precision, told, {name: summary[name] for name in summary if name != "losses"})
     keep_learned(out, pictures.split("train"))
     write_result(out / _WEIGHTS, save(fitted.flow.net.state_dict()))
     write_result(out / "prior.json", (json.dumps(summary, indent=1) + "\n").encode())
@@ -210,18 +216,13 @@ def _posteriors(
     )
 
 
-def _like_its_file(network: bytes) -> bytes:
-    """Return the flow in half precision where the rest is."""
-    from mien.training.export import half_weights  # which reads runs of this package: a circle
-
-    model = onnx.load_from_string(network)
-    if not any(weight.name.endswith(".half") for weight in model.graph.initializer):
-        return network
-    return bytes(half_weights(model).SerializeToString())
-
-
 def _write(
-    generator: Generator, out: Path, network: bytes, flow: Mapping[str, Any], measured: Mapping[str, Any]
+    generator: Generator,
+    out: Path,
+    network: bytes,
+    precision: Literal["fp16", "int8"] | None,
+    flow: Mapping[str, Any],
+    measured: Mapping[str, Any],
 ) -> None:
     """Write the model, its card and its encoder."""
     card = generator.card
@@ -230,7 +231,8 @@ def _write(
     except OSError as error:
         raise TrainingError(f"Cannot make '{printable(out)}': {error.strerror or error}. Name another one.") from error
     parts = [("model.onnx", "card.json", card, network)]
-    if out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run":
+    elsewhere = out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run"
+    if elsewhere or precision is not None:
         encoder = zoo.companion(card, "encoder")
         parts.append(("encoder.onnx", "encoder.json", encoder, zoo.path(encoder).read_bytes()))
     for file, beside, one, data in parts:
@@ -248,5 +250,5 @@ def _write(
             kept = {key: value for key, value in card.convention.items() if key != "guidance"}
             facts["convention"] = {**kept, "encoder": "encoder.onnx", **flow}
             facts["metrics"] = {**card.metrics, "prior": dict(measured)}
-        write_result(out / file, data)
+        write_result(out / file, data if precision is None else stored(data, precision))
         write_result(out / beside, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())

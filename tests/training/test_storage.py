@@ -1,0 +1,82 @@
+"""Weights stored in fewer bits: smaller files, and answers that differ by rounding."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from mien.networks.tracing import onnx_bytes
+from mien.training.storage import byte_weights, half_weights, precision_of, stored
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Filters, filters that enlarge, and matrices, each channel of another size, as ONNX."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 48, 3, 2, 1), nn.SiLU(), nn.ConvTranspose2d(48, 32, 4, 2, 1), nn.SiLU(), nn.Flatten(),
+        nn.Linear(32 * 64, 24),
+    )  # fmt: skip
+    with torch.no_grad():
+        for layer in (layers[0], layers[2], layers[5]):
+            layer.weight *= torch.logspace(-2, 1, len(layer.weight)).view(-1, *[1] * (layer.weight.ndim - 1))
+    return onnx_bytes(layers.eval(), torch.zeros(2, 3, 8, 8), inputs=["image"], outputs=["answer"])
+
+
+def answers(data):
+    given = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    return onnxruntime.InferenceSession(data).run(None, {"image": given})[0]
+
+
+@pytest.mark.parametrize(("precision", "room", "off"), [("fp16", 0.52, 2e-3), ("int8", 0.28, 8e-2)])
+def test_stored_weights_take_less_room_and_round_the_answers(network, precision, room, off):
+    small = stored(network, precision)
+
+    exact, got = answers(network), answers(small)
+    assert len(small) < room * len(network) and precision_of(small) == precision
+    assert 0 < np.abs(got - exact).max() < off * exact.std()
+    assert precision_of(network) is None
+
+
+def test_eight_bits_have_a_step_for_each_channel(network):
+    graph = byte_weights(onnx.load_from_string(network)).graph
+
+    sizes = {item.name: onnx.numpy_helper.to_array(item).shape for item in graph.initializer}
+    steps = [shape for name, shape in sizes.items() if name.endswith(".step")]
+    assert len(steps) == 3 and {max(shape) for shape in steps} == {48, 24}  # the second has a row for each it takes
+
+
+def test_what_is_stored_small_can_be_stored_again(network):
+    small = stored(network, "int8")
+
+    assert answers(stored(small, "int8")) == pytest.approx(answers(small))
+    assert answers(stored(stored(network, "fp16"), "int8")) == pytest.approx(answers(small), abs=0.1)
+    assert answers(stored(small, "fp16")) == pytest.approx(answers(small))
+
+
+def test_what_is_no_factor_is_kept_in_half_precision_and_small_weights_as_they_are():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.randn(2000))
+            self.few = nn.Parameter(torch.randn(7))
+
+        def forward(self, x):
+            return x * self.shift[:, None] + self.few
+
+    data = onnx_bytes(Shifted().eval(), torch.zeros(2, 2000, 7), inputs=["x"], outputs=["y"])
+    kinds = {max(item.dims): item.data_type for item in byte_weights(onnx.load_from_string(data)).graph.initializer}
+
+    assert kinds[2000] == onnx.TensorProto.FLOAT16 and kinds[7] == onnx.TensorProto.FLOAT
+
+
+def test_weights_too_large_for_half_precision_stay():
+    layer = nn.Linear(64, 64, bias=False)
+    nn.init.constant_(layer.weight, 1e5)
+    data = onnx_bytes(layer, torch.zeros(2, 64), inputs=["x"], outputs=["y"])
+
+    kinds = [item.data_type for item in half_weights(onnx.load_from_string(data)).graph.initializer]
+
+    assert kinds == [onnx.TensorProto.FLOAT]
