@@ -39,6 +39,7 @@ def main() -> None:
     sheets.add_argument("--look", type=int, required=True)
     sheets.add_argument("--out", type=Path, required=True)
     sheets.add_argument("--cache", type=Path)
+    sheets.add_argument("--reference", help="Data set of the photographs; default by template.")
     sheets.add_argument("--drawn", type=int, default=100, help="Faces of each prior.")
     sheets.add_argument("--real", type=int, default=60, help="Photographs.")
     commands.add_parser("count").add_argument("folder", type=Path)
@@ -57,8 +58,9 @@ def main() -> None:
 def draw_sheets(model: str, args: argparse.Namespace) -> None:
     generator = Generator(model)
     template = generator.convention.template
+    reference = args.reference or REFERENCE[template]
     pictures = read_pictures(
-        data_folder() / REFERENCE[template], template=template, side=generator.side,
+        data_folder() / reference, template=template, side=generator.side,
         colour=not generator.convention.grey, splits=("test",), cache=args.cache,
     )  # fmt: skip
     real = pictures.rgb()

@@ -94,24 +94,6 @@ def test_a_transformer_learns_how_places_hang_together():
     assert np.mean(np.abs(maps[:, 1] @ np.tile([1, -1], 5)[:9] / 9) > 0.7) > 0.8
 
 
-def test_muon_moves_the_products_of_the_blocks_and_fits_as_well(monkeypatch):
-    moved, muon = [], torch.optim.Muon
-    monkeypatch.setattr(
-        torch.optim, "Muon", lambda weights, *given, **more: moved.extend(weights) or muon(weights, *given, **more)
-    )
-    config = FlowConfig(
-        images=64 * 200, batch_size=64, report_every=64 * 100, learning_rate=1e-2, ema_half_life=1500,
-        net=VelocityNetConfig(width=32, blocks=1, code=16, heads=2), steps=4,
-    )  # fmt: skip
-    rng = np.random.default_rng(0)
-    train, valid = stripes(rng, 800), stripes(rng, 200)
-
-    adam, other = (fit_flow(train, valid, replace(config, optimizer=name)) for name in ("adamw", "muon"))
-
-    assert sorted(tuple(weight.shape) for weight in moved) == [(32, 32), (32, 128), (96, 32), (128, 32)]
-    assert other.valid_loss == pytest.approx(adam.valid_loss, rel=0.1) and other.valid_loss != adam.valid_loss
-
-
 def test_a_transformer_is_fitted_in_bfloat16_too_and_stands_in_a_file_as_it_is(rng):
     config = FlowConfig(images=320, batch_size=32, precision="bf16", net=VelocityNetConfig(width=16, blocks=1), steps=2)
     flow = fit_flow(stripes(rng, 100), stripes(rng, 30), config).flow

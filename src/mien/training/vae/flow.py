@@ -44,7 +44,6 @@ class FlowConfig:
         passes: Times at most that each latent is seen: of few faces more is learned by heart.
         batch_size: Latents a step.
         learning_rate: The highest of the schedule; it falls to a fiftieth.
-        optimizer: adamw, or muon, which makes the steps of the blocks' matrices alike in all directions.
         weight_decay: Of matrices.
         ema_half_life: Latents after which a weight's share in the published average has halved.
         forget: Share of latents whose condition is left out, so that it can be followed more or less (guidance).
@@ -66,7 +65,6 @@ class FlowConfig:
     passes: int = 100
     batch_size: int = 256
     learning_rate: float = 1e-3
-    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 1e-2
     ema_half_life: float = 50_000
     forget: float = 0.15
@@ -205,7 +203,8 @@ def fit_flow(
                 "settings, or leave it out."
             ) from error
     ema = EMA(net, half_life_images=config.ema_half_life)
-    optimizers = _optimizers(net, config)
+    groups = decayed(net, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99))
     judged = {"valid": valid.take(_JUDGED), "train": train.take(min(_JUDGED, max(len(valid), 1)))}
     rows: list[Mapping[str, float]] = []
     best, kept, waited, seen = math.inf, {}, 0, 0
@@ -222,16 +221,14 @@ def fit_flow(
         net.train()
         with autocast(device, config.precision):
             loss = _errors(net, latents, noise, time, None if condition is None else condition[some], told).mean()
-        rate = warmup_cosine(
-            seen + config.batch_size, length, length // 50, config.learning_rate, final=config.learning_rate / 50
-        )
-        net.zero_grad(set_to_none=True)
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = warmup_cosine(
+            seen + config.batch_size, length, length // 50, config.learning_rate,
+            final=config.learning_rate / 50,
+        )  # fmt: skip
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+        optimizer.step()
         ema.update(net, batch_size=config.batch_size)
         seen += config.batch_size
 
@@ -262,30 +259,6 @@ def fit_flow(
         autoguidance=config.autoguidance,
     )
     return FittedFlow(flow, found["valid_loss"], found["train_loss"], int(found["images"]), tuple(rows))
-
-
-def _optimizers(net: Velocity, config: FlowConfig) -> list[torch.optim.Optimizer]:
-    """Return what moves the weights: AdamW, and Muon, if it was chosen, those of the blocks' products.
-
-    Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; steps as large as
-    AdamW's, so that one rate suits both: J. Liu et al., "Muon is scalable for LLM training", 2025, section 2.2.
-    """
-    matrices = {
-        weight
-        for name, weight in net.blocks.named_parameters()
-        if config.optimizer == "muon" and weight.ndim == 2 and ".code." not in name
-    }
-    groups = decayed(net, config.weight_decay)
-    for group in groups:
-        group["params"] = [weight for weight in group["params"] if weight not in matrices]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99))]
-    if matrices:
-        optimizers.append(
-            torch.optim.Muon(
-                list(matrices), config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-    return optimizers
 
 
 @torch.no_grad()
