@@ -1,14 +1,23 @@
 """Weights stored in fewer bits: smaller files, and answers that differ by rounding."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
+from mien.cli.export import export
+from mien.errors import TrainingError, UsageError
+from mien.evaluation.audit import LEARNED
 from mien.networks.tracing import onnx_bytes
-from mien.training.storage import byte_weights, half_weights, precision_of, stored
+from mien.training.storage import byte_weights, half_weights, precision_of, store_generator, stored
+from mien.vision.generator import Generator
+from vision.generators import LABELS, save_generator
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +89,31 @@ def test_weights_too_large_for_half_precision_stay():
     kinds = [item.data_type for item in half_weights(onnx.load_from_string(data)).graph.initializer]
 
     assert kinds == [onnx.TensorProto.FLOAT]
+
+
+def test_a_generator_is_written_small_into_a_folder_that_can_be_audited(tmp_path):
+    run = save_generator(tmp_path / "run", kind="vae", labels=LABELS, components=((0, 0.6), (1, 0.4)), encoder=True)
+    (run / LEARNED).write_text("a" * 64)
+
+    told = CliRunner().invoke(export, [str(run), "--quantize", "int8", "--json"])
+
+    report, small = json.loads(told.stdout), tmp_path / "run-int8"
+    assert report["schema"] == "mien/export-generator/1" and report["out"] == str(small)
+    assert report["bytes"] == sum(file.stat().st_size for file in small.glob("*.onnx")) < report["bytes_before"]
+    assert (small / LEARNED).read_text() == "a" * 64 and Generator(small).has_encoder
+    assert Generator(small).card.id != Generator(run).card.id
+    faces, same = (Generator(folder).generate(64).astype(float) for folder in (run, small))
+    assert report["difference"] == pytest.approx(np.abs(faces - same).mean()) and report["difference"] < 1
+
+
+def test_what_cannot_be_stored_small_is_refused_in_one_line(tmp_path):
+    run = save_generator(tmp_path / "run", kind="vae")
+    with pytest.raises(UsageError, match="is no run folder. Expected one of `mien train vae`"):
+        store_generator(Path("face-vae-64"), tmp_path / "out", "int8")
+    with pytest.raises(UsageError, match="holds a model already"):
+        store_generator(run, run, "fp16")
+    result = CliRunner().invoke(export, [str(run)])
+    assert isinstance(result.exception, UsageError) and "Give --quantize fp16 or int8" in str(result.exception)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"Cannot write '.*file/model'"):
+        store_generator(run, tmp_path / "file" / "model", "fp16")

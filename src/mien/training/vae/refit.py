@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +47,6 @@ class PriorConfig:
         keep_without_face: Take pictures in which no face is found as a whole, instead of leaving them out.
         cache: Folder that keeps the crops.
         init: A folder that this wrote: its flow is learned on.
-        quantize: fp16 or int8 stores weights so; default is as the model's are. It calculates in float32 in any case.
         mirror: Learn from mirror images, too.
         seed: Of everything random.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -62,7 +61,6 @@ class PriorConfig:
     keep_without_face: bool = False
     cache: Path | None = None
     init: Path | None = None
-    quantize: Literal["fp16", "int8"] | None = None
     mirror: bool = True
     seed: int = 0
     device: str = "auto"
@@ -73,8 +71,6 @@ class PriorConfig:
             raise UsageError("Setting 'data' names at least one folder, zip or list of pictures.")
         if self.seed < 0:
             raise UsageError(f"Setting 'seed' is 0 or more, got {self.seed}.")
-        if self.quantize not in (None, "fp16", "int8"):
-            raise UsageError(f"Setting 'quantize' is fp16 or int8, got '{printable(self.quantize)}'.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +142,9 @@ def refit(config: PriorConfig) -> Refitted:
         "losses": [dict(row) for row in fitted.rows],
     }
     told = flow_convention(fitted.flow, config.flow.guidance)
-    precision = config.quantize or precision_of(before)
-    _write(generator, out, network, precision, told, {name: summary[name] for name in summary if name != "losses"})
+    precision = precision_of(before)  # of its file: the flow is stored like the rest
+    network = network if precision is None else stored(network, precision)
+    _write(generator, out, network, told, {name: summary[name] for name in summary if name != "losses"})
     keep_learned(out, pictures.split("train"))
     write_result(out / _WEIGHTS, save(fitted.flow.net.state_dict()))
     write_result(out / "prior.json", (json.dumps(summary, indent=1) + "\n").encode())
@@ -217,12 +214,7 @@ def _posteriors(
 
 
 def _write(
-    generator: Generator,
-    out: Path,
-    network: bytes,
-    precision: Literal["fp16", "int8"] | None,
-    flow: Mapping[str, Any],
-    measured: Mapping[str, Any],
+    generator: Generator, out: Path, network: bytes, flow: Mapping[str, Any], measured: Mapping[str, Any]
 ) -> None:
     """Write the model, its card and its encoder."""
     card = generator.card
@@ -231,8 +223,7 @@ def _write(
     except OSError as error:
         raise TrainingError(f"Cannot make '{printable(out)}': {error.strerror or error}. Name another one.") from error
     parts = [("model.onnx", "card.json", card, network)]
-    elsewhere = out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run"
-    if elsewhere or precision is not None:
+    if out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run":
         encoder = zoo.companion(card, "encoder")
         parts.append(("encoder.onnx", "encoder.json", encoder, zoo.path(encoder).read_bytes()))
     for file, beside, one, data in parts:
@@ -250,5 +241,5 @@ def _write(
             kept = {key: value for key, value in card.convention.items() if key != "guidance"}
             facts["convention"] = {**kept, "encoder": "encoder.onnx", **flow}
             facts["metrics"] = {**card.metrics, "prior": dict(measured)}
-        write_result(out / file, data if precision is None else stored(data, precision))
+        write_result(out / file, data)
         write_result(out / beside, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
