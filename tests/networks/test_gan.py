@@ -122,6 +122,23 @@ def test_the_discriminator_is_told_how_much_pictures_differ():
     torch.testing.assert_close(spread, expected.expand(spread.shape), rtol=1e-3, atol=1e-5)
 
 
+def test_a_score_of_a_patch_sees_its_patch_and_nothing_else():
+    torch.manual_seed(0)
+    sizes = Sizes(side=32, channels=3, classes=2)
+    critic = Discriminator(DiscriminatorConfig(arch="patch", widths=(8, 8)), sizes).eval()
+    pictures = torch.rand(2, 3, 32, 32) * 255
+    other = pictures.clone()
+    other[:, :, 16:] = 0
+    label = torch.tensor([0, 1])
+
+    scores, changed = critic(pictures, label, conditioning=0.0), critic(other, label, conditioning=0.0)
+
+    assert scores.shape == (2, 64)
+    same = (scores == changed).view(2, 8, 8)
+    assert same[:, :3].all() and not same[:, 5:].any()
+    assert not torch.equal(critic(pictures, label), critic(pictures, 1 - label))
+
+
 def test_spectral_layers_stretch_no_input():
     discriminator = Discriminator(DISCRIMINATORS["spectral"], SIZES)
     for layer in discriminator.modules():

@@ -595,6 +595,7 @@ def test_settings_of_an_older_version_have_no_momentum():
         ({"gamma": -1.0}, "'gamma' is 0 or more"),
         ({"probability": 1.5}, r"'probability' lies in \[0, 1\]"),
         ({"sigma": 0.0}, "'sigma' is above 0"),
+        ({"discriminator": DiscriminatorConfig(arch="patch")}, "residual, dcgan or features for a GAN, got 'patch'"),
         ({"data": ()}, "at least one folder"),
     ],
 )

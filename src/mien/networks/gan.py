@@ -100,8 +100,9 @@ class DiscriminatorConfig:
     """How a discriminator is built.
 
     Attributes:
-        arch: residual blocks; dcgan, strided convolutions with batch normalisation; or features, small heads on a
-            frozen ImageNet network.
+        arch: residual blocks; dcgan, strided convolutions with batch normalisation; patch, the same with a score for
+            each place of the last map, which sees no more than its patch; or features, small heads on a frozen ImageNet
+            network.
         widths: Channels by stage, from full size down; each but the first halves the side. Empty: the generator's,
             reversed. Of the heads in features, the first is the width.
         blocks: Residual blocks a stage.
@@ -110,7 +111,7 @@ class DiscriminatorConfig:
         enlarge: Side in px that pictures are enlarged to for the ImageNet network.
     """
 
-    arch: Literal["residual", "dcgan", "features"] = "residual"
+    arch: Literal["residual", "dcgan", "patch", "features"] = "residual"
     widths: tuple[int, ...] = ()
     blocks: int = 1
     spectral: bool = False
@@ -290,8 +291,9 @@ class Discriminator(nn.Module):
         assert config.arch != "features", "that is a FeatureDiscriminator"
         widths = config.widths or tuple(widths)
         self.config, self.sizes = config, sizes
-        dcgan = config.arch == "dcgan"
+        dcgan = config.arch in ("dcgan", "patch")
         last = _first_side(sizes.side, len(widths) - (not dcgan), widths)
+        last = 1 if config.arch == "patch" else last
         layers: list[nn.Module] = []
         if dcgan:
             channels = sizes.channels
@@ -324,8 +326,8 @@ class Discriminator(nn.Module):
 
     def forward(
         self, pixels: Images, label: Labels | None = None, identity: Vectors | None = None, *, conditioning: float = 1.0
-    ) -> Float[Tensor, "batch 1"]:
-        """Return scores, float32.
+    ) -> Float[Tensor, "batch scores"]:
+        """Return scores, float32; one of a picture, of patches one each.
 
         Args:
             pixels: 0 to 255.
@@ -336,11 +338,14 @@ class Discriminator(nn.Module):
         x = self.trunk(((pixels - HALF_RANGE) / HALF_RANGE).contiguous(memory_format=torch.channels_last))
         if self.config.minibatch_std:
             x = _with_spread(x)
-        x = functional.leaky_relu(self.features(x.flatten(1)), _SLOPE)
+        x = x.flatten(2).transpose(1, 2) if self.config.arch == "patch" else x.flatten(1)
+        x = functional.leaky_relu(self.features(x), _SLOPE)
         # One number decides, and the penalties look at its small changes: bfloat16 has three digits.
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             score: Tensor = self.score(x)
+            if self.config.arch == "patch":
+                score, x = score[:, :, 0], x.mean(dim=1)
             fit: Tensor = self.wanted(x, label, identity)
             return score + conditioning * fit
 

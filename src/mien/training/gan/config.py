@@ -211,6 +211,8 @@ class GANConfig(PictureConfig):
         ):
             if getattr(self, name) < 0:
                 raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
+        if self.discriminator.arch == "patch":
+            raise UsageError("Setting 'discriminator.arch' is residual, dcgan or features for a GAN, got 'patch'.")
         if self.penalty_every < 1:
             raise UsageError(f"Setting 'penalty_every' is at least 1, got {self.penalty_every}.")
         if not 0 <= self.ramp[0] <= self.ramp[1] <= 1:

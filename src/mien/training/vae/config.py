@@ -38,7 +38,7 @@ class VAEConfig(PictureConfig):
         adversarial_from: Share of the training before which there is no discriminator; it then counts more and more.
         discriminator: Its network; widths from full size down.
         discriminator_gamma: Weight of the discriminator's penalties, at first and at last; 0 twice is none, which only
-            the dcgan discriminator bears.
+            the dcgan and patch discriminators bear.
         learning_rate: The highest of the schedule; it ends at a tenth.
         warmup: Images until it is reached, at most a tenth of the training.
         weight_decay: Of filters and matrices.
@@ -111,7 +111,7 @@ class VAEConfig(PictureConfig):
         if self.components < 1:
             raise UsageError(f"Setting 'components' is at least 1, got {self.components}.")
         if self.discriminator.arch == "features":
-            raise UsageError("Setting 'discriminator.arch' is residual or dcgan for a VAE, got 'features'.")
+            raise UsageError("Setting 'discriminator.arch' is residual, dcgan or patch for a VAE, got 'features'.")
         if self.perceptual and self.net.side < 32:
             raise UsageError(f"The perceptual term needs pictures of 32 px and more, got {self.net.side}.")
 

@@ -248,7 +248,7 @@ def _adversarial_term(
             sample = networks.model.decode(z, told)
         fake = torch.cat([drawn[:half], sample])
 
-    def score(pixels: Images) -> Float[Tensor, "batch 1"]:
+    def score(pixels: Images) -> Float[Tensor, "batch scores"]:
         with autocast(device, config.precision):
             answer: Tensor = discriminator(pixels, labels)
         return answer
