@@ -114,7 +114,7 @@ def finished(data, tmp_path_factory):
 def test_a_file_of_weights_is_the_network_of_its_run(finished, tmp_path):
     trained, config = finished
     file = tmp_path / "weights.safetensors"
-    size = save_weights(config.out, file, half=True)
+    size = save_weights(config.out, file, precision="fp16")
     model, facts = load_vae(file)
     latents = torch.randn(4, NET.latents, generator=torch.Generator().manual_seed(0))
     told = torch.eye(3)[[0, 1, 2, 0]]

@@ -67,11 +67,9 @@ def export(
         from mien.training.export import save_weights
 
     if out is not None and out.suffix == ".safetensors":
-        if quantize == "int8":
-            raise UsageError("Weights to train on from are not stored in 8 bits. Take --quantize fp16, or none.")
         if others:
             raise UsageError("Training goes on from one run. Leave --average out, or name an .onnx file.")
-        size = save_weights(run, out, half=quantize == "fp16")
+        size = save_weights(run, out, precision=quantize)
         click.echo(f"{printable(out)}\n  {'size':<22}{size / 1e6:.2f} MB")
         return
     if _is_generator(run):

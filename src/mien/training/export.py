@@ -95,13 +95,13 @@ class ExportReport:
         return self.ms_float / self.ms
 
 
-def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
+def save_weights(run: Path, out: Path, *, precision: Quantize | None = None) -> int:
     """Write a run's network as one file that training can go on from (`init`), and return its size in bytes.
 
     Args:
         run: Folder of a finished training of an expression network or a VAE.
         out: The file, `.safetensors`.
-        half: Store weights in half precision.
+        precision: fp16 or int8: how weights are stored.
 
     Raises:
         TrainingError: The run is another or not finished, or the file cannot be written.
@@ -119,7 +119,7 @@ def save_weights(run: Path, out: Path, *, half: bool = False) -> int:
         model, kind = load_vae(run)[0], VAE
     else:
         model, kind = load_expression_net(run)[0], EXPRESSION
-    return write_network(model, facts, out, kind=kind, half=half)
+    return write_network(model, facts, out, kind=kind, precision=precision)
 
 
 def export(

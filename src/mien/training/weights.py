@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,8 @@ __all__ = ["DESCRIPTION", "EXPRESSION", "RESTORER", "UNREADABLE", "VAE", "fill",
 
 DESCRIPTION = "network.json"
 """File of a run that says how its network is built."""
+
+_STEP = ".step"  # the size of one, of a weight in 8 bits
 
 EXPRESSION, VAE, RESTORER = "mien-expression", "mien-vae", "mien-restorer"
 """Kinds of networks: keys of the header of a file."""
@@ -45,8 +47,10 @@ def read_network(source: Path, kind: str) -> tuple[dict[str, Any], dict[str, Ten
         return facts, None
     with safe_open(file, framework="pt") as weights:
         facts = json.loads((weights.metadata() or {})[kind])
-        # Stored in half precision or not, it is learned on in single.
-        return facts, {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118 (no mapping)
+        # Stored in fewer bits or not, it is learned on in single precision.
+        state = {key: weights.get_tensor(key).float() for key in weights.keys()}  # noqa: SIM118 (no mapping)
+        sizes = {key: state.pop(key) for key in [*state] if key.endswith(_STEP)}
+        return facts, state | {key.removesuffix(_STEP): state[key.removesuffix(_STEP)] * sizes[key] for key in sizes}
 
 
 def fill(model: nn.Module, source: Path, state: dict[str, Tensor] | None) -> None:
@@ -67,7 +71,9 @@ def fill(model: nn.Module, source: Path, state: dict[str, Tensor] | None) -> Non
         ) from error
 
 
-def write_network(model: nn.Module, facts: str, out: Path, *, kind: str, half: bool = False) -> int:
+def write_network(
+    model: nn.Module, facts: str, out: Path, *, kind: str, precision: Literal["fp16", "int8"] | None = None
+) -> int:
     """Write a network and return the size of the file in bytes.
 
     Args:
@@ -75,15 +81,21 @@ def write_network(model: nn.Module, facts: str, out: Path, *, kind: str, half: b
         facts: What `network.json` says of it.
         out: The file, `.safetensors`.
         kind: As for `read_network`.
-        half: Store weights in half precision.
+        precision: fp16 stores weights in half precision; int8 filters and matrices in 8 bits, with a step for each
+            channel, and the rest in half precision.
 
     Raises:
         TrainingError: The file cannot be written.
     """
-    state = {
-        key: (value.to(torch.float16) if half and value.is_floating_point() else value).contiguous()
-        for key, value in model.state_dict().items()
-    }
+    state: dict[str, Tensor] = {}
+    for key, value in model.state_dict().items():
+        kept = value.contiguous()
+        if precision == "int8" and value.is_floating_point() and value.ndim > 1:
+            step = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
+            kept, state[f"{key}{_STEP}"] = (value / step).round().to(torch.int8).contiguous(), step.contiguous()
+        elif precision is not None and value.is_floating_point():
+            kept = kept.to(torch.float16)
+        state[key] = kept
     data = save(state, {kind: facts})
     write_result(out, data)
     return len(data)
