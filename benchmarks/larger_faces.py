@@ -149,9 +149,14 @@ def run(text: str) -> tuple[str, dict[str, Any]]:
         prior = json.loads((place / "prior.json").read_text())
         return step, {key: prior[key] for key in ("flow_images", "flow_valid_loss", "flow_train_loss", "losses")}
     config = json.loads((place / "config.json").read_text())
-    last = json.loads((place / "log.jsonl").read_text().splitlines()[-1])
+    rows = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+    way = [
+        {key: row[key] for key in ("images", "loss_critic", "valid_psnr", "valid_sharpness") if key in row}
+        for row in rows
+    ]
     settings = {key: Path(config[key]).name if key == "init" and config[key] else config.get(key) for key in KEPT}
-    return step, {"settings": settings | {"net": config["net"]}, "last": last}
+    judge = {"discriminator": config["discriminator"]} if config["adversarial"] else {}
+    return step, {"settings": settings | judge | {"net": config["net"]}, "last": rows[-1], "way": way}
 
 
 def critics(folder: Path, cache: Path | None) -> dict[str, Any]:

@@ -1156,8 +1156,8 @@ def expression_in_short(result: dict[str, Any]) -> Texts:
 def generation_in_short(result: dict[str, Any]) -> Texts:
     told, real = percent(result["face_found"]["share"]), percent(result["real_face_found"]["share"])
     return {
-        "en": ("`face-gan-64`: a detector finds a face", told, f"real photographs: {real}"),
-        "zh": ("`face-gan-64`：检测器找到人脸", told, f"真实照片：{real}"),
+        "en": ("`face-vae-96`: a detector finds a face", told, f"real photographs: {real}"),
+        "zh": ("`face-vae-96`：检测器找到人脸", told, f"真实照片：{real}"),
     }
 
 
@@ -1177,7 +1177,7 @@ HEADLINES: dict[str, Callable[[dict[str, Any]], Texts]] = {
     "search": search_in_short,
     "grouping": grouping_in_short,
     "expression": expression_in_short,
-    "generation_face-gan-64": generation_in_short,
+    "generation_face-vae-96": generation_in_short,
     "crash": crash_in_short,
 }
 """The rows of the READMEs: what a user asks for first, against what would be used instead."""
@@ -1223,6 +1223,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
         {
             "generation_face-vae-64": generation,
             "generation_face-gan-64": generation,
+            "generation_face-vae-96": generation,
             "generation_expression-vae-48": generation,
             "generation_expression-gan-48": generation,
             "malformed": malformed,

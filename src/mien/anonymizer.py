@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from mien.gallery import Gallery
     from mien.vision.generator import Generator
 
-__all__ = ["MODES", "Anonymizer", "AnonymousFace", "AnonymousPicture", "People"]
+__all__ = ["GENERATOR", "MODES", "Anonymizer", "AnonymousFace", "AnonymousPicture", "People"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Vectors = Float32[np.ndarray, "n dimension"]
 
 MODES = ("generate", "blur", "mosaic")
 """What stands in for a face: a generated one, itself blurred, itself in a few squares."""
+
+GENERATOR = "face-gan-64"
+"""What draws the generated ones: how well it hides people was measured with this one (docs/privacy.md)."""
 
 _STRENGTHS = (0.8, 0.9, 1.0)
 # Of the way from the face that was there to a generated one, one try after another; set by hand.

@@ -50,6 +50,17 @@ def test_a_folder_becomes_a_vae_and_the_last_line_says_how_to_use_it(data, tmp_p
     assert card["convention"]["order"] == "GRAY" and len(card["convention"]["labels"]) == 8
 
 
+def test_a_decoder_for_a_kept_encoder_says_whose_flow_it_draws_from(data, tmp_path):
+    first = run("vae", "--data", data, "--out", tmp_path / "first", "--grey", *VAE)
+    assert "on faces held out" in first.output and first.exit_code == 0
+
+    kept = ["--set", f"init={tmp_path / 'first'}", "--set", "keep_encoder=true"]
+    result = run("vae", "--data", data, "--out", tmp_path / "second", "--grey", *VAE, *kept)
+
+    assert result.exit_code == 0, result.output
+    assert f"flow: that of {tmp_path / 'first'}, whose encoder was kept" in result.output
+
+
 def test_a_folder_becomes_a_gan_and_the_last_line_says_how_to_use_it(data, tmp_path):
     result = run("gan", "--data", data, "--out", tmp_path / "run", "--variant", "hinge", *GAN)
     assert result.exit_code == 0, result.output

@@ -48,7 +48,7 @@ def test_every_shipped_entry_makes_a_card_and_pins_its_source(home):
         assert bool(card.source.convert) == bool(card.source.converted), (
             f"{card.name}: convert and converted go together"
         )
-        if card.role == "embedder":
+        if card.role == "embedder" and card.convention.get("kind") != "vae-encoder":  # which may see larger crops
             assert TEMPLATES[card.convention["template"]][0] == card.convention["side"]
 
 
@@ -62,6 +62,8 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "face-vae-64-encoder": "face-vae-64-encoder-1-a5e097a1",
         "expression-vae-48": "expression-vae-48-2-991a24b9",
         "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
+        "face-vae-96": "face-vae-96-1-728318c3",
+        "face-vae-96-encoder": "face-vae-96-encoder-1-d4935d16",
         "face-gan-64": "face-gan-64-2-7bf817df",
         "expression-gan-48": "expression-gan-48-2-9f3d9bf6",
         "face-restorer-128": "face-restorer-128-1-dfafcf9f",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from mien import zoo
 from mien.cli.common import (
     find_pictures,
     fit_analyzer,
@@ -37,7 +36,7 @@ _LEAST_KEY = 16  # bytes
     show_default=True,
     help="A generated face of the same expression, the face blurred, or a mosaic of a few squares.",
 )
-@click.option("--model", metavar="MODEL", help="Generator with an encoder.  [default: the catalogue's]")
+@click.option("--model", metavar="MODEL", help="Generator with an encoder.  [default: face-gan-64]")
 @click.option(
     "--verify/--no-verify",
     default=True,
@@ -72,7 +71,7 @@ def anonymize(
     EXIF, with its places and times, is never copied. A face that was not found stays: look at the results. The exit
     status is 1 if a picture could not be read or a face still matches.
     """
-    from mien.anonymizer import Anonymizer
+    from mien.anonymizer import GENERATOR, Anonymizer
     from mien.cli.work import anonymize as work
     from mien.vision.generator import Generator
 
@@ -86,7 +85,7 @@ def anonymize(
         secret = None if consistent is None else _secret(consistent)
         worker = Anonymizer(
             analyzer,
-            Generator(model or zoo.default("generator")) if mode == "generate" else None,
+            Generator(model or GENERATOR) if mode == "generate" else None,
             mode=mode,
             fmr=fmr,
             verify=verify,

@@ -11,6 +11,7 @@ import click
 
 from mien.cli.common import counted, needs_torch
 from mien.cli.train import check_resume, duration, name_dry_run, run_story, training_options
+from mien.files import printable
 from mien.training.config import DRAWN, PictureConfig
 
 if TYPE_CHECKING:
@@ -93,8 +94,10 @@ def vae(
         f"{config.net.latents} latents used"
     )
     click.echo(f"fitted mixture: {facts['prior_gain']:+.1f} nats against N(0, I), {facts['prior_components']} parts")
-    if config.prior == "flow":
+    if "flow_valid_loss" in facts:
         click.echo(flow_line(facts))
+    elif config.prior == "flow":
+        click.echo(f"flow: that of {printable(config.init or '')}, whose encoder was kept")
     click.echo(f"{config.out / 'card.html'}")
     click.echo(f"Use: mien generate --model {config.out} -n 64 -o grid.png")
 

@@ -33,7 +33,7 @@ from mien.types import Box
 from mien.vision.detector import Detection
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
-from mien.vision.restorer import Restorer
+from mien.vision.restorer import FILLER, Restorer
 from mien.zoo import Card
 
 __all__ = ["ARMS", "AS_IS", "FMR", "STRICT", "RestorationStudy"]
@@ -167,7 +167,7 @@ class RestorationStudy:
             "model": None if self.model is None else zoo.named(self.model, role="restorer").id,
             "embedders": [card.id for card in self._recognisers],
             "expression": zoo.card(zoo.default("expression")).id,
-            "generator": zoo.card(zoo.default("generator")).id if "vae" in runs else None,
+            "generator": zoo.card(FILLER).id if "vae" in runs else None,
             "fmr": FMR,
             "strict_fmr": STRICT,
         }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mien.zoo import Card
 
-__all__ = ["COVERS", "METHODS", "RestoredFace", "RestoredPicture", "Restorer", "cover_from_landmarks"]
+__all__ = ["COVERS", "FILLER", "METHODS", "RestoredFace", "RestoredPicture", "Restorer", "cover_from_landmarks"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Crop = UInt8[np.ndarray, "side side 3"]
@@ -40,6 +40,9 @@ Landmarks = Float[np.ndarray, "5 2"]
 
 METHODS = ("network", *CLASSICAL, "telea", "vae")
 """What restores a face: a trained network, one of the classical methods, or a generator that fills what is covered."""
+
+FILLER = "face-gan-64"
+"""The generator that fills faces in: what it does was measured with this one (docs/restoration.md)."""
 
 COVERS = ("found", "mouth", "eyes", "none")
 """Where something stands before the face: where the network finds it, a worn mask, glasses, nowhere."""
@@ -299,7 +302,7 @@ class Restorer:
 
 
 def _opened(model: str | Path | Card | None, threads: int | None) -> Generator:
-    generator = Generator(zoo.default("generator") if model is None else model, threads=threads)
+    generator = Generator(FILLER if model is None else model, threads=threads)
     if not generator.has_encoder or generator.convention.grey:
         raise UsageError(
             f"'{generator.card.name}' cannot fill faces in: that takes an encoder, and colour. Take a VAE."
