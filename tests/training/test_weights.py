@@ -14,19 +14,22 @@ def network():
     return torch.nn.Linear(3, 2)
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_a_network_comes_back_with_what_was_said_of_it(network, half, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "kind", "off"),
+    [(None, torch.float32, 0.0), ("fp16", torch.float16, 1e-3), ("int8", torch.int8, 1e-2)],
+)
+def test_a_network_comes_back_with_what_was_said_of_it(network, precision, kind, off, tmp_path):
     file = tmp_path / "weights.safetensors"
-    size = write_network(network, json.dumps({"net": 1}), file, kind="mien-vae", half=half)
+    size = write_network(network, json.dumps({"net": 1}), file, kind="mien-vae", precision=precision)
 
     facts, state = read_network(file, "mien-vae")
     again = torch.nn.Linear(3, 2)
     fill(again, file, state)
 
     assert size == file.stat().st_size and facts == {"net": 1}
-    assert load_file(file)["weight"].dtype == (torch.float16 if half else torch.float32)
+    assert load_file(file)["weight"].dtype == kind
     assert again.weight.dtype == torch.float32
-    torch.testing.assert_close(again.weight, network.weight, rtol=0, atol=1e-3 if half else 0)
+    torch.testing.assert_close(again.weight, network.weight, rtol=0, atol=off)
 
 
 def test_a_file_of_another_kind_or_none_is_not_read(network, tmp_path):
