@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--samples", nargs="*", default=[], metavar="NAME=RUN")
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="Whose reconstructions.")
     parser.add_argument("--critics", type=Path, metavar="RUN")
+    parser.add_argument("--stored", type=Path, metavar="RUN", help="Its size in 8 bits, and what that costs.")
     args = parser.parse_args()
     file = RESULTS / "larger_faces.json"
     before = json.loads(file.read_text()) if file.exists() else {}
@@ -58,6 +60,7 @@ def main() -> None:
         ("reconstructions", {**before.get("reconstructions", {}), **reconstructions(args.models, args.cache)}),
         ("samples", {**before.get("samples", {}), **samples(args.samples, args.cache)}),
         ("runs", {**before.get("runs", {}), **dict(map(run, args.runs))}),
+        ("stored", stored(args.stored) if args.stored else before.get("stored")),
         ("critics", critics(args.critics, args.cache) if args.critics else before.get("critics")),
     ):
         result |= {key: new} if new else {}
@@ -157,6 +160,15 @@ def run(text: str) -> tuple[str, dict[str, Any]]:
     settings = {key: Path(config[key]).name if key == "init" and config[key] else config.get(key) for key in KEPT}
     judge = {"discriminator": config["discriminator"]} if config["adversarial"] else {}
     return step, {"settings": settings | judge | {"net": config["net"]}, "last": rows[-1], "way": way}
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Return what a generator with its encoder comes to with weights in 8 bits."""
+    from mien.training.storage import store_generator
+
+    with tempfile.TemporaryDirectory() as place:
+        report = store_generator(folder, Path(place) / "small", "int8")
+    return {"bytes": report.bytes, "bytes_before": report.bytes_before, "grey_levels": report.difference}
 
 
 def critics(folder: Path, cache: Path | None) -> dict[str, Any]:

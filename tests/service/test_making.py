@@ -24,7 +24,7 @@ def test_latents_make_a_face_and_another_number_another_one(service):
         ({"n": 65}, "'n'"),
         ({"seed": -1}, "'seed'"),
         ({"latents": [[1.0, 2.0]], "model": "face-vae-64"}, "128 numbers"),
-        ({"latents": [[1e9] * 128]}, "latents"),
+        ({"latents": [[1e9] * 128], "model": "face-vae-64"}, "latents"),
         ({"model": "/etc/passwd"}, "no generator"),
         ({"expression": "happiness", "model": "face-vae-64"}, "expression"),
         ({"sead": 1}, "sead"),

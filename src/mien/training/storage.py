@@ -18,7 +18,16 @@ from mien.images import printable
 from mien.training.run import write_result
 from mien.vision.generator import Generator
 
-__all__ = ["StoredGenerator", "byte_weights", "half_weights", "precision_of", "store_generator", "stored"]
+__all__ = [
+    "Precision",
+    "StoredGenerator",
+    "byte_weights",
+    "channel_steps",
+    "half_weights",
+    "precision_of",
+    "store_generator",
+    "stored",
+]
 
 _SMALL = 1024  # values: a weight below this stays as it is, for it is no size and may matter
 _LARGEST = 6e4  # that half precision holds
@@ -110,7 +119,7 @@ def byte_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     def rounded(name: str, values: Values) -> Stored | None:
         if name not in factors:
             return _halved(name, values)
-        steps, size = _steps(values)
+        steps, size = channel_steps(values)
         kept = [numpy_helper.from_array(steps, f"{name}{_BYTE}"), numpy_helper.from_array(size, f"{name}{_STEP}")]
         return kept, [
             helper.make_node("Cast", [kept[0].name], [f"{name}.wide"], name=f"{name}.up", to=TensorProto.FLOAT),
@@ -127,8 +136,8 @@ def _halved(name: str, values: Values) -> Stored | None:
     return [half], [helper.make_node("Cast", [half.name], [name], name=f"{name}.up", to=TensorProto.FLOAT)]
 
 
-def _steps(values: Values) -> tuple[Int8[np.ndarray, ...], Values]:
-    """Return whole steps and the size of one, by the first axis or by the last, whichever rounds less."""
+def channel_steps(values: Values) -> tuple[Int8[np.ndarray, ...], Values]:
+    """Return a weight in whole steps, -127 to 127, and their size, by its first axis or the last: what rounds less."""
     found = []
     for axis in (0, values.ndim - 1):
         others = tuple(other for other in range(values.ndim) if other != axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mien.errors import TrainingError
 from mien.images import printable
 from mien.training.run import load_checkpoint, write_result
+from mien.training.storage import Precision, channel_steps
 
 __all__ = ["DESCRIPTION", "EXPRESSION", "RESTORER", "UNREADABLE", "VAE", "fill", "read_network", "write_network"]
 
@@ -71,9 +72,7 @@ def fill(model: nn.Module, source: Path, state: dict[str, Tensor] | None) -> Non
         ) from error
 
 
-def write_network(
-    model: nn.Module, facts: str, out: Path, *, kind: str, precision: Literal["fp16", "int8"] | None = None
-) -> int:
+def write_network(model: nn.Module, facts: str, out: Path, *, kind: str, precision: Precision | None = None) -> int:
     """Write a network and return the size of the file in bytes.
 
     Args:
@@ -91,8 +90,7 @@ def write_network(
     for key, value in model.state_dict().items():
         kept = value.contiguous()
         if precision == "int8" and value.is_floating_point() and value.ndim > 1:
-            step = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
-            kept, state[f"{key}{_STEP}"] = (value / step).round().to(torch.int8).contiguous(), step.contiguous()
+            kept, state[f"{key}{_STEP}"] = map(torch.from_numpy, channel_steps(value.float().cpu().numpy()))
         elif precision is not None and value.is_floating_point():
             kept = kept.to(torch.float16)
         state[key] = kept

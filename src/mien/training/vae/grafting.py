@@ -18,12 +18,14 @@ from mien.networks.flow import LatentFlow
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.publishing import check_parity
+from mien.training.vae.config import VAEConfig
 from mien.zoo.session import make_session, session_options
 
 __all__ = [
     "DonorFlow",
     "PublishedFlow",
     "flow_convention",
+    "flow_donor",
     "flow_network",
     "graft",
     "has_flow",
@@ -136,6 +138,11 @@ def has_flow(model: Path) -> bool:
         return bool(zoo.named(model).convention.get("flow"))
     except ModelError:  # weights to train on, or an unfinished run
         return False
+
+
+def flow_donor(config: VAEConfig) -> Path | None:
+    """Return the VAE whose encoder a training keeps, where it has a flow, which comes along; None where not."""
+    return config.init if config.keep_encoder and config.init is not None and has_flow(config.init) else None
 
 
 class DonorFlow:

@@ -26,7 +26,7 @@ from mien.training.guard import Guard
 from mien.training.precision import autocast
 from mien.training.schedule import decayed, scheduled_rate
 from mien.training.vae.config import VAEConfig
-from mien.training.vae.grafting import DonorFlow, has_flow
+from mien.training.vae.grafting import DonorFlow, flow_donor
 from mien.training.vae.loading import Images, begin_as, place
 from mien.training.vae.material import Material
 
@@ -84,7 +84,7 @@ class Stability:
 
 @dataclass(eq=False)
 class Networks:
-    """The networks of a training with their optimizers and guards."""
+    """The networks of a training with their optimizers and guards, and the flow whose samples are judged, if any."""
 
     model: VAE
     optimizer: torch.optim.Optimizer
@@ -150,9 +150,8 @@ def build_networks(config: VAEConfig, material: Material, device: torch.device) 
         discriminator_optimizer = torch.optim.AdamW(
             discriminator.parameters(), config.learning_rate, betas=(0.0, 0.99), weight_decay=0.0, fused=True
         )
-    flow = None
-    if config.adversarial and config.keep_encoder and config.init is not None and has_flow(config.init):
-        flow = DonorFlow(config.init, len(material.classes))
+    donor = flow_donor(config) if config.adversarial else None
+    flow = None if donor is None else DonorFlow(donor, len(material.classes))
     return Networks(model, optimizer, Guard(), features, discriminator, discriminator_optimizer, Guard(), flow)
 
 

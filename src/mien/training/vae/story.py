@@ -34,7 +34,7 @@ from mien.training.run import Run, write_result
 from mien.training.stopping import EarlyStopping
 from mien.training.vae.config import VAEConfig
 from mien.training.vae.flow import FittedFlow, fit_flow
-from mien.training.vae.grafting import PublishedFlow, flow_convention, has_flow, with_flow, with_flow_of
+from mien.training.vae.grafting import PublishedFlow, flow_convention, flow_donor, with_flow, with_flow_of
 from mien.training.vae.judging import REPORTED, draw_sheets, fit, posteriors, sample_posteriors, validate
 from mien.training.vae.learning import Stability, build_networks, learn, learning_rate
 from mien.training.vae.loading import Images, encode
@@ -253,10 +253,8 @@ def _publish(model: VAE, material: Material, config: VAEConfig, run: Run) -> tup
         TrainingError: A written network answers otherwise than the trained one, or the disk is full.
     """
     prior, means = fit(model, material, config)
-    flow, donor = None, None
-    if config.prior == "flow" and config.keep_encoder and config.init is not None and has_flow(config.init):
-        donor = config.init
-    elif config.prior == "flow":
+    flow, donor = None, flow_donor(config) if config.prior == "flow" else None
+    if config.prior == "flow" and donor is None:
         flow = _fitted_flow(model, material, config, run.ranks)
     scores = validate(model, material, config, most=5 * REPORTED)
     latents = sample_posteriors(*encode(model, material.valid.images, precision=config.precision), seed=config.seed)
