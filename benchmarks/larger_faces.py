@@ -35,7 +35,17 @@ from mien.vision.generator import Generator
 MODELS = ("face-vae-64", "face-gan-64")
 EMBEDDERS = ("sface", "dlib-resnet29")
 DATA, FACES, FMR = "celeba_identities", 500, 1e-2
-KEPT = ("images", "batch_size", "perceptual", "adversarial", "keep_encoder", "init", "learning_rate", "seed")
+KEPT = (
+    "images",
+    "batch_size",
+    "perceptual",
+    "adversarial",
+    "discriminator_gamma",
+    "keep_encoder",
+    "init",
+    "learning_rate",
+    "seed",
+)
 SPACES, SEED = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3
 STEPS, BATCH = 160, 32
 

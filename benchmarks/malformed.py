@@ -76,7 +76,8 @@ def draw_sheets(model: str, args: argparse.Namespace) -> None:
         numbers = [str(start + place) for place in range(len(shown))]
         sheet = contact_sheet(list(faces[shown]), columns=COLUMNS, side=96, captions=numbers)
         save_image(args.out / f"{name}-{start // (COLUMNS * ROWS)}.png", sheet)
-    key = {"model": generator.card.id, "kinds": [names[place] for place in order], "faces": order.tolist()}
+    key = {"model": generator.card.id, "photographs": reference, "kinds": [names[place] for place in order]}
+    key["faces"] = order.tolist()
     (args.out / f"{name}.json").write_text(json.dumps(key))
 
 
@@ -86,7 +87,7 @@ def counted(folder: Path) -> dict[str, Any]:
     for marks in sorted(folder.glob("*.wrong")):
         key = json.loads(marks.with_suffix(".json").read_text())
         wrong = {int(number) for number in marks.read_text().split()}
-        votes = models.setdefault(key["model"], {"looks": []})
+        votes = models.setdefault(key["model"], {"looks": [], "photographs": key["photographs"]})
         looks = votes["looks"]
         assert isinstance(looks, list)
         looks.append(
@@ -109,7 +110,7 @@ def counted(folder: Path) -> dict[str, Any]:
                 # Looks at one face are not independent: the interval is that of the faces.
                 "interval": list(wilson(round(called / len(looks)), len(faces))),
             }
-        result[model] = {"looks": len(looks), "seed": SEED, **shares}
+        result[model] = {"looks": len(looks), "seed": SEED, "photographs_of": votes["photographs"], **shares}
     return {"by": "one rater, blind to the kind", "models": result, "machine": machine()}
 
 

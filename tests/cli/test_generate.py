@@ -131,6 +131,8 @@ def test_a_clip_of_an_expression_is_a_folder_of_frames_or_moves(vae, tmp_path):
         assert moving.n_frames == 4  # there in three, and back
     with pytest.raises(UsageError, match="--clip goes with --expression NAME"):
         run("generate", "--model", vae, "--clip", "-o", tmp_path / "x.gif")
+    with pytest.raises(UsageError, match="--steps says"):
+        run("generate", "--model", vae, "--clip", "--expression", "surprise", "-n", 5, "-o", tmp_path / "x.gif")
 
 
 def test_the_way_between_two_pictures_is_a_vaes(vae, gan, portrait, tmp_path):

@@ -18,7 +18,7 @@ _MODEL = click.option(
 
 @click.command()
 @_MODEL
-@click.option("-n", "count", type=int, default=64, show_default=True, help="How many.")
+@click.option("-n", "count", type=int, help="How many.  [default: 64]")
 @click.option(
     "-o", "--out", type=_OUT, required=True, metavar="FILE|DIR", help="A sheet (.png, .jpg, .webp), or a folder."
 )
@@ -47,7 +47,7 @@ _MODEL = click.option(
 @click.option("--scores", is_flag=True, help="Into a folder: note the detector's score and the expression seen.")
 def generate(
     model: str | None,
-    count: int,
+    count: int | None,
     out: Path,
     expression: str | None,
     attributes: tuple[str, ...],
@@ -73,6 +73,9 @@ def generate(
     to_sheet = moving or work.is_sheet(out)
     if scores and to_sheet:
         raise UsageError("--scores stand in the manifest of a folder. Name one with -o.")
+    if count is not None and (between or clip):
+        raise UsageError("How long a way or a clip is, --steps says. Leave -n out.")
+    count = work.FACES if count is None else count
     generator = work.open_generator(model)
     names: str | tuple[str, ...] | None = expression
     if expression == "all":

@@ -34,6 +34,7 @@ _TABLES = (".npz", ".csv", ".parquet")
 _MOST_ON_A_SHEET = 4096
 _SHOWN_SIDE = 96  # px: about how large a picture stands on a sheet, in whole multiples of its own size
 STEPS, FRAMES = 8, 32  # of the way between two faces, on a sheet or in a folder and in a GIF
+FACES = 64  # that are drawn unless said
 _EDIT_SIDE = 256
 _FACTS, _MANIFEST = "generated.json", "manifest.csv"
 
