@@ -6,8 +6,8 @@ Reconstructions are of held-out faces of celeba_identities (test split), each mo
 sharpness there, cosine to the photograph at that side and matches (FMR 1e-2 of the embedder's card) by two embedders
 that stood in no loss. `--runs` notes settings and last figures of trainings. `--samples` draws from finished models and
 compares with half of the same held-out faces; the other half is the floor. `--critics` shows photographs and what a run
-makes of them to three critics, for as many steps each: how soon each tells them apart, and what it costs. What was
-measured before stands.
+makes of them to three critics, for as many steps each: how soon each tells them apart, and what it costs. `--sides`
+says how many px the aligned faces of each data set have before they are cut. What was measured before stands.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import numpy as np
 from common import RESULTS, data_folder, machine, write_result
 
 from mien import zoo
+from mien.alignment import TEMPLATES, similarity_transform
 from mien.data.pictures import read_pictures
 from mien.evaluation.spaces import feature_space, recut
+from mien.images import find_images, load_image
 from mien.matching import operating_point
 from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
 from mien.metrics.intervals import wilson
@@ -48,6 +50,7 @@ KEPT = (
 )
 SPACES, SEED = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3
 STEPS, BATCH = 160, 32
+SETS, SIDES, LOOKED_AT = ("celeba10k", DATA, "utkface128"), (64, 96, 128), 400
 
 
 def main() -> None:
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--samples", nargs="*", default=[], metavar="NAME=RUN")
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="Whose reconstructions.")
     parser.add_argument("--critics", type=Path, metavar="RUN")
+    parser.add_argument("--sides", action="store_true", help="How large the faces of the data sets are.")
     parser.add_argument("--stored", type=Path, metavar="RUN", help="Its size in 8 bits, and what that costs.")
     args = parser.parse_args()
     file = RESULTS / "larger_faces.json"
@@ -70,6 +74,7 @@ def main() -> None:
         ("reconstructions", {**before.get("reconstructions", {}), **reconstructions(args.models, args.cache)}),
         ("samples", {**before.get("samples", {}), **samples(args.samples, args.cache)}),
         ("runs", {**before.get("runs", {}), **dict(map(run, args.runs))}),
+        ("sides", dict(map(sides, SETS)) if args.sides else before.get("sides")),
         ("stored", stored(args.stored) if args.stored else before.get("stored")),
         ("critics", critics(args.critics, args.cache) if args.critics else before.get("critics")),
     ):
@@ -139,6 +144,21 @@ def reconstructions(models: list[str], cache: Path | None) -> dict[str, Any]:
         }
         print(name, told[Path(name).name], flush=True)
     return told
+
+
+def sides(name: str) -> tuple[str, dict[str, Any]]:
+    """Return by a data set's name how many px of its pictures the side of an aligned face has."""
+    files = find_images([data_folder() / name])
+    points, detector, found = TEMPLATES["face-64"].points_at(64), patient_detector(), []
+    for place in np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int):
+        face = find_face(load_image(files[place]), detector)
+        if face is not None:
+            matrix = similarity_transform(face.landmarks, points)
+            found.append(64 / float(np.hypot(matrix[0, 0], matrix[1, 0])))
+    told = {"faces": len(found), "median": float(np.median(found))}
+    told |= {f"at_least_{side}": float(np.mean([px >= side for px in found])) for side in SIDES}
+    print(name, told, flush=True)
+    return name, told
 
 
 def kept(name: str, before: np.ndarray, after: np.ndarray, template: str) -> dict[str, Any]:
