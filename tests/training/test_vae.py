@@ -403,6 +403,35 @@ def test_a_vae_begins_as_another_one_as_far_as_shapes_agree(finished, config):
         build_networks(replace(larger, net=nothing), material, torch.device("cpu"))
     with pytest.raises(UsageError, match="needs 'init'"):
         replace(config, keep_encoder=True)
+    with pytest.raises(TrainingError, match="as a whole"):
+        build_networks(replace(larger, blend=0.5), material, torch.device("cpu"))
+    with pytest.raises(UsageError, match="'blend' needs 'init'"):
+        replace(config, blend=0.5)
+
+
+def test_published_weights_lie_as_far_from_those_it_began_as_as_the_blend_says(finished, config, tmp_path):
+    begun, run = finished
+    half, whole = (
+        train(replace(config, init=run.out, out=tmp_path / str(share), blend=share)).model.last_weight
+        for share in (0.5, 1.0)
+    )
+    start = begun.model.last_weight
+    assert torch.allclose(half - start, 0.5 * (whole - start), atol=1e-7) and not torch.allclose(half, start)
+
+
+def test_the_discriminator_counts_within_the_ramp(finished, config):
+    soft = replace(config, init=finished[1].out, adversarial=0.5, adversarial_from=0.0, discriminator=CRITIC)
+    material = load_material(soft, cache=config.cache, ranks=Ranks())
+    pulls = []
+    for ramp in (0.0, 1.0, 0.5):
+        slow = replace(soft, adversarial_ramp=ramp)
+        torch.manual_seed(0)
+        networks = build_networks(slow, material, torch.device("cpu"))
+        learn(networks, material, material.batch(0, STEP), Stability(), slow.images // 4, slow, torch.device("cpu"))
+        pulls.append(networks.model.last_weight.grad.clone())
+    at_once, late, half = pulls
+    # A quarter of the way: heard fully, a quarter, half.
+    assert torch.allclose(at_once - half, 2 * (half - late), rtol=0.01, atol=1e-6) and not torch.allclose(half, late)
 
 
 def test_where_the_kept_encoder_comes_without_a_flow_one_is_fitted(finished, config, tmp_path):

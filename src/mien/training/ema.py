@@ -1,4 +1,4 @@
-"""The moving average of a model's weights: what is evaluated and published."""
+"""Averages of weights: the moving one that is evaluated and published, and the one with what a network began as."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "blend"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -55,6 +55,16 @@ class EMA(Generic[Model]):
         """Take up what `state_dict` gave."""
         self.images = int(state["images"])
         self.model.load_state_dict(state["model"])
+
+
+@torch.no_grad()
+def blend(learned: nn.Module, begun: nn.Module, share: float) -> None:
+    """Move learned weights towards those that they began as.
+
+    Source: X. Wang et al., "ESRGAN", ECCV workshops 2018, section 3.4 (network interpolation).
+    """
+    for weight, before in zip(learned.parameters(), begun.parameters(), strict=True):
+        weight.lerp_(before.to(weight.device), 1 - share)
 
 
 def _floats(model: nn.Module) -> list[Tensor]:

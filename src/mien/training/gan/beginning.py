@@ -10,7 +10,7 @@ import onnx
 import torch
 from jaxtyping import Float, Int
 from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 
 from mien import zoo
 from mien.errors import ModelError, TrainingError
@@ -24,7 +24,7 @@ from mien.training.gan.material import Material
 from mien.training.publishing import publish_network
 from mien.training.vae.loading import load_vae
 
-__all__ = ["Beginning", "blend", "copy_encoder", "load_beginning"]
+__all__ = ["Beginning", "copy_encoder", "load_beginning"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +89,6 @@ def load_beginning(folder: Path, config: GANConfig, material: Material) -> Begin
             f"'{printable(folder)}' holds no fitted prior ({error}). Finish that training first: same command."
         ) from error
     return Beginning(vae, len(material.classes), means, factors, parts[:, 0].astype(np.int64), parts[:, 1])
-
-
-@torch.no_grad()
-def blend(learned: nn.Module, begun: nn.Module, share: float) -> None:
-    """Move learned weights towards those that they began as.
-
-    Source: X. Wang et al., "ESRGAN", ECCV workshops 2018, section 3.4 (network interpolation).
-    """
-    for weight, before in zip(learned.parameters(), begun.parameters(), strict=True):
-        weight.lerp_(before.to(weight.device), 1 - share)
 
 
 def copy_encoder(config: GANConfig) -> bool:

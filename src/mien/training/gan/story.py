@@ -33,8 +33,8 @@ from mien.networks.recogniser import RECOGNISER
 from mien.networks.tracing import onnx_bytes
 from mien.training.config import as_dict
 from mien.training.course import Course
-from mien.training.ema import EMA
-from mien.training.gan.beginning import blend, copy_encoder
+from mien.training.ema import EMA, blend
+from mien.training.gan.beginning import copy_encoder
 from mien.training.gan.config import GANConfig
 from mien.training.gan.material import Material, load_material
 from mien.training.gan.players import Player, Players, accumulate_gradients, adam, sizes_of

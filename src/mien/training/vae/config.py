@@ -36,12 +36,15 @@ class VAEConfig(PictureConfig):
         perceptual: Weight of what the ImageNet network sees, for sharper pictures; 0.25 is much, 0 is none.
         adversarial: Weight of a discriminator's loss, as a share of the other terms' gradient; 0.5 is much, 0 is none.
         adversarial_from: Share of the training before which there is no discriminator; it then counts more and more.
+        adversarial_ramp: Share of the training in which it comes to count fully: longer where it begins anew beside a
+            decoder that has learned, to which its first opinions are noise.
         discriminator: Its network; widths from full size down.
         discriminator_gamma: Weight of the discriminator's penalties, at first and at last; 0 twice is none, which only
             the dcgan and patch discriminators bear.
         learning_rate: The highest of the schedule; it ends at a tenth.
         warmup: Images until it is reached, at most a tenth of the training.
         weight_decay: Of filters and matrices.
+        blend: Share that what was learned has in the published weights; those of `init` have the rest.
         spike: Steps whose gradient is so many times as long as usual are left out.
         ema_half_life: Images after which a weight's share in the published average has halved.
         balance: 0 shows every picture equally often, 1 every class.
@@ -64,11 +67,13 @@ class VAEConfig(PictureConfig):
     perceptual: float = 0.0
     adversarial: float = 0.0
     adversarial_from: float = 0.25
+    adversarial_ramp: float = 0.1
     discriminator: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(widths=(8, 32, 64, 128)))
     discriminator_gamma: tuple[float, float] = (1.0, 0.1)
     learning_rate: float = 1e-3
     warmup: int = 10_000
     weight_decay: float = 1e-4
+    blend: float = 1.0
     spike: float = 5.0
     ema_half_life: float = 50_000
     balance: float = 0.0
@@ -90,7 +95,15 @@ class VAEConfig(PictureConfig):
         super().__post_init__()
         if self.batch_size < 2:
             raise UsageError(f"Setting 'batch_size' is at least 2 for a VAE, got {self.batch_size}.")
-        for name in ("kl_warm_up", "least_active", "adversarial_from", "balance", "mirror"):
+        for name in (
+            "kl_warm_up",
+            "least_active",
+            "adversarial_from",
+            "adversarial_ramp",
+            "blend",
+            "balance",
+            "mirror",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Setting '{name}' lies in [0, 1], got {getattr(self, name):g}.")
         for name in ("free_bits", "perceptual", "adversarial", "warmup", "weight_decay", "ema_half_life"):
@@ -108,6 +121,8 @@ class VAEConfig(PictureConfig):
             )
         if self.keep_encoder and self.init is None:
             raise UsageError("Setting 'keep_encoder' needs 'init': a VAE whose encoder is kept.")
+        if self.blend < 1 and self.init is None:
+            raise UsageError("Setting 'blend' needs 'init': a VAE whose weights what was learned is blended with.")
         if self.components < 1:
             raise UsageError(f"Setting 'components' is at least 1, got {self.components}.")
         if self.discriminator.arch == "features":

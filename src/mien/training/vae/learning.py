@@ -35,7 +35,6 @@ __all__ = ["Networks", "Stability", "build_networks", "learn", "learning_rate"]
 _NORMS = 101  # gradients whose median is a usual length
 HALF_RANGE = 127.5  # grey levels of half the range
 _PENALTY_EVERY = 4  # steps between two penalties on the discriminator, which weigh as many times more
-_HEARD_WITHIN = 0.1  # share of the training within which the discriminator comes to count fully
 
 
 class Stability:
@@ -133,7 +132,7 @@ def build_networks(config: VAEConfig, material: Material, device: torch.device) 
     """Return the networks as training begins, with their optimizers."""
     model: VAE = VAE(config.net, condition=material.condition_size).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.init is not None:
-        begin_as(model, config.init, whole_encoder=config.keep_encoder)
+        begin_as(model, config.init, whole_encoder=config.keep_encoder, whole=config.blend < 1)
     if config.keep_encoder:
         model.encoder.requires_grad_(False)
         model.posterior.requires_grad_(False)
@@ -273,7 +272,7 @@ def _adversarial_term(
     (theirs,) = torch.autograd.grad(fake, last, wish, retain_graph=True)
     # So that both pull the decoder's last layer alike: Esser et al., "Taming transformers", CVPR 2021, equation 7.
     ratio = (ours.norm() / (theirs.norm() + 1e-8)).clamp(max=1e4)
-    heard = min((done - config.adversarial_from) / _HEARD_WITHIN, 1.0)
+    heard = min((done - config.adversarial_from) / max(config.adversarial_ramp, 1e-9), 1.0)
     along = (fake * wish).sum()
     wanted: Tensor = heard * config.adversarial * ratio * (along - along.detach() + opinion.detach())
     return wanted

@@ -51,13 +51,14 @@ def load_vae(source: Path) -> tuple[VAE, dict[str, Any]]:
     return model, facts
 
 
-def begin_as(model: VAE, source: Path, *, whole_encoder: bool = False) -> None:
+def begin_as(model: VAE, source: Path, *, whole_encoder: bool = False, whole: bool = False) -> None:
     """Give a VAE those weights of another one that have the same place and shape: its filters, whatever the side.
 
     Args:
         model: What is to begin.
         source: As for `load_vae`.
         whole_encoder: All of the encoder has to fit.
+        whole: All of it has.
 
     Raises:
         TrainingError: There is no such VAE, or its weights do not fit.
@@ -73,6 +74,11 @@ def begin_as(model: VAE, source: Path, *, whole_encoder: bool = False) -> None:
         raise TrainingError(
             f"The encoder of '{printable(source)}' does not fit this network ({lacking[0]}). Give it the same side, "
             f"widths and latents, or leave 'keep_encoder' out."
+        )
+    if whole and own.keys() - fits:
+        raise TrainingError(
+            f"'{printable(source)}' does not fit this network as a whole ({min(own.keys() - fits)}). Give it the same "
+            f"side, widths and latents, or leave 'blend' out."
         )
     model.load_state_dict(own | fits)
 

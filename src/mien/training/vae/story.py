@@ -5,6 +5,7 @@ Everything random follows from the seed and the position in the training, so tha
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -24,7 +25,7 @@ from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.config import as_dict
 from mien.training.course import Course
-from mien.training.ema import EMA
+from mien.training.ema import EMA, blend
 from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
 from mien.training.publishing import check_parity, publish_network
@@ -100,7 +101,7 @@ def train(config: VAEConfig, *, pictures: Pictures | None = None) -> Trained:
     """
     ranks = Ranks.join()
     device = choose_device(config.device, local_rank=ranks.local)
-    with Run(config.out, config, may_change=("cache", "prior", "flow"), ranks=ranks) as run:
+    with Run(config.out, config, may_change=("cache", "prior", "flow", "blend"), ranks=ranks) as run:
         material = load_material(config, cache=config.cache or config.out / "crops", ranks=ranks, pictures=pictures)
 
         # Build. The published model is the average (EMA); the raw one only learns.
@@ -109,6 +110,7 @@ def train(config: VAEConfig, *, pictures: Pictures | None = None) -> Trained:
         model, ema, stability = networks.model, EMA(networks.model, half_life_images=config.ema_half_life), Stability()
         ranks.broadcast(*networks.learning)
         ema.model.load_state_dict(model.state_dict())
+        begun = copy.deepcopy(model) if config.blend < 1 else None
         stopping = EarlyStopping(config.patience)
         course = Course(
             run, config, guards=networks.guards, best=stopping, published={"model": ema.model},
@@ -148,6 +150,8 @@ def train(config: VAEConfig, *, pictures: Pictures | None = None) -> Trained:
                     )
 
         course.restore_best()
+        if begun is not None:
+            blend(ema.model, begun, config.blend)
         prior, summary = course.publish(lambda: _publish(ema.model, material, config, run)) or (None, {})
     ranks.close()
     return Trained(ema.model, prior, material.classes, summary)
