@@ -29,7 +29,7 @@ from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.generator import Generator
 
-GUIDANCES = (2.5, 4.0, 6.0)
+GUIDANCES = (2.0, 3.2, 4.0)
 STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
 SHIPPED = (0.75, 1.0, 1.25, 1.5)
 REGIONS = ("face", "features")
@@ -92,7 +92,9 @@ def edited(
 ) -> np.ndarray:
     """Return what `Generator.edit` would make of an aligned face at each strength, shape (strength, region, ...)."""
     here = generator.encode(crop[None])
-    with patch.object(editing, "_REDIRECTION", guidance):
+    drawn_with = generator.convention.guidance
+    assert drawn_with is not None
+    with patch.object(editing, "_REDIRECTION", guidance / drawn_with):
         move = generator.moved(here, shown=shown, wanted=label) - here
     plain = generator.decode(here, expression=shown)[0].astype(float)
     made = []
@@ -173,7 +175,7 @@ Policy = Callable[[dict[str, Any], int], tuple[int, int, int]]
 
 def policies(regions: tuple[str, ...]) -> dict[str, tuple[Policy, tuple[str, ...]]]:
     """Return ways to choose among the edits of a face, and which embedders each of them asks."""
-    ways: dict[str, tuple[Policy, tuple[str, ...]]] = {"as shipped": (first(4.0, SHIPPED, 0.5), ())}
+    ways: dict[str, tuple[Policy, tuple[str, ...]]] = {"as shipped": (first(3.2, SHIPPED, 0.5), ())}
     longer = (*SHIPPED, 2.0, 2.5)
     for region in range(len(regions)):
         where = "" if region == 0 else ", only features"

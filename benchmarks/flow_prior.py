@@ -42,11 +42,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--guidance", nargs="*", type=float, default=[1.0, 2.5], help="Of models told a label.")
     args = parser.parse_args()
-    before = RESULTS / "flow_prior.json"
-    rows = json.loads(before.read_text())["models"] if before.exists() else {}  # figures of other models stand
-    for name in args.models:
-        rows[Path(name).name] = measured(Generator(name, threads=1), args.cache, args.guidance)
-    write_result("flow_prior", {"seed": SEED, "machine": machine(), "models": rows})
+    file = RESULTS / "flow_prior.json"
+    before = json.loads(file.read_text()) if file.exists() else {"models": {}}  # figures of other models stand
+    rows, earlier = before["models"], before.get("earlier", {})
+    for path in args.models:
+        name, row = Path(path).name, measured(Generator(path, threads=1), args.cache, args.guidance)
+        if name in rows and rows[name]["model"] != row["model"]:
+            earlier[rows[name]["model"]] = rows[name]
+        rows[name] = row
+    write_result("flow_prior", {"seed": SEED, "machine": machine(), "models": rows, "earlier": earlier})
 
 
 def measured(generator: Generator, cache: Path | None, guidances: list[float]) -> dict[str, Any]:

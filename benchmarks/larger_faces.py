@@ -43,6 +43,7 @@ KEPT = (
     "perceptual",
     "adversarial",
     "discriminator_gamma",
+    "adversarial_ramp",
     "keep_encoder",
     "init",
     "learning_rate",

@@ -45,14 +45,24 @@ def main() -> None:
     commands.add_parser("count").add_argument("folder", type=Path)
     args = parser.parse_args()
     if args.command == "count":
-        result, before = counted(args.folder), RESULTS / "malformed.json"
-        if before.exists():  # counts of other files stand
-            result["models"] = {**json.loads(before.read_text())["models"], **result["models"]}
+        result, file = counted(args.folder), RESULTS / "malformed.json"
+        if file.exists():  # counts of other models stand, those of earlier versions apart
+            before = json.loads(file.read_text())
+            counts = {**before["models"], **result["models"]}
+            known = {name_of(model) for model in result["models"]}
+            gone = {model for model in counts if name_of(model) in known} - set(result["models"])
+            result["models"] = {model: count for model, count in counts.items() if model not in gone}
+            result["earlier"] = {**before.get("earlier", {}), **{model: counts[model] for model in sorted(gone)}}
         write_result("malformed", result)
         return
     args.out.mkdir(parents=True, exist_ok=True)
     for model in args.models:
         draw_sheets(model, args)
+
+
+def name_of(model: str) -> str:
+    """Return the name in a model's id, which ends in version and hash."""
+    return model.rsplit("-", 2)[0]
 
 
 def draw_sheets(model: str, args: argparse.Namespace) -> None:
