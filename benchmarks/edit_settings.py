@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,12 +25,11 @@ from mien.alignment import TEMPLATES
 from mien.data.pictures import read_pictures
 from mien.evaluation.spaces import recut
 from mien.matching import operating_point
-from mien.vision import generator as editing
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
 from mien.vision.generator import Generator
 
-GUIDANCES = (2.0, 3.2, 4.0)
+GUIDANCES = (1.5, 2.0, 2.5, 3.2, 4.0)
 STRENGTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
 SHIPPED = (0.75, 1.0, 1.25, 1.5)
 REGIONS = ("face", "features")
@@ -92,9 +92,7 @@ def edited(
 ) -> np.ndarray:
     """Return what `Generator.edit` would make of an aligned face at each strength, shape (strength, region, ...)."""
     here = generator.encode(crop[None])
-    drawn_with = generator.convention.guidance
-    assert drawn_with is not None
-    with patch.object(editing, "_REDIRECTION", guidance / drawn_with):
+    with patch.object(generator, "convention", replace(generator.convention, guidance=guidance)):
         move = generator.moved(here, shown=shown, wanted=label) - here
     plain = generator.decode(here, expression=shown)[0].astype(float)
     made = []
@@ -175,7 +173,7 @@ Policy = Callable[[dict[str, Any], int], tuple[int, int, int]]
 
 def policies(regions: tuple[str, ...]) -> dict[str, tuple[Policy, tuple[str, ...]]]:
     """Return ways to choose among the edits of a face, and which embedders each of them asks."""
-    ways: dict[str, tuple[Policy, tuple[str, ...]]] = {"as shipped": (first(3.2, SHIPPED, 0.5), ())}
+    ways: dict[str, tuple[Policy, tuple[str, ...]]] = {"as shipped": (first(2.0, SHIPPED, 0.5), ())}
     longer = (*SHIPPED, 2.0, 2.5)
     for region in range(len(regions)):
         where = "" if region == 0 else ", only features"

@@ -12,13 +12,14 @@ and at one where a hundredth of these faces match another one (at 48 px, strange
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import data_folder, machine, write_result
+from common import RESULTS, data_folder, machine, write_result
 
 from mien import zoo
 from mien.data.pictures import Pictures, read_pictures
@@ -85,7 +86,16 @@ def main() -> None:
             for name, identity in identities.items()
         },
         "ways": {way: judged(edits, np.array(asked), judge, identities, template) for way, edits in done.items()},
+        "earlier": earlier(generator.card.id),
     })  # fmt: skip
+
+
+def earlier(model: str) -> list[dict[str, Any]]:
+    """Return what was measured before of other models."""
+    file = RESULTS / "edits.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    others = before.pop("earlier", [])
+    return others + [before] * (before.get("model", model) != model)
 
 
 def wishes(pictures: Pictures, judge: ExpressionReader, reader: ExpressionReader, template: str) -> list[str]:

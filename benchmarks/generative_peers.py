@@ -1,7 +1,7 @@
 """Our VAE and GAN beside pythae's, DCGAN and lightweight-gan: the same faces, one thread, equal time of it.
 
     pip install --target peers --no-deps pythae lightweight-gan cloudpickle imageio scikit-learn joblib threadpoolctl \\
-        pydantic pydantic-core annotated-types typing-inspection kornia kornia-rs einops retry decorator py \\
+        narwhals pydantic pydantic-core annotated-types typing-inspection kornia kornia-rs einops retry decorator py \\
         adabelief-pytorch colorama tabulate tqdm  # without their torch, which would be another one
     MIEN_DATA=... PYTHONPATH=peers python benchmarks/generative_peers.py --seeds 0 1 2 --cache crops --work runs
 

@@ -50,9 +50,6 @@ _ENCODED = 64  # faces in one run of an encoder
 # Standard deviation of a VAE's latents around those of the face that they should be like, chosen on validation faces:
 # with more of it fewer are the same person, with less of it all are the same picture.
 _LIKENESS = 0.2
-# Guidance of an edit, in multiples of what a model draws with: with less the expression is seldom read, with more faces
-# break.
-_REDIRECTION = 1.6
 _STRENGTHS = (0.75, 1.0, 1.25, 1.5)  # of an edit, tried one after the other
 _READ = 0.5  # share of an expression, by the reader, at which that ends
 _FEATHER = 0.2  # of a face's side, at each border: how far an edit fades into its photograph
@@ -795,8 +792,9 @@ class Generator:
                 parts.append(self._run(self._with_conditions(feed, row, None, guidance), "latents"))
             return np.concatenate(parts)
 
-        assert self.convention.guidance is not None, "a flow that is told expressions has one"
-        guidance = min(_REDIRECTION * self.convention.guidance, MOST_GUIDANCE)
+        # That which it draws with: with less the expression is seldom read, with more somebody else is.
+        guidance = self.convention.guidance
+        assert guidance is not None, "a flow that is told expressions has one"
         noise = inverted(lambda rows: carried(rows, shown, 1.0), here)
         # What the inversion left cancels: the same expression moves nothing.
         moved: Latents = carried(noise, wanted, guidance) - carried(noise, shown, 1.0)
