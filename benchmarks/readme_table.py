@@ -861,16 +861,18 @@ def likeness(result: dict[str, Any]) -> Iterator[Texts]:
 
 def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
     for name, figures in result["models"].items():
+        if not figures["ratio_interval"]:  # a trial of one training
+            continue
         accuracy, real = (sum(figures[key]) / len(figures[key]) for key in ("accuracy", "real_accuracy"))
         ratio = f"{figures['ratio']:.2f} [{figures['ratio_interval'][0]:.2f}, {figures['ratio_interval'][1]:.2f}]"
         yield {
             "en": (
-                f"A small network taught by `{name}`, when that had no flow: accuracy over that of one taught by real",
+                f"A small network taught by `{name}`: accuracy over that of one taught by real faces",
                 f"{ratio}; {percent(accuracy)}",
                 f"taught by real faces: {percent(real)}",
             ),
             "zh": (
-                f"只用 `{name}`（尚无流时）的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
+                f"只用 `{name}` 的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
                 f"{ratio}；{percent(accuracy)}",
                 f"用真实人脸训练：{percent(real)}",
             ),
