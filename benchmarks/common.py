@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, the folder of real data, writing a result."""
+"""What the benchmarks share: the machine, the folder of real data, reading and writing a result."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def machine() -> dict[str, Any]:
         "opencv": cv2.__version__,
         "numpy": np.__version__,
     }
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """Return what `results/NAME.json` holds; nothing where there is none yet."""
+    path = RESULTS / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def write_result(name: str, result: dict[str, Any]) -> None:

@@ -12,14 +12,13 @@ and at one where a hundredth of these faces match another one (at 48 px, strange
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 from mien import zoo
 from mien.data.pictures import Pictures, read_pictures
@@ -92,8 +91,7 @@ def main() -> None:
 
 def earlier(model: str) -> list[dict[str, Any]]:
     """Return what was measured before of other models."""
-    file = RESULTS / "edits.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
+    before = read_result("edits")
     others = before.pop("earlier", [])
     return others + [before] * (before.get("model", model) != model)
 

@@ -16,14 +16,13 @@ writes the shipped model's card.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, write_result
 
 from mien import zoo
 from mien.data.crops import cut_crops
@@ -55,8 +54,7 @@ def main() -> None:
     if options.rafdb is None:
         parser.error("RAFDB is missing: make it with rafdb_split.py")
     part = {"choose": choose, "measure": measure, "left-out": left_out}[options.what](options)
-    file = RESULTS / "expression_carry_over.json"
-    result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    result = read_result("expression_carry_over")
     if options.what == "measure":  # models that are not asked for keep their figures
         known = result.get("measure", {})
         part = {
@@ -221,7 +219,7 @@ def whole(figures: Figures) -> dict[str, Any]:
 
 def write_card() -> None:
     """Write what is said beside the weights of the shipped models: words of recipes/, figures of the results."""
-    result = json.loads((RESULTS / "expression_carry_over.json").read_text(encoding="utf-8"))["measure"]
+    result = read_result("expression_carry_over")["measure"]
     places = {
         EQUAL: {
             "ckplus": "CK+, never trained on, nothing chosen",

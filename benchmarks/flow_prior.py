@@ -11,13 +11,12 @@ time. One draw (seed 3): `mien evaluate generation` draws three times. A model m
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 from mien import zoo
 from mien.data.pictures import read_pictures
@@ -40,13 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--guidance", nargs="*", type=float, default=[1.0, 2.5], help="Of models told a label.")
+    parser.add_argument("--guidance", nargs="*", type=float, help="Of models told a label; default: 1 and their own.")
     args = parser.parse_args()
-    file = RESULTS / "flow_prior.json"
-    before = json.loads(file.read_text()) if file.exists() else {"models": {}}  # figures of other models stand
-    rows, earlier = before["models"], before.get("earlier", {})
+    before = read_result("flow_prior")  # figures of other models stand
+    rows, earlier = before.get("models", {}), before.get("earlier", {})
     for path in args.models:
-        name, row = Path(path).name, measured(Generator(path, threads=1), args.cache, args.guidance)
+        name, row = Path(path).name, measured(Generator(path, threads=1), args.cache, args.guidance or [])
         if name in rows and rows[name]["model"] != row["model"]:
             earlier[rows[name]["model"]] = rows[name]
         rows[name] = row
@@ -72,6 +70,7 @@ def measured(generator: Generator, cache: Path | None, guidances: list[float]) -
     floor = {key: float(frechet_distance(base[key], features(real[others]))) for key, features in spaces.items()}
     readers = [ExpressionReader(zoo.card(name), threads=1) for name in READERS] if classes else []
     arms: dict[str, dict[str, Any]] = {"mixture": {"prior": "mixture"}}
+    guidances = guidances or [1.0, *({generator.convention.guidance} - {None, 1.0})]
     for guidance in guidances if classes else [None]:
         arms["flow" if guidance is None else f"flow, guidance {guidance:g}"] = {"prior": "flow", "guidance": guidance}
     detector, told = patient_detector(), {}

@@ -34,7 +34,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 SIDE, TEMPLATE = 64, "face-64"
 OURS = {
@@ -421,7 +421,7 @@ def main() -> None:
         learned = faces(args.cache, "train").transpose(0, 2, 3, 1)
         chosen = np.random.default_rng(0).permutation(len(learned))[: len(measure.real)]
         kept.write_text(json.dumps(measure.of(np.ascontiguousarray(learned[chosen]))))
-    before = json.loads((RESULTS / "generative_peers.json").read_text())
+    before = read_result("generative_peers")
     write_result(
         "generative_peers",
         {
@@ -433,7 +433,7 @@ def main() -> None:
             "photographs": json.loads(kept.read_text()),
             "rows": rows,
             # What another machine did in its seconds: not to be compared with the above.
-            "earlier": before["earlier"],
+            "earlier": before.get("earlier", {}),
         },
     )
 

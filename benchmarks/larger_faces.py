@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
@@ -64,8 +64,7 @@ def main() -> None:
     parser.add_argument("--sides", action="store_true", help="How large the faces of the data sets are.")
     parser.add_argument("--stored", type=Path, metavar="RUN", help="Its size in 8 bits, and what that costs.")
     args = parser.parse_args()
-    file = RESULTS / "larger_faces.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
+    before = read_result("larger_faces")
     result = {
         "machine": machine(),
         "data": DATA,

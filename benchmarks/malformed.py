@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 from mien.data.pictures import read_pictures
 from mien.images import save_image
@@ -45,14 +45,13 @@ def main() -> None:
     commands.add_parser("count").add_argument("folder", type=Path)
     args = parser.parse_args()
     if args.command == "count":
-        result, file = counted(args.folder), RESULTS / "malformed.json"
-        if file.exists():  # counts of other models stand, those of earlier versions apart
-            before = json.loads(file.read_text())
-            counts = {**before["models"], **result["models"]}
-            known = {name_of(model) for model in result["models"]}
-            gone = {model for model in counts if name_of(model) in known} - set(result["models"])
-            result["models"] = {model: count for model, count in counts.items() if model not in gone}
-            result["earlier"] = {**before.get("earlier", {}), **{model: counts[model] for model in sorted(gone)}}
+        result, before = counted(args.folder), read_result("malformed")
+        # Counts of other models stand, those of earlier versions apart.
+        counts = {**before.get("models", {}), **result["models"]}
+        known = {name_of(model) for model in result["models"]}
+        gone = {model for model in counts if name_of(model) in known} - set(result["models"])
+        result["models"] = {model: count for model, count in counts.items() if model not in gone}
+        result["earlier"] = {**before.get("earlier", {}), **{model: counts[model] for model in sorted(gone)}}
         write_result("malformed", result)
         return
     args.out.mkdir(parents=True, exist_ok=True)

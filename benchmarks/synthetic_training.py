@@ -10,12 +10,11 @@ steps, tested on the test split of fer2013plus (FER+ labels). The intervals are 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from common import RESULTS, data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 from mien.data.pictures import read_pictures
 from mien.evaluation.generation import Faces
@@ -33,8 +32,8 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
-    file = RESULTS / "synthetic_training.json"
-    rows = json.loads(file.read_text())["models"] if file.exists() else {}
+    before = read_result("synthetic_training")
+    rows, earlier = before.get("models", {}), before.get("earlier", {})
     told = {"prior": args.prior, "guidance": args.guidance}
     how = "".join(f", {key} {value}" for key, value in told.items() if value is not None)
     for name in args.models:
@@ -57,7 +56,10 @@ def main() -> None:
             grey=True,
         )  # fmt: skip
         ratios = [one / other for one, other in zip(taught.accuracy, taught.real_accuracy, strict=True)]
-        rows[f"{generator.card.name}{how}"] = {
+        key = f"{generator.card.name}{how}"
+        if rows.get(key, {}).get("model") not in (None, generator.card.id):
+            earlier[f"{rows[key]['model']}{how}"] = rows[key]
+        rows[key] = {
             "model": generator.card.id,
             **asdict(taught),
             "ratio": taught.ratio,
@@ -65,7 +67,7 @@ def main() -> None:
             "tested_on": len(parts["test"]),
         }
         print(rows)
-    write_result("synthetic_training", {"machine": machine(), "models": rows})
+    write_result("synthetic_training", {"machine": machine(), "models": rows, "earlier": earlier})
 
 
 if __name__ == "__main__":

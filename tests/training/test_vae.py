@@ -403,7 +403,7 @@ def test_a_vae_begins_as_another_one_as_far_as_shapes_agree(finished, config):
         build_networks(replace(larger, net=nothing), material, torch.device("cpu"))
     with pytest.raises(UsageError, match="needs 'init'"):
         replace(config, keep_encoder=True)
-    with pytest.raises(TrainingError, match="as a whole"):
+    with pytest.raises(TrainingError, match="or leave 'blend' out"):
         build_networks(replace(larger, blend=0.5), material, torch.device("cpu"))
     with pytest.raises(UsageError, match="'blend' needs 'init'"):
         replace(config, blend=0.5)

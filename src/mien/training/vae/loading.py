@@ -69,17 +69,14 @@ def begin_as(model: VAE, source: Path, *, whole_encoder: bool = False, whole: bo
         raise TrainingError(
             f"Nothing of '{printable(source)}' fits this network. Give it the same widths, or leave 'init' out."
         )
-    lacking = [name for name in own if name.startswith(("encoder.", "posterior.")) and name not in fits]
-    if whole_encoder and lacking:
-        raise TrainingError(
-            f"The encoder of '{printable(source)}' does not fit this network ({lacking[0]}). Give it the same side, "
-            f"widths and latents, or leave 'keep_encoder' out."
-        )
-    if whole and own.keys() - fits:
-        raise TrainingError(
-            f"'{printable(source)}' does not fit this network as a whole ({min(own.keys() - fits)}). Give it the same "
-            f"side, widths and latents, or leave 'blend' out."
-        )
+    encoder = ("encoder.", "posterior.")
+    for asked, parts, setting in ((whole_encoder, encoder, "keep_encoder"), (whole, ("",), "blend")):
+        lacking = [name for name in own if name.startswith(parts) and name not in fits]
+        if asked and lacking:
+            raise TrainingError(
+                f"'{printable(source)}' does not fit this network ({lacking[0]}). Give it the same side, widths and "
+                f"latents, or leave '{setting}' out."
+            )
     model.load_state_dict(own | fits)
 
 
