@@ -37,6 +37,7 @@ from mien.training.run import read_log
 from mien.training.stopping import Interrupted
 from mien.training.storage import half_weights
 from mien.training.vae.flow import FlowConfig
+from mien.training.vae.grafting import DonorFlow
 from mien.vision.generator import Generator
 
 CLASSES = ("neutral", "happiness", "surprise")
@@ -277,6 +278,41 @@ def test_a_generator_that_begins_as_a_vae_draws_from_its_flow(config, vae):
     assert not np.array_equal(learned.generate(4), learned.generate(4, prior="mixture"))
     # What it learned from is on record, for an audit.
     assert (config.out / LEARNED).read_text() == (vae / LEARNED).read_text()
+
+
+def test_a_generator_that_begins_as_a_vae_learns_on_what_its_flow_draws(config, vae):
+    config = replace(config, init=vae)
+    material = load_material(config, cache=config.cache, ranks=Ranks(), device=torch.device("cpu"))
+    players, labels = Players(config, material, torch.device("cpu")), np.arange(3)
+    noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+
+    drawn = players.samples(players.generator, labels, material.reference[:3], seed=1)
+    with torch.no_grad():
+        latents = DonorFlow(vae, 3)(noise, torch.eye(3))
+        expected = players.generator(latents, torch.from_numpy(labels)).clamp(0, 255)
+    np.testing.assert_allclose(drawn, expected.numpy(), atol=1)
+
+    asked = []
+    players._flow = lambda noise, told: (asked.append(told.argmax(1).tolist()), noise)[1]
+    players.discriminator_objective(material.train[:2])
+    players.generator_objective(material.train[:2])
+    assert asked == 2 * [material.labels[material.train[:2]].tolist()]
+
+
+def test_a_generator_goes_on_from_the_decoder_of_another_run_of_the_same_vae(config, vae):
+    config = replace(config, images=4 * BATCH, report_every=4 * BATCH, init=vae)
+    train(replace(config, blend=0.5))
+    again = replace(config, out=config.out.with_name("again"), decoder=config.out, learning_rate_generator=1e-9)
+
+    went_on = train(again).generator.state_dict()["decoder.first.weight"]
+
+    learned = load_file(config.out / "best.safetensors")["generator.decoder.first.weight"]
+    torch.testing.assert_close(went_on, learned)
+    assert not torch.allclose(went_on, vae_story.load_vae(vae)[0].decoder.first.weight)
+    with pytest.raises(TrainingError, match=r"nowhere.* is missing\. Is"):
+        train(replace(again, out=again.out.with_name("other"), decoder=Path("nowhere")))
+    with pytest.raises(UsageError, match="'decoder' needs 'init'"):
+        replace(again, init=None)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from mien.networks.vae import VAE
 from mien.training.gan.config import GANConfig
 from mien.training.gan.material import Material
 from mien.training.publishing import publish_network
+from mien.training.vae.grafting import DonorFlow, has_flow
 from mien.training.vae.loading import load_vae
 
 __all__ = ["Beginning", "copy_encoder", "load_beginning"]
@@ -38,6 +39,7 @@ class Beginning:
         factors: Of them.
         of: Label of each component, -1 for any.
         weights: Of each.
+        flow: What its samples are drawn from, where it has one and latents are a vector: that of a map takes too long.
     """
 
     vae: VAE
@@ -46,6 +48,7 @@ class Beginning:
     factors: Float[Tensor, "components latents latents"]
     of: Int[np.ndarray, " components"]
     weights: Float[np.ndarray, " components"]
+    flow: DonorFlow | None
 
     def generator(self) -> PriorGenerator:
         """Return the generator, as it begins."""
@@ -88,7 +91,9 @@ def load_beginning(folder: Path, config: GANConfig, material: Material) -> Begin
         raise TrainingError(
             f"'{printable(folder)}' holds no fitted prior ({error}). Finish that training first: same command."
         ) from error
-    return Beginning(vae, len(material.classes), means, factors, parts[:, 0].astype(np.int64), parts[:, 1])
+    classes, of = len(material.classes), parts[:, 0].astype(np.int64)
+    flow = DonorFlow(folder, classes) if has_flow(folder) and not vae.config.spatial else None
+    return Beginning(vae, classes, means, factors, of, parts[:, 1], flow)
 
 
 def copy_encoder(config: GANConfig) -> bool:

@@ -135,7 +135,8 @@ class GANConfig(PictureConfig):
         target: Part of photographs scored as such, over those not (sign, -1 to 1), that it adapts to.
         ramp: Shares of the run between which the discriminator starts to heed label and identity.
         init: A finished VAE run, or the name of a VAE that mien ships: its decoder becomes the generator, its fitted
-            prior the noise.
+            prior, a flow where it has one, the noise.
+        decoder: A finished run that began as that VAE: its decoder, not blended, takes the place of the VAE's.
         anchor: Weight of the reconstruction of photographs through that VAE's encoder; keeps what it covers.
         blend: Share that what was learned has in the published weights; the VAE's, which they began as, have the rest.
             Below 1 pictures are softer, with fewer artefacts. May change when a run is finished: same command.
@@ -176,6 +177,7 @@ class GANConfig(PictureConfig):
     target: float = 0.6
     ramp: tuple[float, float] = (0.1, 0.25)
     init: Path | None = None
+    decoder: Path | None = None
     anchor: float = 0.0
     anchor_perceptual: float = 0.25
     blend: float = 1.0
@@ -223,6 +225,8 @@ class GANConfig(PictureConfig):
             raise UsageError(f"Setting 'betas' is two numbers in [0, 1), got {self.betas}.")
         if self.anchor and self.init is None:
             raise UsageError("Setting 'anchor' needs 'init': a VAE run whose reconstructions are kept.")
+        if self.decoder is not None and self.init is None:
+            raise UsageError("Setting 'decoder' needs 'init': the VAE that the other run began as.")
         if self.blend < 1 and self.init is None:
             raise UsageError("Setting 'blend' needs 'init': a VAE run whose weights what was learned is blended with.")
         if self.init is not None and self.identity:

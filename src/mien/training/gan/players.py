@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from mien.networks.gan import (
 )
 from mien.networks.perceptual import ImageFeatures
 from mien.networks.recogniser import FaceRecogniser
-from mien.networks.vae import VAE
+from mien.networks.vae import VAE, condition_vector
 from mien.reporting.pictures import contact_sheet
 from mien.training.adversarial import (
     approximate_penalty,
@@ -44,6 +44,7 @@ from mien.training.gan.material import Material
 from mien.training.gan.rules import Rules, ScoreMeter
 from mien.training.precision import autocast
 from mien.training.ranks import Ranks
+from mien.training.run import load_checkpoint
 
 __all__ = ["Players", "accumulate_gradients", "adam", "sizes_of"]
 
@@ -90,6 +91,9 @@ class Players:
         self.recogniser = FaceRecogniser(config.template, config.side).to(device) if config.identity else None
         self.beginning = None if config.init is None else load_beginning(config.init, config, material)
         built = Generator(config.generator, self.sizes) if self.beginning is None else self.beginning.generator()
+        if config.decoder is not None:
+            load_checkpoint(config.decoder / "best.safetensors", generator=built)
+        self._flow = None if self.beginning is None else self.beginning.flow
         self.generator: Player = _to(built, device)
         self._anchor_vae, self._perceptual_net = None, None
         if self.beginning is not None and config.anchor:
@@ -213,7 +217,7 @@ class Players:
             rows = slice(start, start + 128)
             with autocast(self.device, self.config.precision):
                 batch = self.conditions(labels[rows], like[rows], chance)
-                drawn = generator(noise[rows].to(self.device), **batch)
+                drawn = self._drawn(generator, noise[rows].to(self.device), batch)
             parts.append(drawn.clamp(0, 255).round().to(torch.uint8).cpu().numpy())
         return np.concatenate(parts)
 
@@ -265,8 +269,17 @@ class Players:
     def _generate(self, batch: Batch) -> Images:
         noise = torch.randn(len(batch.real), self.generator.latents).to(self.device)
         with autocast(self.device, self.config.precision):
-            drawn: Tensor = self.generator(noise, **batch.conditions())
-        return drawn
+            return self._drawn(self.generator, noise, batch.conditions())
+
+    def _drawn(self, generator: Player, noise: Float[Tensor, "batch latents"], told: Mapping[str, Tensor]) -> Images:
+        """Return what a generator makes of noise; of what the flow makes of it where it began as a VAE with one."""
+        pixels: Tensor
+        if self._flow is None:
+            pixels = generator(noise, **told)
+        else:  # which the published one draws from, too: what no flow draws need not look like a face
+            label = told.get("label")
+            pixels = generator(self._flow(noise, condition_vector(label, self.sizes.classes, None)), label)
+        return pixels
 
     def _augment(self, pixels: Images) -> Images:
         return diff_augment(pixels, self.config.augment, self.probability)
