@@ -7,7 +7,9 @@ sharpness there, cosine to the photograph at that side and matches (FMR 1e-2 of 
 that stood in no loss. `--runs` notes settings and last figures of trainings. `--samples` draws from finished models and
 compares with half of the same held-out faces; the other half is the floor. `--critics` shows photographs and what a run
 makes of them to three critics, for as many steps each: how soon each tells them apart, and what it costs. `--sides`
-says how many px the aligned faces of each data set have before they are cut. What was measured before stands.
+says how many px the aligned faces of each data set have before they are cut. `--enlarged` compares what a smaller model
+draws, enlarged to 128 px and restored there, with photographs of the one data set that has them. What was measured
+before stands.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from common import data_folder, machine, read_result, write_result
 
@@ -33,6 +36,7 @@ from mien.metrics.intervals import wilson
 from mien.vision.embedder import Embedder
 from mien.vision.finding import find_face, patient_detector
 from mien.vision.generator import Generator
+from mien.vision.restorer import Restorer
 
 MODELS = ("face-vae-64", "face-gan-64")
 EMBEDDERS = ("sface", "dlib-resnet29")
@@ -50,6 +54,7 @@ KEPT = (
     "seed",
 )
 SPACES, SEED = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3
+LARGE, LARGE_DATA = 128, "utkface128"
 STEPS, BATCH = 160, 32
 SETS, SIDES, LOOKED_AT = ("celeba10k", DATA, "utkface128"), (64, 96, 128), 400
 
@@ -62,6 +67,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=list(MODELS), help="Whose reconstructions.")
     parser.add_argument("--critics", type=Path, metavar="RUN")
     parser.add_argument("--sides", action="store_true", help="How large the faces of the data sets are.")
+    parser.add_argument("--enlarged", nargs="*", default=[], metavar="MODEL", help="What to enlarge to 128 px.")
     parser.add_argument("--stored", type=Path, metavar="RUN", help="Its size in 8 bits, and what that costs.")
     args = parser.parse_args()
     before = read_result("larger_faces")
@@ -74,6 +80,7 @@ def main() -> None:
         ("reconstructions", {**before.get("reconstructions", {}), **reconstructions(args.models, args.cache)}),
         ("samples", {**before.get("samples", {}), **samples(args.samples, args.cache)}),
         ("runs", {**before.get("runs", {}), **dict(map(run, args.runs))}),
+        ("enlarged", {**before.get("enlarged", {}), **enlarged(args.enlarged, args.cache)}),
         ("sides", dict(map(sides, SETS)) if args.sides else before.get("sides")),
         ("stored", stored(args.stored) if args.stored else before.get("stored")),
         ("critics", critics(args.critics, args.cache) if args.critics else before.get("critics")),
@@ -115,6 +122,54 @@ def samples(named: list[str], cache: Path | None) -> dict[str, Any]:
             "samples_per_s": len(ours) / seconds,
         }
         print(name, told[name], flush=True)
+    return told
+
+
+def enlarged(models: list[str], cache: Path | None) -> dict[str, Any]:
+    """Return how faces of smaller models, enlarged and restored, compare with held-out ones of 128 px."""
+    told: dict[str, Any] = {}
+    detector = patient_detector()
+    for name in models:
+        generator, restorer = Generator(name, threads=1), Restorer(gate=0, weight=1, threads=1)
+        template = generator.convention.template
+        pictures = read_pictures(
+            [data_folder() / LARGE_DATA], template=template, side=LARGE, colour=True, splits=("test",), cache=cache
+        )
+        faces = pictures.rgb()
+        order = np.random.default_rng(SEED).permutation(len(faces))
+        ours, others = faces[order[: len(faces) // 2]], faces[order[len(faces) // 2 :]]
+        spaces = {key: feature_space(zoo.card(key), template, threads=1).features for key in SPACES}
+        base = {key: features(ours) for key, features in spaces.items()}
+        drawn = np.stack(
+            [
+                cv2.resize(x, (LARGE, LARGE), interpolation=cv2.INTER_CUBIC)
+                for x in generator.generate(len(ours), seed=SEED)
+            ]
+        )
+        arms = {
+            "photographs": others,
+            "enlarged": drawn,
+            "enlarged and restored": np.stack([restorer.restore(face).after for face in drawn]),
+        }
+        rows = {}
+        for arm, shown in arms.items():
+            found = sum(find_face(face, detector) is not None for face in shown)
+            rows[arm] = {
+                "frechet": {
+                    key: float(frechet_distance(base[key], features(shown))) for key, features in spaces.items()
+                },
+                "sharpness": float(sharpness(shown) / sharpness(ours)),
+                "face_found": {"share": found / len(shown), "interval": list(wilson(found, len(shown)))},
+            }
+            print(name, arm, rows[arm], flush=True)
+        told[name] = {
+            "model": generator.card.id,
+            "restorer": restorer.card.id,
+            "data": LARGE_DATA,
+            "side": LARGE,
+            "faces": len(ours),
+            "arms": rows,
+        }
     return told
 
 
