@@ -6,7 +6,9 @@
 `sheets` mixes faces drawn from the mixture, faces drawn from the flow (both of seed 7, none chosen) and photographs
 that the model did not learn from, and numbers them; each look has another order. Who looks writes the numbers of
 plainly wrong faces (smeared or missing features, two of one, a torn outline: what no photograph shows) into a file
-beside the sheets, `MODEL-LOOK.wrong`, separated by blanks. `count` adds up what all looks say.
+beside the sheets, `MODEL-LOOK.wrong`, separated by blanks. `count` adds up what all looks say. `--beside OTHER` shows
+the flow of another model in place of the mixture: how strict a rater is changes from day to day, so that two models are
+compared on the same sheets. What such a folder says stands under `beside`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from mien.vision.generator import Generator
 
 SEED = 7
 COLUMNS, ROWS = 10, 7
+FLOW_OF = "flow of "
 REFERENCE = {"face-64": "celeba10k", "fer-48": "fer2013plus"}
 
 
@@ -40,17 +44,23 @@ def main() -> None:
     sheets.add_argument("--out", type=Path, required=True)
     sheets.add_argument("--cache", type=Path)
     sheets.add_argument("--reference", help="Data set of the photographs; default by template.")
+    sheets.add_argument("--beside", metavar="OTHER", help="A model whose faces are mixed with this one's.")
     sheets.add_argument("--drawn", type=int, default=100, help="Faces of each prior.")
     sheets.add_argument("--real", type=int, default=60, help="Photographs.")
     commands.add_parser("count").add_argument("folder", type=Path)
     args = parser.parse_args()
     if args.command == "count":
         result, before = counted(args.folder), read_result("malformed")
+        if any(has_other(model) for model in result["models"].values()):
+            before["beside"] = {**before.get("beside", {}), **result["models"]}
+            write_result("malformed", before)
+            return
         # Counts of other models stand, those of earlier versions apart.
         counts = {**before.get("models", {}), **result["models"]}
         known = {name_of(model) for model in result["models"]}
         gone = {model for model in counts if name_of(model) in known} - set(result["models"])
         result["models"] = {model: count for model, count in counts.items() if model not in gone}
+        result["beside"] = before.get("beside", {})
         result["earlier"] = {**before.get("earlier", {}), **{model: counts[model] for model in sorted(gone)}}
         write_result("malformed", result)
         return
@@ -64,6 +74,11 @@ def name_of(model: str) -> str:
     return model.rsplit("-", 2)[0]
 
 
+def has_other(kinds: Mapping[str, object]) -> bool:
+    """Return whether another model's faces stood on the sheets."""
+    return any(kind.startswith(FLOW_OF) for kind in kinds)
+
+
 def draw_sheets(model: str, args: argparse.Namespace) -> None:
     generator = Generator(model)
     template = generator.convention.template
@@ -74,7 +89,12 @@ def draw_sheets(model: str, args: argparse.Namespace) -> None:
     )  # fmt: skip
     real = pictures.rgb()
     real = real[np.linspace(0, len(real) - 1, args.real).astype(int)]
-    kinds = {prior: generator.generate(args.drawn, seed=SEED, prior=prior) for prior in ("mixture", "flow")}
+    kinds = {"flow": generator.generate(args.drawn, seed=SEED, prior="flow")}
+    if args.beside is None:
+        kinds = {"mixture": generator.generate(args.drawn, seed=SEED, prior="mixture"), **kinds}
+    else:
+        other = Generator(args.beside)
+        kinds[f"{FLOW_OF}{other.card.id}"] = other.generate(args.drawn, seed=SEED, prior="flow")
     kinds["photographs"] = real
     faces = np.concatenate(list(kinds.values()))
     names = [name for name, some in kinds.items() for _ in some]

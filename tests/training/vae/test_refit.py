@@ -10,10 +10,11 @@ import torch
 
 from mien.cli.train import train
 from mien.data.drawn import draw_samples
+from mien.data.pictures import read_pictures
 from mien.errors import DataError, TrainingError, UsageError
 from mien.networks.flow import VelocityNetConfig
 from mien.training.storage import store_generator
-from mien.training.vae.flow import FlowConfig
+from mien.training.vae.flow import FlowConfig, fit_flow
 from mien.training.vae.refit import PriorConfig, refit
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
@@ -60,6 +61,44 @@ def settings(run, data, **more):
         "flow": FLOW,
     }
     return PriorConfig(**{**given, **more})
+
+
+class Look(torch.nn.Module):
+    """Sees the picture itself."""
+
+    def forward(self, images):
+        return [images]
+
+
+def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("mien.training.vae.refit.ImageFeatures", Look)
+    monkeypatch.setattr("mien.training.vae.refit.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3)))
+    learned = {}
+
+    def fit(train, *rest, **more):
+        learned[len(learned)] = train
+        return fit_flow(train, *rest, **more)
+
+    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+    for share in (1.0, 0.5):
+        done = refit(settings(run, data, out=tmp_path / f"of-{share}", mirror=False, redrawn=share))
+
+    generator = Generator(run)
+    pictures = read_pictures(
+        (data,), template=generator.convention.template, side=generator.side, colour=not generator.convention.grey,
+        keep_without_face=True, splits=("train", "valid"), cache=data.parent / "crops",
+    ).split("train")  # fmt: skip
+    faces, names = pictures.rgb(), [pictures.classes[label] for label in pictures.labels]
+    kept = np.array([name in LABELS for name in names])
+    faces, names = faces[kept], np.array(names)[kept]
+    back = generator.decode(generator.posteriors(faces)[0], expression=list(names))
+    apart = np.abs(faces.astype(float) - back).mean((1, 2, 3))
+    np.testing.assert_allclose(learned[0].mean, generator.posteriors(faces)[0], atol=1e-6)
+    best = np.array([distance <= np.median(apart[names == name]) for distance, name in zip(apart, names, strict=True)])
+    np.testing.assert_array_equal(learned[1].mean, learned[0].mean[best])
+    assert done.summary["pictures"] == best.sum() < len(faces)
+    with pytest.raises(UsageError, match="'redrawn' is above 0 and at most 1, got 0"):
+        settings(run, data, redrawn=0)
 
 
 def test_a_run_gets_a_flow_and_its_decoder_and_mixture_stay(run, data):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -18,6 +18,8 @@ from mien import zoo
 from mien.data.pictures import Pictures, read_pictures
 from mien.errors import DataError, TrainingError, UsageError
 from mien.images import printable
+from mien.losses import perceptual_distance
+from mien.networks.perceptual import ImageFeatures
 from mien.networks.vae import condition_vector
 from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
@@ -32,6 +34,7 @@ from mien.vision.generator import Generator
 __all__ = ["PriorConfig", "Refitted", "refit"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
+_PART = 128  # faces that are drawn again and looked at in one go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class PriorConfig:
         cache: Folder that keeps the crops.
         init: A folder that this wrote: its flow is learned on.
         mirror: Learn from mirror images, too.
+        redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
+            the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
         seed: Of everything random.
         device: auto, cpu, cuda, cuda:1, mps.
         flow: The flow.
@@ -62,6 +67,7 @@ class PriorConfig:
     cache: Path | None = None
     init: Path | None = None
     mirror: bool = True
+    redrawn: float = 1.0
     seed: int = 0
     device: str = "auto"
     flow: FlowConfig = field(default_factory=FlowConfig)
@@ -71,6 +77,8 @@ class PriorConfig:
             raise UsageError("Setting 'data' names at least one folder, zip or list of pictures.")
         if self.seed < 0:
             raise UsageError(f"Setting 'seed' is 0 or more, got {self.seed}.")
+        if not 0 < self.redrawn <= 1:
+            raise UsageError(f"Setting 'redrawn' is above 0 and at most 1, got {self.redrawn:g}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +126,8 @@ def refit(config: PriorConfig) -> Refitted:
         )
     pictures, labels = _known(pictures, generator)
     Ranks().say(*pictures.notes)
-    train, valid = (_posteriors(generator, pictures, labels, split, config) for split in ("train", "valid"))
     device = choose_device(config.device)
+    train, valid = (_posteriors(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
     with Reporter(config.flow.images) as reporter:
         fitted = fit_flow(
             train,
@@ -138,7 +146,7 @@ def refit(config: PriorConfig) -> Refitted:
     summary = {
         **fitted.figures,
         "onnx_difference": difference,
-        "pictures": int((pictures.splits == "train").sum()),
+        "pictures": len(train) // (2 if config.mirror else 1),
         "losses": [dict(row) for row in fitted.rows],
     }
     told = flow_convention(fitted.flow, config.flow.guidance)
@@ -195,10 +203,16 @@ def _posteriors(
     labels: Int[np.ndarray, " pictures"] | None,
     split: str,
     config: PriorConfig,
+    device: torch.device,
 ) -> Posteriors:
-    """Encode the pictures of a split, and their mirror images."""
-    chosen = pictures.splits == split
+    """Encode the pictures of a split that are learned from, and their mirror images."""
+    chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
+    if config.redrawn < 1:
+        own = np.zeros(len(chosen), np.int64) if labels is None else labels[chosen]
+        names = [generator.labels[label] for label in own] if labels is not None else None
+        kept = _redrawn_best(generator, faces, names, own, config.redrawn, device)
+        chosen, faces = chosen[kept], faces[kept]
     parts = [generator.posteriors(faces), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
     condition = condition_vector(
         None if labels is None else torch.from_numpy(labels[chosen]),
@@ -211,6 +225,26 @@ def _posteriors(
         None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
         generator.convention.places,
     )
+
+
+@torch.no_grad()
+def _redrawn_best(
+    generator: Generator,
+    faces: UInt8[np.ndarray, "n side side 3"],
+    names: Sequence[str] | None,
+    labels: Int[np.ndarray, " n"],
+    share: float,
+    device: torch.device,
+) -> Bool[np.ndarray, " n"]:
+    """Return which faces of each label are among the given share that comes back best from encoder and decoder."""
+    features, apart = ImageFeatures().to(device), np.empty(len(faces))
+    for start in range(0, len(faces), _PART):
+        rows = slice(start, start + _PART)
+        back = generator.decode(generator.posteriors(faces[rows])[0], expression=None if names is None else names[rows])
+        seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
+        apart[rows] = perceptual_distance(*seen).cpu().numpy()
+    limits = {label: np.quantile(apart[labels == label], share) for label in np.unique(labels)}
+    return apart <= np.array([limits[label] for label in labels])
 
 
 def _write(
