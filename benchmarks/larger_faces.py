@@ -53,6 +53,7 @@ KEPT = (
     "learning_rate",
     "seed",
 )
+WAY = ("images", "loss_critic", "valid_psnr", "valid_sharpness", "distance", "spread", "seen")
 SPACES, SEED = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3
 LARGE, LARGE_DATA = 128, "utkface128"
 STEPS, BATCH = 160, 32
@@ -238,13 +239,11 @@ def run(text: str) -> tuple[str, dict[str, Any]]:
         return step, {key: prior[key] for key in ("flow_images", "flow_valid_loss", "flow_train_loss", "losses")}
     config = json.loads((place / "config.json").read_text())
     rows = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
-    way = [
-        {key: row[key] for key in ("images", "loss_critic", "valid_psnr", "valid_sharpness") if key in row}
-        for row in rows
-    ]
+    way = [{key: row[key] for key in WAY if key in row} for row in rows]
     settings = {key: Path(config[key]).name if key == "init" and config[key] else config.get(key) for key in KEPT}
-    judge = {"discriminator": config["discriminator"]} if config["adversarial"] else {}
-    return step, {"settings": settings | judge | {"net": config["net"]}, "last": rows[-1], "way": way}
+    judge = {"discriminator": config["discriminator"]} if config.get("adversarial", True) else {}
+    net = {"net": config["net"]} if "net" in config else {"decoder": Path(config["decoder"]).name}  # of a GAN
+    return step, {"settings": settings | judge | net, "last": rows[-1], "way": way}
 
 
 def stored(folder: Path) -> dict[str, Any]:
