@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import data_folder, machine, write_result
+from common import data_folder, machine, read_result, write_result
 
 from mien import zoo
 from mien.data.crops import cut_crops

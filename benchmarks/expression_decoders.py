@@ -15,17 +15,13 @@ from typing import Any
 
 import numpy as np
 from common import data_folder, machine, read_result, write_result
+from comparison import Comparison
 from larger_faces import run
 
-from mien import zoo
 from mien.data.pictures import read_pictures
-from mien.evaluation.spaces import feature_space
-from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
-from mien.metrics.intervals import wilson
-from mien.vision.finding import find_face, patient_detector
 from mien.vision.generator import Generator, Request
 
-SPACES, SEED, TEMPLATE, SIDE = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3, "fer-48", 48
+SEED, TEMPLATE, SIDE = 3, "fer-48", 48
 
 
 def main() -> None:
@@ -41,13 +37,10 @@ def main() -> None:
     faces, labels = pictures.rgb()[kept], pictures.labels[kept]
     order = np.random.default_rng(SEED).permutation(len(faces))
     half = len(faces) // 2
-    spaces = {key: feature_space(zoo.card(key), TEMPLATE, threads=1).features for key in SPACES}
     ours, asked = faces[order[:half]], labels[order[:half]]
-    base = {key: features(ours) for key, features in spaces.items()}
+    comparison = Comparison(ours, TEMPLATE, labels=asked)
     before = read_result("expression_decoders")
-    floor = {key: float(frechet_distance(base[key], features(faces[order[half:]]))) for key, features in spaces.items()}
     rows = before.get("models", {})
-    detector = patient_detector()
     for name, _, model in (text.partition("=") for text in args.models):
         generator = Generator(model, threads=1)
         assert generator.labels == pictures.classes
@@ -56,21 +49,14 @@ def main() -> None:
             places = np.flatnonzero(asked == label)
             request = Request(expression, seed=SEED + label)
             drawn[places] = np.concatenate([batch.images for batch in generator.batches(len(places), request)])
-        seen = {key: features(drawn) for key, features in spaces.items()}
-        found = sum(find_face(face, detector) is not None for face in drawn)
-        rows[name] = {
-            "frechet": {key: float(frechet_distance(base[key], seen[key])) for key in SPACES},
-            "spread": {key: float(spread_ratio(base[key], seen[key], asked, asked)) for key in SPACES},
-            "sharpness": float(sharpness(drawn) / sharpness(ours)),
-            "face_found": {"share": found / len(drawn), "interval": list(wilson(found, len(drawn)))},
-        }
+        rows[name] = comparison.of(drawn)
         print(name, rows[name], flush=True)
     result: dict[str, Any] = {
         "machine": machine(),
         "data": "fer2013plus",
         "split": "valid",
         "faces": half,
-        "floor": floor,
+        "floor": comparison.frechet(faces[order[half:]]),
         "models": rows,
         "runs": {**before.get("runs", {}), **dict(map(run, args.runs))},
     }

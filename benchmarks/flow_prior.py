@@ -17,14 +17,12 @@ from typing import Any
 
 import numpy as np
 from common import data_folder, machine, read_result, write_result
+from comparison import Comparison
 
 from mien import zoo
 from mien.data.pictures import read_pictures
-from mien.evaluation.spaces import feature_space, recut, resized
-from mien.metrics.generation import frechet_distance, spread_ratio
-from mien.metrics.intervals import wilson
+from mien.evaluation.spaces import recut, resized
 from mien.vision.expression import ExpressionReader
-from mien.vision.finding import find_face, patient_detector
 from mien.vision.generator import Generator, Request
 
 SEED = 3
@@ -65,29 +63,20 @@ def measured(generator: Generator, cache: Path | None, guidances: list[float]) -
     order = np.random.default_rng(SEED).permutation(len(real))
     n = min(len(real) // 2, MOST)
     ours, others = order[:n], order[n : 2 * n]
-    spaces = {key: feature_space(zoo.card(name), template, threads=1).features for key, name in SPACES.items()}
-    base = {key: features(real[ours]) for key, features in spaces.items()}
-    floor = {key: float(frechet_distance(base[key], features(real[others]))) for key, features in spaces.items()}
+    comparison = Comparison(real[ours], template, labels=shown[ours], judges=SPACES)
     readers = [ExpressionReader(zoo.card(name), threads=1) for name in READERS] if classes else []
     arms: dict[str, dict[str, Any]] = {"mixture": {"prior": "mixture"}}
     guidances = guidances or [1.0, *({generator.convention.guidance} - {None, 1.0})]
     for guidance in guidances if classes else [None]:
         arms["flow" if guidance is None else f"flow, guidance {guidance:g}"] = {"prior": "flow", "guidance": guidance}
-    detector, told = patient_detector(), {}
+    told = {}
     for arm, settings in arms.items():
         wanted = [classes[label] for label in shown[ours]] if classes else None
         drawn(generator, 8, wanted and wanted[:8], settings)  # opens the network
         began = time.process_time()
         fake = drawn(generator, n, wanted, settings)
         speed = n / (time.process_time() - began)
-        seen = {key: features(fake) for key, features in spaces.items()}
-        found = sum(find_face(face, detector) is not None for face in fake)
-        told[arm] = {
-            "frechet": {key: float(frechet_distance(base[key], seen[key])) for key in spaces},
-            "spread": {key: float(spread_ratio(base[key], seen[key], shown[ours], shown[ours])) for key in spaces},
-            "face_found": {"share": found / n, "interval": list(wilson(found, n))},
-            "samples_per_s": speed,
-        }
+        told[arm] = {**comparison.of(fake), "samples_per_s": speed}
         if classes:
             asked = np.repeat(np.arange(len(classes)), EACH)
             faces = drawn(generator, len(asked), [classes[label] for label in asked], settings)
@@ -95,7 +84,7 @@ def measured(generator: Generator, cache: Path | None, guidances: list[float]) -
                 reader.card.name: agreed(reader, faces, asked, generator) for reader in readers
             }
         print(generator.card.name, arm, told[arm], flush=True)
-    record = {"model": generator.card.id, "faces": n, "floor": floor, "arms": told}
+    record = {"model": generator.card.id, "faces": n, "floor": comparison.frechet(real[others]), "arms": told}
     if classes:
         record |= {
             "asked_each": EACH,

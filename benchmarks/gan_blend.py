@@ -18,21 +18,16 @@ from typing import Any
 
 import numpy as np
 from common import machine, write_result
+from comparison import Comparison
 
-from mien import zoo
 from mien.data.pictures import read_pictures
 from mien.evaluation.generation import Faces, drawn_by
-from mien.evaluation.spaces import feature_space
 from mien.images import save_image
-from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
-from mien.metrics.intervals import wilson
 from mien.reporting.pictures import contact_sheet
 from mien.training import gan
 from mien.training.config import load_config
-from mien.vision.finding import find_face, patient_detector
 from mien.vision.generator import Generator
 
-JUDGES = ("dlib-resnet29", "expression-resnet27", "mini-xception")
 MOST = 1000  # photographs of the validation part
 SHEET = 64
 
@@ -60,20 +55,11 @@ def published(run: Path, blend: float, folder: Path) -> Generator:
 def measured(run: Path, shares: list[float], sheets: Path | None) -> dict[str, Any]:
     config = load_config(gan.GANConfig, run / "config.json")
     real, classes = photographs(config)
-    spaces = {name: feature_space(zoo.card(name), config.template).features for name in JUDGES}
-    base = {name: features(real.images) for name, features in spaces.items()}
-    detector, rows = patient_detector(), {}
+    comparison, rows = Comparison(real.images, config.template, labels=real.labels), {}
     for share in shares:
         with tempfile.TemporaryDirectory() as folder:
             fake = drawn_by(published(run, share, Path(folder) / run.name), classes)(real.labels, 0)
-        seen = {name: features(fake.images) for name, features in spaces.items()}
-        found = sum(find_face(image, detector) is not None for image in fake.images)
-        rows[f"{share:g}"] = {
-            "frechet": {name: float(frechet_distance(base[name], seen[name])) for name in spaces},
-            "spread": {name: float(spread_ratio(base[name], seen[name], real.labels, fake.labels)) for name in spaces},
-            "sharpness": float(sharpness(fake.images) / sharpness(real.images)),
-            "face_found": {"share": found / len(fake), "interval": wilson(found, len(fake))},
-        }
+        rows[f"{share:g}"] = comparison.of(fake.images)
         print(run.name, share, rows[f"{share:g}"])
         if sheets is not None:
             save_image(

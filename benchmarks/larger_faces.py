@@ -24,14 +24,15 @@ from typing import Any
 import cv2
 import numpy as np
 from common import data_folder, machine, read_result, write_result
+from comparison import Comparison
 
 from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.data.pictures import read_pictures
-from mien.evaluation.spaces import feature_space, recut
+from mien.evaluation.spaces import recut
 from mien.images import find_images, load_image
 from mien.matching import operating_point
-from mien.metrics.generation import frechet_distance, sharpness, spread_ratio
+from mien.metrics.generation import sharpness
 from mien.metrics.intervals import wilson
 from mien.vision.embedder import Embedder
 from mien.vision.finding import find_face, patient_detector
@@ -54,7 +55,7 @@ KEPT = (
     "seed",
 )
 WAY = ("images", "loss_critic", "valid_psnr", "valid_sharpness", "distance", "spread", "seen")
-SPACES, SEED = ("dlib-resnet29", "expression-resnet27", "mini-xception"), 3
+SEED = 3
 LARGE, LARGE_DATA = 128, "utkface128"
 STEPS, BATCH = 160, 32
 SETS, SIDES, LOOKED_AT = ("celeba10k", DATA, "utkface128"), (64, 96, 128), 400
@@ -93,54 +94,47 @@ def main() -> None:
 def samples(named: list[str], cache: Path | None) -> dict[str, Any]:
     """Return how faces drawn by some models compare with held-out ones, at each model's side."""
     told = {}
-    detector = patient_detector()
     for name, _, folder in (text.partition("=") for text in named):
         generator = Generator(folder, threads=1)
         template = generator.convention.template
         pictures = read_pictures(
             [data_folder() / DATA], template=template, side=generator.side, colour=True, splits=("test",), cache=cache
         )
-        faces = pictures.rgb()
-        order = np.random.default_rng(SEED).permutation(len(faces))
-        ours, others = faces[order[: len(faces) // 2]], faces[order[len(faces) // 2 :]]
-        spaces = {key: feature_space(zoo.card(key), template, threads=1).features for key in SPACES}
-        base = {key: features(ours) for key, features in spaces.items()}
+        ours, others = halves(pictures.rgb())
+        comparison = Comparison(ours, template)
         generator.generate(8)  # opens the network
         began = time.process_time()
         drawn = generator.generate(len(ours), seed=SEED)
         seconds = time.process_time() - began
-        seen, alike = {key: features(drawn) for key, features in spaces.items()}, np.zeros(len(ours), int)
-        found = sum(find_face(face, detector) is not None for face in drawn)
         told[name] = {
             "model": generator.card.id,
             "side": generator.side,
             "faces": len(ours),
-            "frechet": {key: float(frechet_distance(base[key], seen[key])) for key in spaces},
-            "floor": {key: float(frechet_distance(base[key], features(others))) for key, features in spaces.items()},
-            "spread": {key: float(spread_ratio(base[key], seen[key], alike, alike)) for key in spaces},
-            "sharpness": float(sharpness(drawn) / sharpness(ours)),
-            "face_found": {"share": found / len(drawn), "interval": list(wilson(found, len(drawn)))},
+            "floor": comparison.frechet(others),
+            **comparison.of(drawn),
             "samples_per_s": len(ours) / seconds,
         }
         print(name, told[name], flush=True)
     return told
 
 
+def halves(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return two halves of held-out faces: to compare with, and for the floor."""
+    order = np.random.default_rng(SEED).permutation(len(faces))
+    return faces[order[: len(faces) // 2]], faces[order[len(faces) // 2 :]]
+
+
 def enlarged(models: list[str], cache: Path | None) -> dict[str, Any]:
     """Return how faces of smaller models, enlarged and restored, compare with held-out ones of 128 px."""
     told: dict[str, Any] = {}
-    detector = patient_detector()
     for name in models:
         generator, restorer = Generator(name, threads=1), Restorer(gate=0, weight=1, threads=1)
         template = generator.convention.template
         pictures = read_pictures(
             [data_folder() / LARGE_DATA], template=template, side=LARGE, colour=True, splits=("test",), cache=cache
         )
-        faces = pictures.rgb()
-        order = np.random.default_rng(SEED).permutation(len(faces))
-        ours, others = faces[order[: len(faces) // 2]], faces[order[len(faces) // 2 :]]
-        spaces = {key: feature_space(zoo.card(key), template, threads=1).features for key in SPACES}
-        base = {key: features(ours) for key, features in spaces.items()}
+        ours, others = halves(pictures.rgb())
+        comparison = Comparison(ours, template)
         drawn = np.stack(
             [
                 cv2.resize(x, (LARGE, LARGE), interpolation=cv2.INTER_CUBIC)
@@ -148,21 +142,12 @@ def enlarged(models: list[str], cache: Path | None) -> dict[str, Any]:
             ]
         )
         arms = {
-            "photographs": others,
+            "photographs": others[: len(ours)],
             "enlarged": drawn,
             "enlarged and restored": np.stack([restorer.restore(face).after for face in drawn]),
         }
-        rows = {}
-        for arm, shown in arms.items():
-            found = sum(find_face(face, detector) is not None for face in shown)
-            rows[arm] = {
-                "frechet": {
-                    key: float(frechet_distance(base[key], features(shown))) for key, features in spaces.items()
-                },
-                "sharpness": float(sharpness(shown) / sharpness(ours)),
-                "face_found": {"share": found / len(shown), "interval": list(wilson(found, len(shown)))},
-            }
-            print(name, arm, rows[arm], flush=True)
+        rows = {arm: comparison.of(shown) for arm, shown in arms.items()}
+        print(name, rows, flush=True)
         told[name] = {
             "model": generator.card.id,
             "restorer": restorer.card.id,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -208,12 +208,12 @@ def _posteriors(
     """Encode the pictures of a split that are learned from, and their mirror images."""
     chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
+    mean, deviation = generator.posteriors(faces)
     if config.redrawn < 1:
-        own = np.zeros(len(chosen), np.int64) if labels is None else labels[chosen]
-        names = [generator.labels[label] for label in own] if labels is not None else None
-        kept = _redrawn_best(generator, faces, names, own, config.redrawn, device)
-        chosen, faces = chosen[kept], faces[kept]
-    parts = [generator.posteriors(faces), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
+        shown = None if labels is None else labels[chosen]
+        kept = _redrawn_best(generator, faces, mean, shown, config.redrawn, device)
+        chosen, faces, mean, deviation = chosen[kept], faces[kept], mean[kept], deviation[kept]
+    parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
     condition = condition_vector(
         None if labels is None else torch.from_numpy(labels[chosen]),
         len(generator.labels),
@@ -231,20 +231,22 @@ def _posteriors(
 def _redrawn_best(
     generator: Generator,
     faces: UInt8[np.ndarray, "n side side 3"],
-    names: Sequence[str] | None,
-    labels: Int[np.ndarray, " n"],
+    latents: Float32[np.ndarray, "n latents"],
+    labels: Int[np.ndarray, " n"] | None,
     share: float,
     device: torch.device,
 ) -> Bool[np.ndarray, " n"]:
-    """Return which faces of each label are among the given share that comes back best from encoder and decoder."""
+    """Return which faces of each label are among the given share that the decoder redraws best from their latents."""
     features, apart = ImageFeatures().to(device), np.empty(len(faces))
+    names = None if labels is None else [generator.labels[label] for label in labels]
     for start in range(0, len(faces), _PART):
         rows = slice(start, start + _PART)
-        back = generator.decode(generator.posteriors(faces[rows])[0], expression=None if names is None else names[rows])
+        back = generator.decode(latents[rows], expression=None if names is None else names[rows])
         seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
         apart[rows] = perceptual_distance(*seen).cpu().numpy()
-    limits = {label: np.quantile(apart[labels == label], share) for label in np.unique(labels)}
-    return apart <= np.array([limits[label] for label in labels])
+    of = np.zeros(len(faces), int) if labels is None else labels
+    limits = {label: np.quantile(apart[of == label], share) for label in np.unique(of)}
+    return apart <= np.array([limits[label] for label in of])
 
 
 def _write(
