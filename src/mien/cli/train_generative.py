@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ generative_options = partial(training_options, several=True)
 
 _KIND = click.option("--kind", metavar="LAYOUT", help="How all DATA are laid out; default: found out.")
 _LABELS = click.option("--labels", metavar="SET", help="What class numbers mean: fer2013, ferplus, affectnet8, ...")
+_LEARNED_FROM = "What it learned from."
 _SIDES = ", ".join(f"{side} for {name}" for name, (side, _) in DRAWN.items())
 _IN_GREY = " and ".join(name for name, (_, colour) in DRAWN.items() if not colour)
 _TEMPLATE = click.option(
@@ -121,19 +122,38 @@ def _foreseen(dry: DryRun, images: int) -> list[str]:
     ]
 
 
+def _finished_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of whatever is added to a finished generator."""
+    for option in reversed(
+        (
+            click.option(
+                "--model",
+                metavar="MODEL",
+                required=True,
+                help="A generator with an encoder: a run folder, or its name.",
+            ),
+            click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help=_LEARNED_FROM),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path, file_okay=False),
+                metavar="DIR",
+                help="Default: the run folder itself.",
+            ),
+            click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random."),
+            click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps."),
+            click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings as TOML."),
+            click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as images=5000."),
+            _KIND,
+            _LABELS,
+            _CACHE,
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option("--model", metavar="MODEL", required=True, help="A generator with an encoder: a run folder, or its name.")
-@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="What it learned from.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Default: the run folder itself."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Settings as TOML.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as flow.images=500000.")
-@_KIND
-@_LABELS
-@_CACHE
+@_finished_options
 def prior(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **settings: Any) -> None:
     """Fit a flow to the latents of a finished MODEL, from which it then draws its samples.
 
@@ -147,6 +167,27 @@ def prior(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **se
     done = refit(load_config(PriorConfig, file, sets, {**settings, "data": data}))
     click.echo(flow_line(done.summary))
     click.echo(f"Use: mien generate --model {done.out} -n 64 -o grid.png")
+
+
+@click.command()
+@_finished_options
+def mapper(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **settings: Any) -> None:
+    """Teach a finished MODEL to give a face another expression: mien edit, generate --clip.
+
+    What it draws stays as it is. Expression networks and a face recogniser look at edited photographs while it learns,
+    and may not judge its edits afterwards. The data are those that the model learned from.
+    """
+    with needs_torch():
+        from mien.training.config import load_config
+        from mien.training.vae.mapping import MapperConfig, train_mapper
+
+    done = train_mapper(load_config(MapperConfig, file, sets, {**settings, "data": data}))
+    facts = done.summary
+    click.echo(
+        f"faces held out: {facts['valid_read']:.0%} read as asked, cosine {facts['valid_cosine']:.3f} to the face "
+        f"before, by the networks that it learned from"
+    )
+    click.echo(f"Use: mien edit somebody.jpg --model {done.out} --expression happiness -o edited.png")
 
 
 @click.command()

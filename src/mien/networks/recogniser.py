@@ -21,7 +21,7 @@ from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ModelError
 from mien.zoo.foreign.dlib import BLOCKS
 
-__all__ = ["RECOGNISER", "FaceRecogniser"]
+__all__ = ["RECOGNISER", "FaceRecogniser", "crop_grid"]
 
 RECOGNISER = "dlib-resnet29"
 """The catalogue's name of the network."""
@@ -54,7 +54,7 @@ class FaceRecogniser(nn.Module):
         for name, value in _weights(zoo.path(RECOGNISER) if file is None else file).items():
             self.register_buffer(name.replace(".", "_"), value, persistent=False)
         self.dimension = int(self.projection.shape[1])
-        self.register_buffer("grid", _grid(template, side), persistent=False)
+        self.register_buffer("grid", crop_grid(template, side, _TEMPLATE, TEMPLATES[_TEMPLATE].side), persistent=False)
 
     def forward(self, images: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch dimension"]:
         """Return unit embeddings of faces, 0 to 255, RGB or grey (one channel)."""
@@ -110,11 +110,17 @@ def _weights(file: Path) -> dict[str, Tensor]:
     return values
 
 
-def _grid(template: str, side: int) -> Float[Tensor, "1 150 150 2"]:
-    """Return where px of the network's picture lie in a face, in PyTorch's coordinates."""
-    own_side, own_points = TEMPLATES[_TEMPLATE]
-    # Px of the network's picture to px of the face, templates scaled as crops are cut.
-    matrix = similarity_transform(np.array(own_points), TEMPLATES[template].points_at(side))
-    row = np.arange(own_side)
+def crop_grid(template: str, side: int, wanted: str, wanted_side: int) -> Float[Tensor, "1 wanted_side wanted_side 2"]:
+    """Return where px of a crop of one template lie in a face cut by another one, for `grid_sample` (corners apart).
+
+    Args:
+        template: How the faces are cut, a name of `mien.alignment.TEMPLATES`.
+        side: Of the faces, px.
+        wanted: How they shall be cut.
+        wanted_side: Px of that.
+    """
+    # Px of the crop to px of the face, templates scaled as crops are cut.
+    matrix = similarity_transform(TEMPLATES[wanted].points_at(wanted_side), TEMPLATES[template].points_at(side))
+    row = np.arange(wanted_side)
     places = np.stack(np.meshgrid(row, row), axis=-1) @ matrix[:, :2].T + matrix[:, 2]
     return torch.from_numpy(((2 * places + 1) / side - 1)[None].astype(np.float32))

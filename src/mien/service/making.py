@@ -77,7 +77,7 @@ async def generators(core: CoreOf) -> Response:
                     "labels": list(convention.labels),
                     "attributes": list(convention.attributes),
                     "needs_identity": convention.identity is not None,
-                    "edits": encodes and len(convention.labels) > 1,
+                    "edits": encodes and len(convention.edits or convention.labels) > 1,
                     "encodes": encodes,
                     "pictures_between": encodes,
                 }
@@ -214,7 +214,7 @@ async def edit(
 
     def work() -> dict[str, object]:
         image = load_image(upload.data, limits=core.settings.limits.picture)
-        names = generator.labels if expression == "all" and generator.labels else (expression,)
+        names = generator.edits if expression == "all" and generator.edits else (expression,)
         edits: list[Edit] = [generator.edit(image, expression=one, strength=strength) for one in names]
         told = [
             {
@@ -238,7 +238,7 @@ def _editor(names: Sequence[str]) -> str | None:
     able = []
     for name in names:
         convention = GeneratorConvention.of(zoo.card(name))
-        if convention.encoder is not None and len(convention.labels) > 1:
+        if convention.encoder is not None and len(convention.edits or convention.labels) > 1:
             able.append(name)
     default = zoo.defaults().get("generator")
     return default if default in able else able[0] if able else None

@@ -348,6 +348,8 @@ class GeneratorConvention(_Convention):
         components: Label (-1: of all) and weight of each component of its fitted mixture.
         flow: Steps of the flow that its network draws from where the component is below 0; 0 where it has none.
         guidance: How far its flow follows a condition unless told otherwise; None where it takes none.
+        edits: Expressions that its mapper gives to faces, in the order of the input `label`: its labels where it has
+            some; empty where it has no mapper.
         encoder: Its encoder: a file beside it in a run, a name in the catalogue; None where it has none.
         identity: The embedder whose embedding of a face it takes; None where it takes none.
         losses: Networks that stood in its loss, and may therefore not judge it.
@@ -364,6 +366,7 @@ class GeneratorConvention(_Convention):
     components: tuple[tuple[int, float], ...] = ()
     flow: int = 0
     guidance: float | None = None
+    edits: tuple[str, ...] = ()
     encoder: str | None = None
     identity: str | None = None
     losses: tuple[str, ...] = ()
@@ -394,11 +397,17 @@ class GeneratorConvention(_Convention):
             components=facts.several("components", _component),
             flow=facts.get("flow", int, 0),
             guidance=facts.get("guidance", float, None),
+            edits=facts.several("edits", str),
             encoder=facts.get("encoder", str, None),
             identity=facts.get("identity", str, None),
             losses=facts.several("losses", str),
             more=facts.more(cls),
         )
+        if read.edits and read.labels and read.edits != read.labels:
+            raise ModelError(
+                f"Generator '{card.name}' draws {', '.join(read.labels)} and edits to {', '.join(read.edits)}; "
+                f"expected the same. Export it again."
+            )
         return facts.checked(read)
 
     @property

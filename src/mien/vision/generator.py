@@ -50,8 +50,6 @@ _ENCODED = 64  # faces in one run of an encoder
 # Standard deviation of a VAE's latents around those of the face that they should be like, chosen on validation faces:
 # with more of it fewer are the same person, with less of it all are the same picture.
 _LIKENESS = 0.2
-_STRENGTHS = (0.75, 1.0, 1.25, 1.5)  # of an edit, tried one after the other
-_READ = 0.5  # share of an expression, by the reader, at which that ends
 _FEATHER = 0.2  # of a face's side, at each border: how far an edit fades into its photograph
 
 
@@ -141,6 +139,24 @@ class Edit:
     embedder: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How strong an edit becomes.
+
+    Attributes:
+        strengths: Tried one after the other.
+        read: Share of the expression, by the reader, at which that ends.
+    """
+
+    strengths: tuple[float, ...]
+    read: float
+
+
+_ALL_THE_WAY = _Search((1.0,), 0.0)
+_BY_FLOW = _Search((0.75, 1.0, 1.25, 1.5), 0.5)
+_BY_MAPPER = _Search((1.0, 1.25, 1.5), 0.5)
+
+
 @dataclass(slots=True)
 class _Feed:
     """What the network is fed; None for what this model does not take."""
@@ -188,6 +204,7 @@ class Generator:
         latents: Numbers that a picture is made from.
         labels: Expressions that can be asked for; empty where the model knows none.
         attributes: Attributes that can be asked for.
+        edits: Expressions that a given face can be changed to.
 
     Raises:
         ModelError: There is no such model, its role is another, or its card does not fit its network.
@@ -206,6 +223,7 @@ class Generator:
         self.card = card
         self.side, self.latents = self.convention.side, self.convention.latents
         self.labels, self.attributes = self.convention.labels, self.convention.attributes
+        self.edits = self.convention.edits or self.labels
         self._components = np.array(self.convention.components or np.empty((0, 2)), dtype=np.float64)
         self._threads = threads
         self._points = TEMPLATES[self.convention.template].points_at(self.side)
@@ -331,7 +349,7 @@ class Generator:
         """Return a face that begins to show an expression and ceases to, shape (frames, side, side, 3) (VAE).
 
         Args:
-            expression: One of ``labels``.
+            expression: One of ``edits``.
             frames: From 3; the first and the last one show the face as it was.
             like: Picture of the face; default one that is drawn, neutral where the model knows that.
             seed: As in `Request`, for a drawn face.
@@ -345,18 +363,18 @@ class Generator:
             raise UsageError(f"A clip has at least 3 frames, got {frames}.")
         if not self.draws_latents:
             raise UsageError(f"'{self.card.name}' makes no clips. A VAE does, and a GAN that began as one.")
-        self._label_numbers(expression)
+        self._edit_number(expression)
         if like is not None:
             cut = self.cut(like)
             shown, here = self.expression_of(cut), self.encode([cut])
         else:
-            shown = "neutral" if "neutral" in self.labels else self.labels[0]
-            here = self._end(seed, shown, truncation)[0][None]
+            shown = "neutral" if "neutral" in self.edits else self.edits[0]
+            here = self._end(seed, shown if self.labels else None, truncation)[0][None]
         there = self.moved(here, shown=shown, wanted=expression)
         t = (0.5 - 0.5 * np.cos(2 * np.pi * np.linspace(0, 1, frames)))[:, None].astype(np.float32)
         way = here + t * (there - here)
         # The decoder is told an expression, which cannot be half of one: what it draws for either is mixed.
-        drawn = [self._decoded(way, label) for label in (shown, expression)]
+        drawn = [self._decoded(way, label if self.labels else None) for label in (shown, expression)]
         return _rounded((1 - t[:, :, None, None]) * drawn[0] + t[:, :, None, None] * drawn[1])
 
     # Faces in ---------------------------------------------------------------------------------------------------------
@@ -419,24 +437,25 @@ class Generator:
 
     def expression_of(self, cut: Cut) -> str:
         """Return the expression that a face shows, of those that the model can make."""
-        if not self.labels:
+        if not self.edits:
             raise UsageError(self._cannot("expression", "Train one with labels: mien train vae --data DIR."))
         told = self._reader.read(cut.picture, [cut.face])[0].probabilities
-        return max(self.labels, key=lambda label: told.get(label, -1.0))
+        return max(self.edits, key=lambda label: told.get(label, -1.0))
 
     def edit(self, picture: Source, *, expression: str, strength: float | None = None) -> Edit:
         """Give the face of a picture another expression and keep who it is (VAE).
 
-        The face is encoded, moved in the latent space, and decoded. A flow that is told the expression says where to:
-        it carries the noise that it would have made this face of towards the other expression. Without one, the way
-        is that from the mean of the expression it shows to the mean of the one asked for. Only the difference that
-        this makes is added to the face, so that what the VAE cannot draw of it stays.
+        The face is encoded, moved in the latent space, and decoded. Where the model has a mapper, that was trained to
+        say where to. Else a flow that is told the expression says it: it carries the noise that it would have made
+        this face of towards the other expression. Without either, the way is that from the mean of the expression it
+        shows to the mean of the one asked for. Only the difference that this makes is added to the face, so that what
+        the VAE cannot draw of it stays.
 
         Args:
             picture: With a face.
-            expression: One of ``labels``.
-            strength: 0 changes nothing, 1 goes all the way, more overdoes it. None: with a flow the least of a few at
-                which the expression is read; else 1.
+            expression: One of ``edits``.
+            strength: 0 changes nothing, 1 goes all the way, more overdoes it. None: with a mapper or a flow the least
+                of a few at which the expression is read; else 1.
 
         Raises:
             UsageError: The model cannot make that expression.
@@ -445,21 +464,25 @@ class Generator:
         """
         if strength is not None and not 0 <= strength <= 4:
             raise UsageError(f"The strength of an edit should be 0 to 4, got {strength:g}.")
-        (target,) = self._label_numbers(expression)
+        self._edit_number(expression)
         _ = self._encoder  # Before the work: is there one?
         cut = self.cut(picture)
         shown = self.expression_of(cut)
         here = self.encode([cut])
-        flows = self._flow_redirects(shown, expression)
+        searched = self._searched(shown, expression)
         move = self.moved(here, shown=shown, wanted=expression) - here
-        plain = self._decoded(here, shown)[0]
-        for tried in (_STRENGTHS if flows else (1.0,)) if strength is None else (strength,):
+        plain = self._decoded(here, shown if self.labels else None)[0]
+        for tried in searched.strengths if strength is None else (strength,):
             there = np.asarray(here + np.float32(tried) * move, dtype=np.float32)
-            change = min(tried, 1.0) * (self._decoded(there, self.labels[target])[0] - plain)
+            change = min(tried, 1.0) * (self._decoded(there, expression if self.labels else None)[0] - plain)
             # Expressions also differ by how their pictures were lit, which is no part of an expression.
             change -= change.mean()
             after = _rounded(cut.crop + change)
-            if strength is None and flows and self._share_of(expression, after) >= _READ:
+            if (
+                strength is None
+                and tried < searched.strengths[-1]
+                and self._share_of(expression, after) >= searched.read
+            ):
                 break
         before, changed, redrawn = self._embedded(np.stack([cut.crop, after, _rounded(plain)]), self._judge)
         return Edit(
@@ -485,10 +508,28 @@ class Generator:
         Raises:
             UsageError: The model knows no such expressions.
         """
-        self._label_numbers((shown, wanted))
+        number = self._edit_number(wanted)
+        self._edit_number(shown)
+        if self.convention.edits and shown != wanted:
+            return self._mapped(latents, number)
         if self._flow_redirects(shown, wanted):
             return np.asarray(latents + self._redirected(latents, shown, wanted), dtype=np.float32)
         return self._moved(latents, shown, wanted)
+
+    def _searched(self, shown: str, wanted: str) -> _Search:
+        if self.convention.edits and shown != wanted:
+            return _BY_MAPPER
+        return _BY_FLOW if self._flow_redirects(shown, wanted) else _ALL_THE_WAY
+
+    def _mapped(self, latents: Latents, number: int) -> Latents:
+        """Return where the mapper moves the latents of faces that shall show an expression."""
+        row = self._attribute_row(())
+        parts = [np.empty((0, self.latents), np.float32)]
+        for start in range(0, len(latents), _BATCH):
+            some = latents[start : start + _BATCH]
+            feed = _Feed(some, np.zeros(len(some), np.int64), np.full(len(some), number))
+            parts.append(self._run(self._with_conditions(feed, row, None), "edited"))
+        return np.concatenate(parts)
 
     def _flow_redirects(self, shown: str, wanted: str) -> bool:
         return bool(self.convention.flow) and self.convention.guidance is not None and shown != wanted
@@ -497,7 +538,7 @@ class Generator:
         """Return how probable an expression is to be seen in an aligned face, among those that the model can make."""
         box = Box(0, 0, self.side, self.side)
         told = self._reader.read(face, [Detection(box, self._points.astype(np.float32), 1.0)])[0].probabilities
-        return told.get(expression, 0.0) / max(sum(told.get(label, 0.0) for label in self.labels), 1e-9)
+        return told.get(expression, 0.0) / max(sum(told.get(label, 0.0) for label in self.edits), 1e-9)
 
     # Asking -----------------------------------------------------------------------------------------------------------
 
@@ -549,6 +590,14 @@ class Generator:
         if not names:
             raise UsageError(f"No expression was named. '{self.card.name}' makes {', '.join(self.labels)}.")
         return tuple(self.labels.index(name) for name in names)
+
+    def _edit_number(self, expression: str) -> int:
+        """Return the number of an expression that a face can be changed to."""
+        if not self.edits:
+            self._label_numbers(expression)  # says who can
+        if expression not in self.edits:
+            raise UsageError(f"'{self.card.name}' makes {', '.join(self.edits)}; got '{expression}'.")
+        return self.edits.index(expression)
 
     def _attribute_row(self, names: Collection[str]) -> Float32[np.ndarray, " attributes"] | None:
         if strange := [name for name in names if name not in self.attributes]:
@@ -696,6 +745,8 @@ class Generator:
         """Return images as (n, side, side, 3), 0 to 255, or another output as it is."""
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
         given |= {"attributes": feed.attributes, "identity": feed.identity, "guidance": feed.guidance}
+        if feed.label is None and self.edits:  # its mapper's alone, which answers nothing here
+            given["label"] = np.zeros(len(feed.noise), np.int64)
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
         try:
             answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
@@ -714,13 +765,14 @@ class Generator:
         session = make_session(zoo.path(self.card), options=session_options(threads=self._threads))
         inputs, outputs = ({item.name for item in items} for items in (session.get_inputs(), session.get_outputs()))
         card = {"noise"} | ({"component"} if len(self._components) else set())
-        card |= {"label"} if self.labels else set()
+        card |= {"label"} if self.edits else set()
         card |= {"attributes"} if self.attributes else set()
         card |= {"identity"} if self.takes_identity else set()
         card |= {"guidance"} if self.convention.guidance is not None else set()
         card |= {"component"} if self.convention.flow else set()
+        answers = {"images"} | ({"edited"} if self.convention.edits else set())
         # A mixture by class may stand before a decoder that is not told the class.
-        if not inputs <= card or card - inputs - {"label"} or "images" not in outputs:
+        if not inputs <= card or card - inputs - {"label"} or not answers <= outputs:
             raise ModelError(
                 f"The network of generator '{self.card.name}' takes {', '.join(sorted(inputs))} and its card speaks of "
                 f"{', '.join(sorted(card))}. Is the card of another file?"

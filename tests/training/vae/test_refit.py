@@ -175,10 +175,10 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(run, data, tmp_path):
     with pytest.raises(UsageError, match="is no run folder that could be changed"):
         refit(settings("face-vae-64", data))
     blind = save_generator(tmp_path / "blind", kind="vae", labels=LABELS, components=COMPONENTS)
-    with pytest.raises(UsageError, match="has no encoder, so that no flow"):
+    with pytest.raises(UsageError, match="has no encoder, so that nothing can be fitted"):
         refit(settings(blind, data))
     bare = save_generator(tmp_path / "bare", kind="vae", encoder=True)
-    with pytest.raises(UsageError, match="has no prior, so that no flow"):
+    with pytest.raises(UsageError, match="has no prior that a flow could stand beside"):
         refit(settings(bare, data))
     draw_samples(tmp_path / "other", per_class=12, side=32)
     shutil.rmtree(tmp_path / "other" / "neutral")

@@ -447,7 +447,7 @@ def edit(
     if paste and expression == "all":
         raise UsageError("--paste writes one picture. Name one expression.")
     generator = open_generator(model)
-    names = generator.labels if expression == "all" and generator.labels else (expression,)
+    names = generator.edits if expression == "all" and generator.edits else (expression,)
     with progress(len(names), "expressions") as advance:
         edits: list[Edit] = []
         for name in names:

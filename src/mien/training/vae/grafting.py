@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mien import zoo
 from mien.errors import ModelError
 from mien.networks.flow import LatentFlow
+from mien.networks.mapper import LatentMapper
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.publishing import check_parity
@@ -32,12 +33,14 @@ __all__ = [
     "transplant",
     "with_flow",
     "with_flow_of",
+    "with_mapper",
 ]
 
 _PARITY = 0.01  # standard deviations of a latent that pass as rounding between PyTorch and ONNX
 
 _PREFIX = "flow/"  # of every name that a flow brings into a graph
 _DRAWN, _MIXTURE, _LATENTS = f"{_PREFIX}drawn", f"{_PREFIX}mixture", "latents"
+_MAPPER, _EDITED = "mapper/", "edited"  # prefix of every name that a mapper brings, and what it answers
 _SWITCH, _NONE, _AXIS = (f"{_PREFIX}switch", f"{_PREFIX}switches"), f"{_PREFIX}none", f"{_PREFIX}axis"
 
 
@@ -166,6 +169,8 @@ class DonorFlow:
             "component": np.full(len(noise), -1),
             "guidance": np.full(len(noise), self.guidance, np.float32),
         }
+        if "label" in self.inputs:  # a mapper's, where the decoder takes none
+            fed["label"] = np.zeros(len(noise), np.int64)
         if condition is not None:
             told = condition.float().cpu().numpy()
             fed["attributes"] = told[:, self.classes :]
@@ -183,6 +188,51 @@ def with_flow_of(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
     card = zoo.named(init)
     facts = {key: card.convention[key] for key in ("flow", "guidance") if key in card.convention}
     return (transplant(zoo.path(card).read_bytes(), network), facts) if facts.get("flow") else (network, {})
+
+
+def with_mapper(generator: bytes, mapper: LatentMapper) -> tuple[bytes, float]:
+    """Return a generator's network that also answers edited latents, and the largest difference of one from PyTorch.
+
+    The expression that is wanted is the input `label`, which comes with it where the decoder takes none. A mapper that
+    the network has is replaced.
+
+    Raises:
+        ModelError: The network answers no latents.
+        TrainingError: The written mapper answers otherwise than the trained one.
+    """
+    chance = torch.Generator().manual_seed(0)
+    examples = {
+        _LATENTS: mapper.mean + mapper.deviation * torch.randn(4, len(mapper.mean), generator=chance),
+        "label": torch.arange(4) % mapper.expressions,
+    }
+    network = onnx_bytes(mapper, *examples.values(), inputs=list(examples), outputs=[_EDITED])
+    difference = check_parity(mapper, network, examples, tolerance=_PARITY, unit="standard deviations of a latent")
+    stem, model = onnx.load_from_string(network).graph, onnx.load_from_string(generator)
+    graph = model.graph
+    if not any(_LATENTS in node.output for node in graph.node):
+        raise ModelError("This generator answers no latents. Expected a VAE, or a GAN that began as one (--init).")
+    for whole in (graph.node, graph.initializer, graph.output):
+        kept = [type(item).FromString(item.SerializeToString()) for item in whole if not _is_of_mapper(item)]
+        del whole[:]
+        whole.extend(kept)
+    connected = {_LATENTS, "label", _EDITED}
+    for node in stem.node:
+        node.name = f"{_MAPPER}{node.name}"
+        for names in (node.input, node.output):
+            names[:] = [name if name in connected or not name else f"{_MAPPER}{name}" for name in names]
+    for weight in stem.initializer:
+        weight.name = f"{_MAPPER}{weight.name}"
+    graph.node.extend(stem.node)
+    graph.initializer.extend(stem.initializer)
+    graph.output.extend(stem.output)
+    known = {item.name for item in graph.input}
+    graph.input.extend(item for item in stem.input if item.name == "label" and "label" not in known)
+    return bytes(model.SerializeToString()), difference
+
+
+def _is_of_mapper(item: onnx.NodeProto | onnx.TensorProto | onnx.ValueInfoProto) -> bool:
+    names = item.output if isinstance(item, onnx.NodeProto) else [item.name]
+    return any(name == _EDITED or name.startswith(_MAPPER) for name in names)
 
 
 def _joined(

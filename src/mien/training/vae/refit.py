@@ -15,18 +15,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from mien import zoo
-from mien.data.pictures import Pictures, read_pictures
-from mien.errors import DataError, TrainingError, UsageError
+from mien.data.pictures import Pictures
+from mien.errors import TrainingError, UsageError
 from mien.images import printable
 from mien.losses import perceptual_distance
 from mien.networks.perceptual import ImageFeatures
 from mien.networks.vae import condition_vector
 from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
-from mien.training.ranks import Ranks
-from mien.training.reporter import PictureProgress, Reporter
+from mien.training.reporter import Reporter
 from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
+from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow
 from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
@@ -38,45 +38,22 @@ _PART = 128  # faces that are drawn again and looked at in one go
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorConfig:
-    """Settings of a flow for a finished generator.
+class PriorConfig(FinishedConfig):
+    """Settings of a flow for a finished generator, beside those of whatever is added to one.
 
     Attributes:
-        model: Its name, or a run folder, of a VAE or of a GAN that kept its VAE's encoder.
-        data: Folders, zips or lists of pictures: those that it learned from.
-        out: Where the model with its new prior is written; default is the run folder itself.
-        kind: Layout of the data; auto finds out.
-        labels: Label set that class numbers refer to, such as fer2013.
-        keep_without_face: Take pictures in which no face is found as a whole, instead of leaving them out.
-        cache: Folder that keeps the crops.
         init: A folder that this wrote: its flow is learned on.
-        mirror: Learn from mirror images, too.
         redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
             the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
-        seed: Of everything random.
-        device: auto, cpu, cuda, cuda:1, mps.
         flow: The flow.
     """
 
-    model: str
-    data: tuple[Path, ...]
-    out: Path | None = None
-    kind: str = "auto"
-    labels: str | None = None
-    keep_without_face: bool = False
-    cache: Path | None = None
     init: Path | None = None
-    mirror: bool = True
     redrawn: float = 1.0
-    seed: int = 0
-    device: str = "auto"
     flow: FlowConfig = field(default_factory=FlowConfig)
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise UsageError("Setting 'data' names at least one folder, zip or list of pictures.")
-        if self.seed < 0:
-            raise UsageError(f"Setting 'seed' is 0 or more, got {self.seed}.")
+        super().__post_init__()
         if not 0 < self.redrawn <= 1:
             raise UsageError(f"Setting 'redrawn' is above 0 and at most 1, got {self.redrawn:g}.")
 
@@ -102,30 +79,14 @@ def refit(config: PriorConfig) -> Refitted:
     Raises:
         MienError: The model has no encoder or no prior, the data lack what it is told, or nothing can be written.
     """
-    generator = Generator(config.model)
-    card, convention = generator.card, generator.convention
-    out, begun = _place(config), None if config.init is None else _flow_of(config.init)
-    if not generator.has_encoder or not convention.components:
+    begun = None if config.init is None else _flow_of(config.init)
+    generator, out = open_finished(config)
+    card = generator.card
+    if not generator.convention.components:
         raise UsageError(
-            f"'{card.name}' has no {'prior' if generator.has_encoder else 'encoder'}, so that no flow can be fitted to "
-            f"its latents. Name a VAE, or a GAN that began as one (--init) with anchor above 0."
+            f"'{card.name}' has no prior that a flow could stand beside. Name a VAE, or a GAN begun as one."
         )
-    with PictureProgress() as progress:
-        pictures = read_pictures(
-            config.data,
-            template=convention.template,
-            side=generator.side,
-            colour=not convention.grey,
-            kind=config.kind,
-            labels=config.labels,
-            attributes=convention.attributes,
-            splits=("train", "valid"),
-            keep_without_face=config.keep_without_face,
-            cache=config.cache,
-            progress=progress,
-        )
-    pictures, labels = _known(pictures, generator)
-    Ranks().say(*pictures.notes)
+    pictures, labels = read_faces(config, generator)
     device = choose_device(config.device)
     train, valid = (_posteriors(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
     with Reporter(config.flow.images) as reporter:
@@ -149,10 +110,16 @@ def refit(config: PriorConfig) -> Refitted:
         "pictures": len(train) // (2 if config.mirror else 1),
         "losses": [dict(row) for row in fitted.rows],
     }
-    told = flow_convention(fitted.flow, config.flow.guidance)
     precision = precision_of(before)  # of its file: the flow is stored like the rest
     network = network if precision is None else stored(network, precision)
-    _write(generator, out, network, told, {name: summary[name] for name in summary if name != "losses"})
+    kept = {key: value for key, value in card.convention.items() if key != "guidance"}
+    write_model(
+        generator,
+        out,
+        network,
+        {**kept, **flow_convention(fitted.flow, config.flow.guidance)},
+        {"prior": {name: summary[name] for name in summary if name != "losses"}},
+    )
     keep_learned(out, pictures.split("train"))
     write_result(out / _WEIGHTS, save(fitted.flow.net.state_dict()))
     write_result(out / "prior.json", (json.dumps(summary, indent=1) + "\n").encode())
@@ -167,34 +134,6 @@ def _flow_of(folder: Path) -> dict[str, torch.Tensor]:
             f"'{printable(folder)}' holds no flow that could be learned on ({error}). Expected a folder that `mien "
             f"train prior` wrote."
         ) from error
-
-
-def _place(config: PriorConfig) -> Path:
-    """Return where the model is written."""
-    run = Path(config.model)
-    if config.out is None:
-        if not run.is_dir():
-            raise UsageError(
-                f"'{printable(config.model)}' is no run folder that could be changed. Name one with --out."
-            )
-        return run
-    if (config.out / "model.onnx").exists() and config.out.resolve() != run.resolve():
-        raise UsageError(f"'{printable(config.out)}' holds a model already. Name another folder with --out.")
-    return config.out
-
-
-def _known(pictures: Pictures, generator: Generator) -> tuple[Pictures, Int[np.ndarray, " pictures"] | None]:
-    """Return pictures of the classes that the generator draws, and their labels as it numbers them."""
-    if not generator.labels:
-        return pictures, None
-    if lacking := sorted(set(generator.labels) - set(pictures.classes)):
-        raise DataError(
-            f"'{generator.card.name}' draws {', '.join(generator.labels)}, and the data show no {lacking[0]}. Expected "
-            f"a folder for each: name the data that it learned from."
-        )
-    number = np.array([*(generator.labels.index(n) if n in generator.labels else -1 for n in pictures.classes), -1])
-    kept = pictures.take(number[pictures.labels] >= 0)
-    return kept, number[kept.labels]
 
 
 def _posteriors(
@@ -247,35 +186,3 @@ def _redrawn_best(
     of = np.zeros(len(faces), int) if labels is None else labels
     limits = {label: np.quantile(apart[of == label], share) for label in np.unique(of)}
     return apart <= np.array([limits[label] for label in of])
-
-
-def _write(
-    generator: Generator, out: Path, network: bytes, flow: Mapping[str, Any], measured: Mapping[str, Any]
-) -> None:
-    """Write the model, its card and its encoder."""
-    card = generator.card
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"Cannot make '{printable(out)}': {error.strerror or error}. Name another one.") from error
-    parts = [("model.onnx", "card.json", card, network)]
-    if out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run":
-        encoder = zoo.companion(card, "encoder")
-        parts.append(("encoder.onnx", "encoder.json", encoder, zoo.path(encoder).read_bytes()))
-    for file, beside, one, data in parts:
-        facts = {
-            "name": one.name,
-            "role": one.role,
-            "version": one.version,
-            "summary": one.summary,
-            "licence": one.licence,
-            "training_data": one.training_data,
-            "convention": dict(one.convention),
-            "metrics": dict(one.metrics),
-        }
-        if one is card:
-            kept = {key: value for key, value in card.convention.items() if key != "guidance"}
-            facts["convention"] = {**kept, "encoder": "encoder.onnx", **flow}
-            facts["metrics"] = {**card.metrics, "prior": dict(measured)}
-        write_result(out / file, data)
-        write_result(out / beside, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())

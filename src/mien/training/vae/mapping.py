@@ -1,0 +1,386 @@
+"""A mapper for a finished generator: it moves a face's latents so that the face shows another expression.
+
+Where two expressions lie in the latents says how faces of the one differ from faces of the other, not how a face
+changes. The mapper learns that from networks which look at the edited photograph: readers want to see the expression,
+a recogniser wants to see the same person. What stood in its loss may not judge its edits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mien import zoo
+from mien.data.pictures import Pictures
+from mien.errors import TrainingError, UsageError
+from mien.networks.decoder import PublishedDecoder
+from mien.networks.mapper import LatentMapper
+from mien.networks.recogniser import RECOGNISER, FaceRecogniser, crop_grid
+from mien.training.expression import load_expression_net
+from mien.training.learned import keep_learned
+from mien.training.precision import autocast, choose_device
+from mien.training.reporter import Reporter
+from mien.training.run import position_seed, seed_torch, write_result
+from mien.training.schedule import decayed, warmup_cosine
+from mien.training.storage import precision_of, stored
+from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
+from mien.training.vae.grafting import with_mapper
+from mien.training.weights import EXPRESSION, read_network
+from mien.vision.generator import Generator
+
+__all__ = ["Mapped", "MapperConfig", "train_mapper"]
+
+_JUDGED = 256  # faces held out that a report looks at
+_PART = 64  # of them at once
+_CERTAIN = 0.1  # nats: a reader that is as sure as that asks for no more, or only readers would see the difference
+_LEAST_DEVIATION = 0.05  # a latent that is not used varies by rounding only
+_COARSE = 6  # places a side at which shading is looked at
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapperConfig(FinishedConfig):
+    """Settings of a mapper, beside those of whatever is added to a finished generator.
+
+    Attributes:
+        images: Length of the training, in faces.
+        batch_size: Faces a step.
+        learning_rate: The highest of the schedule; it falls to nothing.
+        warmup: Faces until it is reached, at most a tenth of the training.
+        weight_decay: Of matrices.
+        readers: Networks that want to see the expression: names of expression networks that mien ships with weights to
+            train on, run folders, or files of such weights. They may not judge the edits.
+        identity: Weight of the recogniser's cosine; more of it changes less.
+        distance: Weight of the way that the latents go, in standard deviations.
+        shading: Weight of what becomes lighter or darker as a whole: expressions were photographed in different light.
+        width: Of the mapper's hidden layers.
+        report_every: Faces between two looks at faces held out.
+        precision: bf16 computes convolutions in bfloat16: faster where the processor has it.
+    """
+
+    images: int = 25_600
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 2_000
+    weight_decay: float = 1e-2
+    readers: tuple[str, ...] = ("expression-resnet27-union", "expression-resnet27")
+    identity: float = 10.0
+    distance: float = 0.02
+    shading: float = 2.0
+    width: int = 512
+    report_every: int = 3_200
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("images", "batch_size", "report_every", "width"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"Setting '{name}' is at least 1, got {getattr(self, name)}.")
+        for name in ("identity", "distance", "shading", "warmup", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
+        if not self.learning_rate > 0:
+            raise UsageError(f"Setting 'learning_rate' is above 0, got {self.learning_rate:g}.")
+        if not self.readers:
+            raise UsageError("Setting 'readers' names at least one expression network.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What came of it.
+
+    Attributes:
+        out: Folder of the model: `model.onnx`, `card.json`, and its encoder.
+        mapper: The network.
+        summary: Figures, as in the card.
+    """
+
+    out: Path
+    mapper: LatentMapper
+    summary: Mapping[str, Any]
+
+
+def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -> Mapped:
+    """Train a mapper and write the generator with it; what it draws stays as it is.
+
+    Everything random follows from the seed and the position.
+
+    Args:
+        config: How.
+        recogniser: Aligned faces of the generator's template, 0 to 255, to unit embeddings; default dlib's.
+
+    Raises:
+        MienError: The model has no encoder, the data lack what it is told, a reader cannot be had, the loss is no
+            number, or nothing can be written.
+    """
+    generator, out = open_finished(config)
+    device, before = choose_device(config.device), zoo.path(generator.card).read_bytes()
+    readers = [Reader(Path(name), generator).to(device) for name in config.readers]
+    expressions = generator.labels or readers[0].expressions
+    decoder = PublishedDecoder(before).to(device)
+    who = (recogniser or FaceRecogniser(generator.convention.template, generator.side)).to(device).eval()
+    pictures, labels = read_faces(config, generator)
+    train, valid = (_Faces.of(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
+    if len(train) < 2 or not len(valid):
+        raise TrainingError(
+            f"A mapper needs faces to learn from and faces to check with, got {len(train)} and {len(valid)}. Add "
+            f"pictures."
+        )
+    seed_torch(config.seed)
+    mapper = LatentMapper(
+        train.latents.mean(dim=0),
+        train.latents.std(dim=0).clamp_min(_LEAST_DEVIATION),
+        expressions=len(expressions),
+        width=config.width,
+    ).to(device)
+    game = _Game(mapper, decoder, readers, who, expressions, len(generator.attributes), config, device)
+    optimizer = torch.optim.AdamW(decayed(mapper, config.weight_decay), config.learning_rate, betas=(0.9, 0.99))
+    rows: list[Mapping[str, float]] = []
+    seen = 0
+    with Reporter(config.images) as reporter:
+        while seen < config.images:
+            # Learn from one batch.
+            seed_torch(position_seed(config.seed, seen))
+            batch = train.take(torch.randint(len(train), (config.batch_size,)))
+            loss = game.loss(batch, _another(batch, len(expressions)))
+            for group in optimizer.param_groups:
+                group["lr"] = warmup_cosine(
+                    seen + config.batch_size,
+                    config.images,
+                    min(config.warmup, config.images // 10),
+                    config.learning_rate,
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(mapper.parameters(), 1.0)
+            optimizer.step()
+            seen += config.batch_size
+
+            # Now and then, look at faces held out.
+            if seen % config.report_every < config.batch_size or seen >= config.images:
+                rows.append({"images": seen, "loss": float(loss.detach()), **game.judge(valid)})
+                if not math.isfinite(rows[-1]["loss"]):
+                    raise TrainingError("The loss of the mapper is no number. Lower learning_rate.")
+                reporter.advance(seen)
+    mapper = mapper.cpu().eval()
+    network, difference = with_mapper(before, mapper)
+    precision = precision_of(before)  # of its file: the mapper is stored like the rest
+    summary = {
+        **rows[-1],
+        "onnx_difference": difference,
+        "pictures": len(train) // (2 if config.mirror else 1),
+        "losses": [*config.readers, RECOGNISER],
+    }
+    write_model(
+        generator,
+        out,
+        network if precision is None else stored(network, precision),
+        {**generator.card.convention, "edits": list(expressions)},
+        {"mapper": summary},
+    )
+    keep_learned(out, pictures.split("train"))
+    write_result(out / "mapper.json", (json.dumps({**summary, "rows": rows}, indent=1) + "\n").encode())
+    return Mapped(out, mapper, summary)
+
+
+class Reader(nn.Module):
+    """An expression network that looks at faces of a generator; gradients flow to them.
+
+    Args:
+        source: As for `load_expression_net`.
+        generator: Whose faces.
+
+    Attributes:
+        expressions: What it tells apart, by its first head.
+    """
+
+    grid: Tensor
+    grey: Tensor
+
+    def __init__(self, source: Path, generator: Generator) -> None:
+        super().__init__()
+        net, self.heads = load_expression_net(source)
+        facts, _ = read_network(source, EXPRESSION)
+        self.net, self.colour = net.requires_grad_(False), net.config.colour
+        self.expressions = next(iter(self.heads.values()))
+        convention = generator.convention
+        grid = crop_grid(convention.template, convention.side, facts["template"], net.config.side)
+        self.register_buffer("grid", grid, persistent=False)
+        self.register_buffer("grey", torch.tensor(_GREY)[:, None, None], persistent=False)
+
+    def forward(self, faces: Float[Tensor, "batch channels side side"]) -> Mapping[str, Float[Tensor, "batch classes"]]:
+        """Return logits by head of faces, 0 to 255, in colour or grey (one channel)."""
+        if self.colour:
+            faces = faces.expand(-1, 3, -1, -1)
+        elif faces.shape[1] == 3:
+            faces = (faces * self.grey).sum(dim=1, keepdim=True)
+        grid = self.grid.expand(len(faces), -1, -1, -1)
+        crops = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
+        answers: Mapping[str, Tensor] = self.net(crops)
+        return answers
+
+    def doubt(
+        self, faces: Float[Tensor, "batch channels side side"], wanted: Int[Tensor, " batch"], names: tuple[str, ...]
+    ) -> Tensor:
+        """Return how little is seen of what is wanted, the mean over heads and faces that they have a word for."""
+        losses = []
+        for head, logits in self(faces).items():
+            known = [place for place, name in enumerate(names) if name in self.heads[head]]
+            told = logits.float()[:, [self.heads[head].index(names[place]) for place in known]]
+            among = (wanted[:, None] == torch.tensor(known, device=wanted.device)).float()
+            asked = among.sum(dim=1) > 0
+            if asked.any():
+                surprise = functional.cross_entropy(told[asked], among[asked].argmax(dim=1), reduction="none")
+                losses.append(functional.relu(surprise - _CERTAIN).mean())
+        return torch.stack(losses).mean()
+
+
+@dataclass(frozen=True, eq=False)
+class _Faces:
+    """Faces and their latents; mirror images come after the others, as latents alone."""
+
+    images: UInt8[Tensor, "faces channels side side"]
+    latents: Float32[Tensor, "rows latents"]
+    labels: Int[Tensor, " faces"] | None
+
+    @classmethod
+    def of(
+        cls,
+        generator: Generator,
+        pictures: Pictures,
+        labels: Int[np.ndarray, " pictures"] | None,
+        split: str,
+        config: MapperConfig,
+        device: torch.device,
+    ) -> _Faces:
+        chosen = np.flatnonzero(pictures.splits == split)
+        some = pictures.take(chosen)
+        faces = some.rgb()
+        views = [faces, faces[:, :, ::-1]] if config.mirror and split == "train" else [faces]
+        return cls(
+            torch.from_numpy(some.images),
+            torch.from_numpy(np.concatenate([generator.encode(np.ascontiguousarray(view)) for view in views])).to(
+                device
+            ),
+            None if labels is None else torch.from_numpy(labels[chosen]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def take(self, rows: Int[Tensor, " some"]) -> _Batch:
+        device = self.latents.device
+        of = rows % max(len(self.images), 1)
+        faces = self.images[of].to(device).float()
+        mirrored = (rows >= len(self.images)).to(device)[:, None, None, None]
+        return _Batch(
+            torch.where(mirrored, faces.flip(3), faces),
+            self.latents[rows.to(device)],
+            None if self.labels is None else self.labels[of].to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    faces: Float[Tensor, "batch channels side side"]
+    latents: Float[Tensor, "batch latents"]
+    labels: Int[Tensor, " batch"] | None
+
+
+def _another(batch: _Batch, count: int) -> Int[Tensor, " batch"]:
+    """Return what each face shall show: anything but what it shows, where that is known."""
+    device = batch.latents.device
+    if batch.labels is None:
+        return torch.randint(count, (len(batch.latents),)).to(device)
+    return (batch.labels + torch.randint(1, count, (len(batch.latents),)).to(device)) % count
+
+
+@dataclass(frozen=True, eq=False)
+class _Game:
+    """The networks, and what the mapper is asked for."""
+
+    mapper: LatentMapper
+    decoder: PublishedDecoder
+    readers: list[Reader]
+    recogniser: nn.Module
+    expressions: tuple[str, ...]
+    attributes: int
+    config: MapperConfig
+    device: torch.device
+
+    def edited(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+        """Return edited faces, as `Generator.edit` makes them, and the change before it is cut off at 0 and 255."""
+        there = self.mapper(batch.latents, wanted)
+        attributes = None
+        if "attributes" in self.decoder.inputs:
+            attributes = there.new_zeros(len(there), self.attributes)
+        with autocast(self.device, self.config.precision):
+            with torch.no_grad():
+                plain = self.decoder(batch.latents, batch.labels, attributes).float()
+            changed = self.decoder(there, None if batch.labels is None else wanted, attributes).float()
+        change = changed - plain
+        change = change - change.mean(dim=(1, 2, 3), keepdim=True)
+        return (batch.faces + change).clamp(0, 255), change
+
+    def loss(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> Tensor:
+        after, change = self.edited(batch, wanted)
+        with autocast(self.device, self.config.precision):
+            doubts = [reader.doubt(_seen_otherwise(after), wanted, self.expressions) for reader in self.readers]
+            with torch.no_grad():
+                somebody = self.recogniser(batch.faces)
+            apart = 1 - (somebody * self.recogniser(after)).sum(dim=1)
+        way = (self.mapper(batch.latents, wanted) - batch.latents) / self.mapper.deviation
+        coarse = functional.adaptive_avg_pool2d(change, _COARSE) / 64
+        loss: Tensor = (
+            torch.stack(doubts).mean()
+            + self.config.identity * apart.mean()
+            + self.config.distance * way.square().mean()
+            + self.config.shading * coarse.square().mean()
+        )
+        return loss
+
+    @torch.no_grad()
+    def judge(self, valid: _Faces) -> dict[str, float]:
+        """Return what the networks that it learns from say of edits of faces held out: they flatter."""
+        rows = np.linspace(0, len(valid) - 1, min(len(valid), _JUDGED)).round().astype(np.int64)
+        names, known = self.expressions, self.readers[0].expressions
+        # Of each column of the first reader, its number among what can be asked for; -1 where it cannot.
+        numbers = torch.tensor([names.index(name) if name in names else -1 for name in known], device=self.device)
+        read, cosine, change = 0.0, 0.0, 0.0
+        for start in range(0, len(rows), _PART):
+            batch = valid.take(torch.from_numpy(rows[start : start + _PART]))
+            shift = 1 + torch.arange(len(batch.latents), device=self.device) % (len(names) - 1)
+            wanted = shift if batch.labels is None else (batch.labels + shift) % len(names)
+            after, changed = self.edited(batch, wanted)
+            answers = next(iter(self.readers[0](after).values())).masked_fill(numbers < 0, -torch.inf)
+            read += float((numbers[answers.argmax(dim=1)] == wanted).float().sum())
+            cosine += float((self.recogniser(batch.faces) * self.recogniser(after)).sum())
+            change += float(changed.abs().mean(dim=(1, 2, 3)).sum())
+        count = len(rows)
+        return {"valid_read": read / count, "valid_cosine": cosine / count, "valid_change": change / count}
+
+
+def _seen_otherwise(faces: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels side side"]:
+    """Return faces turned, moved, lit and grained a little: what is seen then, not only one network sees."""
+    count, device = len(faces), faces.device
+    turn, size = 0.3 * (torch.rand(count) - 0.5), 1 + 0.2 * (torch.rand(count) - 0.5)
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = size * turn.cos()
+    theta[:, 1, 0] = size * turn.sin()
+    theta[:, 0, 1] = -theta[:, 1, 0]
+    theta[:, :, 2] = 0.15 * (torch.rand(count, 2) - 0.5)
+    grid = functional.affine_grid(theta, list(faces.shape), align_corners=False).to(device)
+    moved = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
+    contrast, light, grain = (torch.rand(count, 1, 1, 1).to(device) for _ in range(3))
+    lit = (moved - 128) * (0.8 + 0.4 * contrast) + 128 + 30 * (light - 0.5)
+    return lit + 4 * grain * torch.randn(lit.shape).to(device)
