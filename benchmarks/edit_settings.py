@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import numpy as np
 from common import data_folder, machine, write_result
-from edits import DATA, EMBEDDERS, FMR, JUDGE, SEED, readings, share, share_of, wishes
+from edits import DATA, EMBEDDERS, FMR, JUDGE, SEED, readings, share, share_of, wishes, without
 
 from mien import zoo
 from mien.alignment import TEMPLATES
@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = {}
     for place, model in enumerate(args.models):
-        generator = Generator(model, threads=1)
+        generator = without(Generator(model, threads=1), "edits")
         tried = made(generator, args.faces, args.cache, REGIONS if place == 0 else REGIONS[:1])
         rows[generator.card.id] = told(tried)
         for name, row in rows[generator.card.id].items():

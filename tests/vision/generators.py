@@ -55,11 +55,13 @@ def save_generator(
     channels=3,
     side=SIDE,
     told=True,
+    edits=(),
+    shifts=None,
 ):
     """Write a run folder.
 
     ``components`` are (label or -1, share), their spread is 1/10, their means ``means``. A network that is not ``told``
-    the label has it from the components alone.
+    the label has it from the components alone. A mapper to the expressions ``edits`` moves latents by ``shifts``.
     """
     folder.mkdir(parents=True)
     rows = basis(channels, side)
@@ -77,9 +79,12 @@ def save_generator(
     elif kind == "vae":
         z = net.node("Identity", z, name="latents")
     x = net.node("MatMul", z, net.weight(rows[:LATENTS] * CONTRAST))
+    label = net.take("label", TensorProto.INT64) if (labels and told) or edits else None
     if labels and told:
         shown = CONTRAST * np.arange(len(labels))[:, None] * rows[LATENTS]
-        x = net.node("Add", x, net.node("Gather", net.weight(shown), net.take("label", TensorProto.INT64)))
+        x = net.node("Add", x, net.node("Gather", net.weight(shown), label))
+    if edits:
+        net.node("Add", z, net.node("Gather", net.weight(shifts), label), name="edited")
     if attributes:
         given = net.take("attributes", TensorProto.FLOAT, len(attributes))
         shown = CONTRAST * rows[LATENTS + 1 : LATENTS + 1 + len(attributes)]
@@ -91,7 +96,8 @@ def save_generator(
     x = net.node("Add", x, net.weight(128.0))
     x = net.node("Clip", x, net.weight(0.0), net.weight(255.0))
     net.node("Reshape", x, net.weight([-1, channels, side, side], np.int64), name="images")
-    net.save(folder / "model.onnx", ["images", "latents"] if kind == "vae" else ["images"])
+    answers = ["images", *(["latents"] if kind == "vae" else []), *(["edited"] if edits else [])]
+    net.save(folder / "model.onnx", answers)
 
     feed = {"template": "face-64", "side": side, "order": "RGB" if channels == 3 else "GRAY"}
     convention = {"kind": kind, **feed, "latents": LATENTS}
@@ -100,6 +106,7 @@ def save_generator(
     convention |= {"attributes": list(attributes)} if attributes else {}
     convention |= {"identity": identity} if identity else {}
     convention |= {"encoder": "encoder.onnx"} if encoder else {}
+    convention |= {"edits": list(edits)} if edits else {}
     (folder / "card.json").write_text(json.dumps({"role": "generator", "convention": convention}))
     if encoder:
         save_encoder(folder, feed, channels, side)

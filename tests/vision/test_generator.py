@@ -311,6 +311,80 @@ def test_latents_move_by_what_tells_expressions_apart_and_only_to_those_that_are
         generator.moved(latents, shown=shown, wanted="mood")
 
 
+SHIFTS = np.eye(LATENTS)[3:6] * [[0.0], [1.5], [-1.0]]
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """It knows no labels, and a mapper moves latents to three expressions."""
+    return save_generator(
+        tmp_path / "mapped", kind="vae", components=((-1, 1.0),), encoder=True, edits=LABELS, shifts=SHIFTS
+    )
+
+
+def test_a_mapper_says_where_an_edit_goes_and_the_model_need_not_know_labels(mapped, found, judged):
+    generator = Generator(mapped)
+    assert generator.labels == () and generator.edits == LABELS
+
+    edit = generator.edit(found, expression="surprise", strength=0.5)
+
+    moved = (edit.after.astype(float) - edit.before).transpose(2, 0, 1).ravel() @ basis().T / CONTRAST
+    assert edit.shown == "happiness" and edit.wanted == "surprise"
+    assert np.corrcoef(moved[:LATENTS], SHIFTS[2])[0, 1] > 0.8
+    latents = np.zeros((10, LATENTS), np.float32)
+    assert np.allclose(generator.moved(latents, shown="neutral", wanted="happiness"), SHIFTS[1], atol=1e-6)
+    assert generator.generate(3).shape == (3, SIDE, SIDE, 3)
+    assert generator.clip("surprise", 3).shape == (3, SIDE, SIDE, 3)
+    with pytest.raises(UsageError, match="makes neutral, happiness, surprise; got 'joy'"):
+        generator.edit(found, expression="joy")
+
+
+def test_an_edit_by_a_mapper_ends_where_the_reader_sees_it(mapped, found, judged, monkeypatch):
+    asked = []
+
+    def read(image, faces):
+        asked.append(image)
+        surprise = 0.2 if len(asked) < 3 else 0.6  # the first look is at the photograph
+        return [SimpleNamespace(probabilities={"happiness": 0.9 - surprise, "neutral": 0.1, "surprise": surprise})]
+
+    generator = Generator(mapped)
+    monkeypatch.setattr(generator, "_reader", SimpleNamespace(read=read))
+
+    edit = generator.edit(found, expression="surprise")
+
+    assert edit.strength == 1.25 and len(asked) == 3
+    asked.clear()
+    assert generator.edit(found, expression="surprise", strength=0.75).strength == 0.75 and len(asked) == 1
+
+
+def test_a_mapper_moves_to_what_the_decoder_knows_where_it_knows_labels(tmp_path, found, judged):
+    run = save_generator(
+        tmp_path / "both", kind="vae", labels=LABELS, components=COMPONENTS, means=MEANS, encoder=True, edits=LABELS,
+        shifts=SHIFTS,
+    )  # fmt: skip
+    generator = Generator(run)
+    latents = np.zeros((2, LATENTS), np.float32)
+
+    moved = generator.moved(latents, shown="happiness", wanted="surprise")
+
+    assert np.allclose(moved, SHIFTS[2], atol=1e-6)  # not from mean to mean
+    assert np.array_equal(generator.moved(latents, shown="surprise", wanted="surprise"), latents)
+    card = json.loads((run / "card.json").read_text())
+    card["convention"]["edits"] = ["surprise", "neutral", "happiness"]
+    (run / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="edits to surprise, neutral, happiness; expected the same"):
+        Generator(run)
+
+
+def test_a_card_that_speaks_of_a_mapper_which_the_network_lacks_is_refused(vae):
+    card = json.loads((vae / "card.json").read_text())
+    card["convention"]["edits"] = list(LABELS)
+    (vae / "card.json").write_text(json.dumps(card))
+
+    with pytest.raises(ModelError, match="Is the card of another file"):
+        Generator(vae).generate(1)
+
+
 def test_a_clip_goes_to_the_expression_and_comes_back(vae, found, judged):
     generator = Generator(vae)
 

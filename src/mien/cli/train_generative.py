@@ -183,10 +183,8 @@ def mapper(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **s
 
     done = train_mapper(load_config(MapperConfig, file, sets, {**settings, "data": data}))
     facts = done.summary
-    click.echo(
-        f"faces held out: {facts['valid_read']:.0%} read as asked, cosine {facts['valid_cosine']:.3f} to the face "
-        f"before, by the networks that it learned from"
-    )
+    alike = f", cosine {facts['valid_cosine']:.3f} to the face before" if "valid_cosine" in facts else ""
+    click.echo(f"faces held out: {facts['valid_read']:.0%} read as asked{alike}, by the networks that it learned from")
     click.echo(f"Use: mien edit somebody.jpg --model {done.out} --expression happiness -o edited.png")
 
 

@@ -87,7 +87,7 @@ def settings(data, reader):
         "batch_size": 16,
         "report_every": 320,
         "readers": (str(reader),),
-        "identity": 0.0,
+        "identity": 1e-3,
         "width": 16,
     }
     return lambda run, **more: MapperConfig(model=str(run), **{**given, **more})
@@ -124,10 +124,18 @@ def test_who_weighs_identity_more_changes_less(plain, settings, tmp_path):
         train_mapper(settings(plain, out=tmp_path / f"of-{weight}", identity=weight, learning_rate=1e-2)).summary[
             "valid_change"
         ]
-        for weight in (0.0, 500.0)
+        for weight in (1e-3, 500.0)
     ]
 
     assert changes[1] < changes[0] / 2
+
+
+def test_without_a_weight_of_identity_no_recogniser_is_asked(plain, settings, reader, monkeypatch):
+    monkeypatch.delattr("mien.training.vae.mapping.FaceRecogniser")
+
+    done = train_mapper(settings(plain, images=32, identity=0.0)).summary
+
+    assert "valid_cosine" not in done and done["losses"] == [str(reader)]
 
 
 def test_the_same_seed_gives_the_same_mapper(run, settings, tmp_path):
@@ -221,4 +229,8 @@ def test_the_command_says_how_well_it_went_and_what_to_do_next(run, data, reader
     )  # fmt: skip
 
     assert done.exit_code == 0, done.output
-    assert "read as asked, cosine" in done.output and f"mien edit somebody.jpg --model {run}" in done.output
+    assert (
+        "read as asked, cosine" in done.output
+        and "to the face before, by the networks" in done.output
+        and f"mien edit somebody.jpg --model {run}" in done.output
+    )

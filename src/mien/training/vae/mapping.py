@@ -60,7 +60,7 @@ class MapperConfig(FinishedConfig):
         weight_decay: Of matrices.
         readers: Networks that want to see the expression: names of expression networks that mien ships with weights to
             train on, run folders, or files of such weights. They may not judge the edits.
-        identity: Weight of the recogniser's cosine; more of it changes less.
+        identity: Weight of the recogniser's cosine; more of it changes less, 0 asks no recogniser.
         distance: Weight of the way that the latents go, in standard deviations.
         shading: Weight of what becomes lighter or darker as a whole: expressions were photographed in different light.
         width: Of the mapper's hidden layers.
@@ -128,7 +128,9 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
     readers = [Reader(Path(name), generator).to(device) for name in config.readers]
     expressions = generator.labels or readers[0].expressions
     decoder = PublishedDecoder(before).to(device)
-    who = (recogniser or FaceRecogniser(generator.convention.template, generator.side)).to(device).eval()
+    if config.identity and recogniser is None:
+        recogniser = FaceRecogniser(generator.convention.template, generator.side)
+    who = None if recogniser is None else recogniser.to(device).eval()
     pictures, labels = read_faces(config, generator)
     train, valid = (_Faces.of(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
     if len(train) < 2 or not len(valid):
@@ -179,7 +181,7 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
         **rows[-1],
         "onnx_difference": difference,
         "pictures": len(train) // (2 if config.mirror else 1),
-        "losses": [*config.readers, RECOGNISER],
+        "losses": [*config.readers, *([] if who is None else [RECOGNISER])],
     }
     write_model(
         generator,
@@ -312,7 +314,7 @@ class _Game:
     mapper: LatentMapper
     decoder: PublishedDecoder
     readers: list[Reader]
-    recogniser: nn.Module
+    recogniser: nn.Module | None
     expressions: tuple[str, ...]
     attributes: int
     config: MapperConfig
@@ -336,9 +338,7 @@ class _Game:
         after, change = self.edited(batch, wanted)
         with autocast(self.device, self.config.precision):
             doubts = [reader.doubt(_seen_otherwise(after), wanted, self.expressions) for reader in self.readers]
-            with torch.no_grad():
-                somebody = self.recogniser(batch.faces)
-            apart = 1 - (somebody * self.recogniser(after)).sum(dim=1)
+            apart = 1 - self._alike(batch.faces, after)
         way = (self.mapper(batch.latents, wanted) - batch.latents) / self.mapper.deviation
         coarse = functional.adaptive_avg_pool2d(change, _COARSE) / 64
         loss: Tensor = (
@@ -364,10 +364,20 @@ class _Game:
             after, changed = self.edited(batch, wanted)
             answers = next(iter(self.readers[0](after).values())).masked_fill(numbers < 0, -torch.inf)
             read += float((numbers[answers.argmax(dim=1)] == wanted).float().sum())
-            cosine += float((self.recogniser(batch.faces) * self.recogniser(after)).sum())
+            cosine += float(self._alike(batch.faces, after).sum())
             change += float(changed.abs().mean(dim=(1, 2, 3)).sum())
         count = len(rows)
-        return {"valid_read": read / count, "valid_cosine": cosine / count, "valid_change": change / count}
+        seen = {"valid_read": read / count, "valid_change": change / count}
+        return seen if self.recogniser is None else {**seen, "valid_cosine": cosine / count}
+
+    def _alike(self, before: Tensor, after: Tensor) -> Float[Tensor, " batch"]:
+        """Return cosines of embeddings; 1 where nobody was asked."""
+        if self.recogniser is None:
+            return after.new_ones(len(after))
+        with torch.no_grad():
+            somebody = self.recogniser(before)
+        cosines: Tensor = (somebody * self.recogniser(after)).sum(dim=1)
+        return cosines
 
 
 def _seen_otherwise(faces: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels side side"]:
