@@ -14,7 +14,7 @@ from mien.errors import ModelError, TrainingError, UsageError
 from mien.networks.expression import ExpressionNetConfig, expression_net
 from mien.training.config import as_dict
 from mien.training.storage import store_generator
-from mien.training.vae.grafting import graft, with_mapper
+from mien.training.vae.grafting import graft, inherited, transplant, with_mapper
 from mien.training.vae.mapping import MapperConfig, train_mapper
 from mien.training.vae.refit import PriorConfig, refit
 from mien.training.weights import EXPRESSION, write_network
@@ -180,6 +180,23 @@ def test_mapper_and_flow_do_not_disturb_each_other(run, settings, data, tmp_path
     network = (run / "model.onnx").read_bytes()
     assert sum("edited" in node.output for node in onnx.load_from_string(network).graph.node) == 1
     assert again.summary["onnx_difference"] < 1e-3 and mapped.out == run
+
+
+def test_a_generator_of_the_same_latents_gets_flow_and_mapper_of_another(run, plain, settings):
+    train_mapper(settings(run, images=64))
+    latents = np.ones((2, Generator(run).latents), np.float32)
+    moved = Generator(run).moved(latents, shown="neutral", wanted="happiness")
+
+    heir = transplant((run / "model.onnx").read_bytes(), (plain / "model.onnx").read_bytes())
+
+    (plain / "model.onnx").write_bytes(heir)
+    card = json.loads((plain / "card.json").read_text())
+    card["convention"]["edits"] = list(LABELS)
+    (plain / "card.json").write_text(json.dumps(card))
+    assert np.allclose(Generator(plain).moved(latents, shown="neutral", wanted="happiness"), moved)
+    network, told = inherited(plain, (run / "model.onnx").read_bytes())
+    assert told == {"edits": list(LABELS)}
+    assert sum("edited" in node.output for node in onnx.load_from_string(network).graph.node) == 1
 
 
 def test_eight_bits_store_the_mapper_too(run, settings, tmp_path):

@@ -30,9 +30,9 @@ __all__ = [
     "flow_network",
     "graft",
     "has_flow",
+    "inherited",
     "transplant",
     "with_flow",
-    "with_flow_of",
     "with_mapper",
 ]
 
@@ -124,15 +124,17 @@ def graft(generator: bytes, flow: bytes) -> bytes:
 
 
 def transplant(donor: bytes, generator: bytes) -> bytes:
-    """Return a generator's network with the flow of another one of the same latents; as it is where that has none."""
+    """Return a generator's network with flow and mapper of another one of the same latents, as far as that has them."""
     graph = onnx.load_from_string(donor).graph
     switch = {*_SWITCH, _LATENTS}
     nodes = [node for node in graph.node if _is_of_flow(node) and not switch & set(node.output)]
-    if not nodes:
-        return generator
-    weights = [item for item in graph.initializer if item.name.startswith(_PREFIX) and item.name not in (_NONE, _AXIS)]
-    wanted = {name for node in nodes for name in node.input}
-    return _joined(generator, nodes, weights, [item for item in graph.input if item.name in wanted])
+    if nodes:
+        weights = [
+            item for item in graph.initializer if item.name.startswith(_PREFIX) and item.name not in (_NONE, _AXIS)
+        ]
+        wanted = {name for node in nodes for name in node.input}
+        generator = _joined(generator, nodes, weights, [item for item in graph.input if item.name in wanted])
+    return _with_mapper_of(graph, generator) if any(_is_of_mapper(node) for node in graph.node) else generator
 
 
 def has_flow(model: Path) -> bool:
@@ -180,14 +182,16 @@ class DonorFlow:
         return torch.from_numpy(latents).to(noise.device)
 
 
-def with_flow_of(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Return a generator's network with the flow of the VAE whose latents it draws, and what its card says of that.
+def inherited(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Return a generator's network with flow and mapper of the VAE whose latents it draws, and what its card says then.
 
-    Where that has none, nothing changes.
+    Where that has neither, nothing changes.
     """
     card = zoo.named(init)
-    facts = {key: card.convention[key] for key in ("flow", "guidance") if key in card.convention}
-    return (transplant(zoo.path(card).read_bytes(), network), facts) if facts.get("flow") else (network, {})
+    facts = {key: card.convention[key] for key in ("flow", "guidance", "edits") if key in card.convention}
+    if facts.get("flow") or facts.get("edits"):
+        network = transplant(zoo.path(card).read_bytes(), network)
+    return network, facts
 
 
 def with_mapper(generator: bytes, mapper: LatentMapper) -> tuple[bytes, float]:
@@ -207,14 +211,7 @@ def with_mapper(generator: bytes, mapper: LatentMapper) -> tuple[bytes, float]:
     }
     network = onnx_bytes(mapper, *examples.values(), inputs=list(examples), outputs=[_EDITED])
     difference = check_parity(mapper, network, examples, tolerance=_PARITY, unit="standard deviations of a latent")
-    stem, model = onnx.load_from_string(network).graph, onnx.load_from_string(generator)
-    graph = model.graph
-    if not any(_LATENTS in node.output for node in graph.node):
-        raise ModelError("This generator answers no latents. Expected a VAE, or a GAN that began as one (--init).")
-    for whole in (graph.node, graph.initializer, graph.output):
-        kept = [type(item).FromString(item.SerializeToString()) for item in whole if not _is_of_mapper(item)]
-        del whole[:]
-        whole.extend(kept)
+    stem = onnx.load_from_string(network).graph
     connected = {_LATENTS, "label", _EDITED}
     for node in stem.node:
         node.name = f"{_MAPPER}{node.name}"
@@ -222,12 +219,26 @@ def with_mapper(generator: bytes, mapper: LatentMapper) -> tuple[bytes, float]:
             names[:] = [name if name in connected or not name else f"{_MAPPER}{name}" for name in names]
     for weight in stem.initializer:
         weight.name = f"{_MAPPER}{weight.name}"
-    graph.node.extend(stem.node)
-    graph.initializer.extend(stem.initializer)
-    graph.output.extend(stem.output)
+    return _with_mapper_of(stem, generator), difference
+
+
+def _with_mapper_of(donor: onnx.GraphProto, generator: bytes) -> bytes:
+    """Return a generator's network with the mapper of another one, in place of its own."""
+    model = onnx.load_from_string(generator)
+    graph = model.graph
+    if not any(_LATENTS in node.output for node in graph.node):
+        raise ModelError("This generator answers no latents. Expected a VAE, or a GAN that began as one (--init).")
+    for whole, theirs in (
+        (graph.node, donor.node),
+        (graph.initializer, donor.initializer),
+        (graph.output, donor.output),
+    ):
+        kept = [type(item).FromString(item.SerializeToString()) for item in whole if not _is_of_mapper(item)]
+        del whole[:]
+        whole.extend([*kept, *(item for item in theirs if _is_of_mapper(item))])
     known = {item.name for item in graph.input}
-    graph.input.extend(item for item in stem.input if item.name == "label" and "label" not in known)
-    return bytes(model.SerializeToString()), difference
+    graph.input.extend(item for item in donor.input if item.name == "label" and "label" not in known)
+    return bytes(model.SerializeToString())
 
 
 def _is_of_mapper(item: onnx.NodeProto | onnx.TensorProto | onnx.ValueInfoProto) -> bool:
