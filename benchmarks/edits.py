@@ -88,7 +88,7 @@ def main() -> None:
     write_result(name, {
         "machine": machine(), "model": generator.card.id, "data": data_of(generator), "split": "test",
         "faces": len(asked), "seed": SEED, "reader_that_searches": reader.card.id, "judge": judge.card.id,
-        "in_the_loss": generator.card.metrics.get("mapper", {}).get("losses", []),
+        "in_the_loss": list(generator.convention.edit_losses),
         "strengths_of_class_means": list(SEARCHED), "read_at": READ, "fmr": FMR,
         "seconds_an_edit": seconds / len(wanted),
         "thresholds": {
@@ -185,7 +185,7 @@ def settings(named: Sequence[str], count: int, cache: Path | None) -> dict[str, 
             })  # fmt: skip
             print(name, rows[-1], flush=True)
         setting = json.loads((Path(folder) / "mapper.json").read_text())
-        kept = {key: setting[key] for key in ("images", "valid_read", "valid_cosine", "losses")}
+        kept = {key: setting[key] for key in ("images", "valid_read", "valid_cosine")}
         told[name] = {"model": generator.card.name, "data": data_of(generator), "faces": len(faces)} | kept
         told[name]["searches"] = rows
     return {"machine": machine(), "split": "valid", "seed": SEED, "judge": judge.card.id, "mappers": told}

@@ -200,6 +200,9 @@ def _card(name: str, generator: Generator, record: Facts, measured: Sequence[Fac
         lines[-1] += f" Asked for by expression: {', '.join(generator.labels)}."
     if losses := convention.losses:
         lines[-1] += f" In its loss stood {', '.join(losses)}: they judge nothing below."
+    if convention.edits:
+        taught = ", ".join(convention.edit_losses) or "nobody"
+        lines[-1] += f" It edits faces to {', '.join(convention.edits)}; taught that by {taught}, who may not judge it."
     lines += ["", f"![Samples]({name}.png)", "", "Samples are the first of seed 0, none chosen.", ""]
     lines += ["## Data and terms", "", f"- training data: {card.training_data or 'not stated'}"]
     lines += [f"- licence: {card.licence or 'not stated'}", ""]

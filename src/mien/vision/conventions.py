@@ -350,6 +350,7 @@ class GeneratorConvention(_Convention):
         guidance: How far its flow follows a condition unless told otherwise; None where it takes none.
         edits: Expressions that its mapper gives to faces, in the order of the input `label`: its labels where it has
             some; empty where it has no mapper.
+        edit_losses: Networks that stood in the loss of its mapper, and may therefore not judge its edits.
         encoder: Its encoder: a file beside it in a run, a name in the catalogue; None where it has none.
         identity: The embedder whose embedding of a face it takes; None where it takes none.
         losses: Networks that stood in its loss, and may therefore not judge it.
@@ -367,6 +368,7 @@ class GeneratorConvention(_Convention):
     flow: int = 0
     guidance: float | None = None
     edits: tuple[str, ...] = ()
+    edit_losses: tuple[str, ...] = ()
     encoder: str | None = None
     identity: str | None = None
     losses: tuple[str, ...] = ()
@@ -398,6 +400,7 @@ class GeneratorConvention(_Convention):
             flow=facts.get("flow", int, 0),
             guidance=facts.get("guidance", float, None),
             edits=facts.several("edits", str),
+            edit_losses=facts.several("edit_losses", str),
             encoder=facts.get("encoder", str, None),
             identity=facts.get("identity", str, None),
             losses=facts.several("losses", str),

@@ -100,7 +100,7 @@ def test_a_mapper_learns_to_please_its_readers(plain, settings, tmp_path, reader
 
     assert done["valid_read"] > still["valid_read"] and done["loss"] < still["loss"]
     assert len(json.loads((plain / "mapper.json").read_text())["rows"]) == 5
-    assert Generator(plain).card.metrics["mapper"]["losses"] == [str(reader), "dlib-resnet29"]
+    assert Generator(plain).convention.edit_losses == (str(reader), "dlib-resnet29")
 
 
 def test_the_file_moves_latents_as_the_mapper_does_and_what_is_drawn_stays(run, settings):
@@ -135,7 +135,7 @@ def test_without_a_weight_of_identity_no_recogniser_is_asked(plain, settings, re
 
     done = train_mapper(settings(plain, images=32, identity=0.0)).summary
 
-    assert "valid_cosine" not in done and done["losses"] == [str(reader)]
+    assert "valid_cosine" not in done and Generator(plain).convention.edit_losses == (str(reader),)
 
 
 def test_the_same_seed_gives_the_same_mapper(run, settings, tmp_path):
@@ -195,7 +195,7 @@ def test_a_generator_of_the_same_latents_gets_flow_and_mapper_of_another(run, pl
     (plain / "card.json").write_text(json.dumps(card))
     assert np.allclose(Generator(plain).moved(latents, shown="neutral", wanted="happiness"), moved)
     network, told = inherited(plain, (run / "model.onnx").read_bytes())
-    assert told == {"edits": list(LABELS)}
+    assert told == {"edits": list(LABELS)}  # whose losses the card does not say
     assert sum("edited" in node.output for node in onnx.load_from_string(network).graph.node) == 1
 
 

@@ -188,7 +188,9 @@ def inherited(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
     Where that has neither, nothing changes.
     """
     card = zoo.named(init)
-    facts = {key: card.convention[key] for key in ("flow", "guidance", "edits") if key in card.convention}
+    facts = {
+        key: card.convention[key] for key in ("flow", "guidance", "edits", "edit_losses") if key in card.convention
+    }
     if facts.get("flow") or facts.get("edits"):
         network = transplant(zoo.path(card).read_bytes(), network)
     return network, facts

@@ -181,13 +181,13 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
         **rows[-1],
         "onnx_difference": difference,
         "pictures": len(train) // (2 if config.mirror else 1),
-        "losses": [*config.readers, *([] if who is None else [RECOGNISER])],
     }
+    losses = [*config.readers, *([] if who is None else [RECOGNISER])]
     write_model(
         generator,
         out,
         network if precision is None else stored(network, precision),
-        {**generator.card.convention, "edits": list(expressions)},
+        {**generator.card.convention, "edits": list(expressions), "edit_losses": losses},
         {"mapper": summary},
     )
     keep_learned(out, pictures.split("train"))
@@ -266,9 +266,12 @@ class _Faces:
         device: torch.device,
     ) -> _Faces:
         chosen = np.flatnonzero(pictures.splits == split)
+        mirror = config.mirror and split == "train"
+        most = math.ceil(config.images / (1 + mirror))  # more would be encoded and never shown
+        chosen = np.sort(np.random.default_rng(config.seed).permutation(chosen)[:most])
         some = pictures.take(chosen)
         faces = some.rgb()
-        views = [faces, faces[:, :, ::-1]] if config.mirror and split == "train" else [faces]
+        views = [faces, faces[:, :, ::-1]] if mirror else [faces]
         return cls(
             torch.from_numpy(some.images),
             torch.from_numpy(np.concatenate([generator.encode(np.ascontiguousarray(view)) for view in views])).to(
