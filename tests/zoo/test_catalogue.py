@@ -65,7 +65,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "face-vae-96": "face-vae-96-2-1ccc150a",
         "face-vae-96-encoder": "face-vae-96-encoder-1-d4935d16",
         "face-gan-64": "face-gan-64-2-7bf817df",
-        "expression-gan-48": "expression-gan-48-4-d9b7cec1",
+        "expression-gan-48": "expression-gan-48-5-c222c7f2",
         "face-restorer-128": "face-restorer-128-1-dfafcf9f",
         "blazeface-back": "blazeface-back-1-0a1b35e2",
         "sface-resnet27": "sface-resnet27-1-8ed90a76",
