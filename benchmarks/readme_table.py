@@ -1226,6 +1226,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "generation_face-vae-64": generation,
             "generation_face-gan-64": generation,
             "generation_face-vae-96": generation,
+            "generation_face-vae-128": generation,
             "generation_expression-vae-48": generation,
             "generation_expression-gan-48": generation,
             "malformed": malformed,

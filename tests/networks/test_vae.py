@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn import functional
 
 from mien.errors import UsageError
 from mien.networks import VAE, VAENetConfig
@@ -51,6 +54,39 @@ def test_labels_and_attributes_are_told_side_by_side():
 def test_a_side_that_cannot_be_halved_so_often_is_refused():
     with pytest.raises(UsageError, match="multiple of 16 px, got 40"):
         VAENetConfig(side=40, widths=(8, 8, 8, 8))
+
+
+def test_an_encoder_of_another_side_sees_pictures_of_that_side():
+    torch.manual_seed(0)
+    small, large = VAE(SMALL), VAE(replace(SMALL, side=32, encoder_side=16))
+    large.load_state_dict(small.state_dict())  # every weight has the same shape
+    images = torch.rand(2, 3, 16, 16) * 255
+    doubled = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+    for ours, theirs in zip(large.encode(doubled), small.encode(images), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert (large.encode(255 - doubled)[0] - small.encode(images)[0]).abs().max() > 1e-3
+
+
+def test_a_decoder_begun_as_that_of_a_smaller_side_draws_its_pictures_enlarged():
+    torch.manual_seed(0)
+    config = replace(SMALL, widths=(16, 16, 16), side=32)
+    small, large = VAE(config), VAE(replace(config, side=64, encoder_side=32))
+    large.load_state_dict(small.state_dict())
+    latents = torch.randn(4, 6)
+    with torch.no_grad():
+        expected = functional.interpolate(small.decode(latents), size=(64, 64), mode="bilinear")
+        drawn = large.decode(latents)
+
+    assert drawn.shape == (4, 3, 64, 64)
+    # Of what differs between pictures and places, nearly all is the same.
+    error = (drawn - expected).square().mean() / (expected - expected.mean()).square().mean()
+    assert error < 0.3
+
+
+def test_a_side_of_the_encoder_that_cannot_be_halved_so_often_is_refused():
+    with pytest.raises(UsageError, match=r"multiple of 4 px, got 18\. Set net\.encoder_side"):
+        replace(SMALL, encoder_side=18)
 
 
 SPATIAL = VAENetConfig(side=32, latents=64, widths=(8, 16, 16), last_width=8, spatial=True)

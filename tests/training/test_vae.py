@@ -476,6 +476,19 @@ def test_a_decoder_learns_for_latents_that_stay_and_the_flow_comes_along(finishe
     assert np.corrcoef(faces[0].ravel(), faces[1].ravel())[0, 1] > 0.5, "the same latents in other pictures"
 
 
+def test_a_decoder_of_larger_pictures_learns_for_latents_that_stay(finished, config):
+    _, begun = finished
+    net = replace(NET, side=32, encoder_side=16)
+    train(replace(config, net=net, init=begun.out, keep_encoder=True, blend=0.5, prior="flow"))
+
+    small, large = Generator(begun.out), Generator(config.out)
+    drawn = large.generate(8, seed=3)
+    assert drawn.shape == (8, 32, 32, 3) and large.convention.flow == small.convention.flow
+    # The encoder that was written takes the larger pictures, and says of them what that of the smaller ones says.
+    shrunk = np.stack([cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA) for face in drawn])
+    assert np.allclose(large.encode(drawn), small.encode(shrunk), atol=0.05)
+
+
 def test_a_perceptual_term_looks_through_the_given_network(config, monkeypatch):
     class Looks(torch.nn.Module):
         def forward(self, images):

@@ -52,6 +52,7 @@ def save_generator(
     identity=None,
     dimension=64,
     encoder=False,
+    encoder_side=None,
     channels=3,
     side=SIDE,
     told=True,
@@ -109,7 +110,8 @@ def save_generator(
     convention |= {"edits": list(edits)} if edits else {}
     (folder / "card.json").write_text(json.dumps({"role": "generator", "convention": convention}))
     if encoder:
-        save_encoder(folder, feed, channels, side)
+        seen = encoder_side or side
+        save_encoder(folder, feed | {"side": seen}, channels, seen)
     return folder
 
 

@@ -192,6 +192,20 @@ def test_a_face_is_found_and_cut_before_it_is_encoded(vae, found):
         generator.cut(found[:100])
 
 
+def test_an_encoder_of_a_smaller_side_sees_the_faces_shrunk(tmp_path, rng):
+    small = Generator(save_generator(tmp_path / "small", kind="vae", encoder=True))
+    large = Generator(
+        save_generator(tmp_path / "large", kind="vae", encoder=True, side=2 * SIDE, encoder_side=SIDE), threads=1
+    )
+    faces = small.generate(5, seed=2)
+    doubled = faces.repeat(2, axis=1).repeat(2, axis=2)
+
+    assert large.encode(doubled) == pytest.approx(small.encode(faces), abs=1e-4)
+    assert large.posteriors(doubled)[0] == pytest.approx(small.encode(faces), abs=1e-4)
+    with pytest.raises(ModelError, match="takes faces of 32 px, expected at most the 16 px"):
+        Generator(save_generator(tmp_path / "odd", kind="vae", encoder=True, encoder_side=2 * SIDE)).encode(faces)
+
+
 def test_a_way_between_latents_of_a_vae_is_straight(vae):
     a, b = np.zeros(LATENTS), np.eye(LATENTS)[0]
     images = Generator(vae).between(a, b, 5, expression="neutral")

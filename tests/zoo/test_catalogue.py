@@ -64,6 +64,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
         "face-vae-96": "face-vae-96-2-1ccc150a",
         "face-vae-96-encoder": "face-vae-96-encoder-1-d4935d16",
+        "face-vae-128": "face-vae-128-1-7013f7e4",
         "face-gan-64": "face-gan-64-2-7bf817df",
         "expression-gan-48": "expression-gan-48-5-c222c7f2",
         "face-restorer-128": "face-restorer-128-1-dfafcf9f",

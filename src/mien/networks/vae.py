@@ -34,6 +34,8 @@ class VAENetConfig:
         last_width: Channels at full size, before the pixels.
         spatial: Latents keep their place: they are a map of as many places as the smallest feature map has, with
             latents / places channels each; otherwise a vector that describes the picture as a whole.
+        encoder_side: Side of the pictures of a smaller VAE that this one begins as, px: the encoder looks at them at
+            that side, and the decoder's map is enlarged before its last stage. None: all is of the pictures' side.
     """
 
     side: int = 64
@@ -43,15 +45,17 @@ class VAENetConfig:
     blocks: int = 1
     last_width: int = 16
     spatial: bool = False
+    encoder_side: int | None = None
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1 or self.last_width < 1:
             raise UsageError(f"Widths are at least one channel, for at least one stage, got {self.widths}.")
-        if self.side < 1 or self.side % 2 ** len(self.widths):
-            raise UsageError(
-                f"A side is halved once a stage: {len(self.widths)} widths need a multiple of "
-                f"{2 ** len(self.widths)} px, got {self.side}. Set net.side or net.widths."
-            )
+        for name, side in (("side", self.side), ("encoder_side", self.seen_side)):
+            if side < 1 or side % 2 ** len(self.widths):
+                raise UsageError(
+                    f"A side is halved once a stage: {len(self.widths)} widths need a multiple of "
+                    f"{2 ** len(self.widths)} px, got {side}. Set net.{name} or net.widths."
+                )
         for name in ("latents", "blocks"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Setting 'net.{name}' is at least 1, got {getattr(self, name)}.")
@@ -64,7 +68,12 @@ class VAENetConfig:
     @property
     def base(self) -> int:
         """Side of the smallest feature map."""
-        return int(self.side // 2 ** len(self.widths))
+        return int(self.seen_side // 2 ** len(self.widths))
+
+    @property
+    def seen_side(self) -> int:
+        """Side at which the encoder looks at pictures, px."""
+        return self.side if self.encoder_side is None else self.encoder_side
 
     @property
     def places(self) -> int:
@@ -111,6 +120,10 @@ class VAE(nn.Module):
 
     def encode(self, images: Images) -> tuple[Latents, Latents]:
         """Return mean and log variance of the posterior, in float32."""
+        seen = self.config.seen_side
+        if seen != self.config.side:
+            # Plain bilinear: ONNX has no other that reads every px (antialiasing is not exported).
+            images = functional.interpolate(images, size=(seen, seen), mode="bilinear")
         h = self.encoder(images / 127.5 - 1)
         with torch.autocast(images.device.type, enabled=False):
             if self.config.spatial:
@@ -147,7 +160,7 @@ class _Decoder(nn.Module):
     def __init__(self, config: VAENetConfig, condition: int) -> None:
         super().__init__()
         widths = config.widths[::-1]
-        self.base = config.base
+        self.base, self.enlarged = config.base, config.side // 2 if config.seen_side != config.side else None
         self.first: nn.Module = (
             nn.Conv2d(config.latents // config.places, widths[0], 3, padding=1)
             if config.spatial  # the condition scales and shifts every block: it need not be laid out, too
@@ -172,6 +185,10 @@ class _Decoder(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         for blocks, up in zip(self.stages, self.ups, strict=True):
             assert isinstance(blocks, nn.ModuleList)
+            if up is self.ups[-1] and self.enlarged is not None:
+                # Here an enlarged face comes out before anything is learned. Earlier, layers that learned where things
+                # are on a smaller map draw bent ones.
+                x = functional.interpolate(x, size=(self.enlarged, self.enlarged), mode="bilinear")
             for block in blocks:
                 x = block(x, condition)
             x = up(functional.interpolate(x, scale_factor=2.0, mode="nearest"))

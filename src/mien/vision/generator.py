@@ -22,7 +22,7 @@ from mien.vision.conventions import GeneratorConvention
 from mien.vision.detector import Detection
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
-from mien.vision.feed import Feed
+from mien.vision.feed import Feed, shrunk
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
 from mien.vision.inversion import inverted
 from mien.zoo.session import make_session, runtime_errors, session_options
@@ -426,11 +426,12 @@ class Generator:
         return mean, np.exp(0.5 * log_variance)
 
     def _encoded(self, faces: Sequence[UInt8[np.ndarray, "side side 3"]], *outputs: str) -> list[Latents]:
-        session, feed = self._encoder
+        session, feed, side = self._encoder
         name = session.get_inputs()[0].name
         parts: list[list[np.ndarray]] = [[np.empty((0, self.latents), np.float32)] for _ in outputs]
         for start in range(0, len(faces), _ENCODED):
-            answers = session.run(list(outputs), {name: feed(np.stack(faces[start : start + _ENCODED]))})
+            seen = np.stack([shrunk(face, (side, side)) for face in faces[start : start + _ENCODED]])
+            answers = session.run(list(outputs), {name: feed(seen)})
             for part, answer in zip(parts, answers, strict=True):
                 part.append(answer)
         return [np.concatenate(part) for part in parts]
@@ -855,7 +856,8 @@ class Generator:
     # Other networks ---------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _encoder(self) -> tuple[onnxruntime.InferenceSession, Feed]:
+    def _encoder(self) -> tuple[onnxruntime.InferenceSession, Feed, int]:
+        """The encoder, how it is fed, and the side of the faces that it takes, which may be smaller than they are."""
         if not self.has_encoder:
             others = self._others(lambda convention: convention.encoder is not None)
             raise ModelError(f"'{self.card.name}' has no encoder. {others or 'A VAE has: mien train vae.'}")
@@ -863,7 +865,13 @@ class Generator:
         session = make_session(zoo.path(card), options=session_options(threads=self._threads))
         if "mean" not in {item.name for item in session.get_outputs()}:
             raise ModelError(f"The encoder '{card.name}' answers no 'mean'. Export the run again.")
-        return session, Feed(card.convention)
+        side = card.convention.get("side", self.side)
+        if not isinstance(side, int) or not 0 < side <= self.side:
+            raise ModelError(
+                f"The encoder '{card.name}' takes faces of {side!r} px, expected at most the {self.side} px that "
+                f"'{self.card.name}' draws."
+            )
+        return session, Feed(card.convention), side
 
     @cached_property
     def _detector(self) -> DetectorLike:
