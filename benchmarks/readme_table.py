@@ -31,6 +31,12 @@ DEFAULT_EMBEDDER = CATALOGUE["defaults"]["embedder"]
 """Results of one embedder are those of this one, in `NAME_EMBEDDER.json` or in `NAME.json`."""
 IDENTITY_SPACE = "dlib-resnet29"
 """The features in which generated faces were compared with real ones."""
+OTHER_EDITS = {
+    "flow": {"en": "its flow", "zh": "按其流"},
+    "class means": {"en": "class means", "zh": "按类别均值"},
+    "class means, searched": {"en": "those, searched", "zh": "按类别均值，搜索强度"},
+}
+"""What the ways to edit that a model does not take are called."""
 EDIT_JUDGES = ("sface", "dlib-resnet29")
 """The embedders that say whether an edited face still matches."""
 PUBLISHED_ON_LFW = {"sface": "99.60 %", "dlib-resnet29": "99.38 %"}
@@ -737,43 +743,38 @@ def malformed(result: dict[str, Any]) -> Iterator[Texts]:
 
 
 def edits(result: dict[str, Any]) -> Iterator[Texts]:
-    """Of edits by the flow and by class means: whether they are read as asked, and whether the person is kept."""
-    name, n = result["model"].rsplit("-", 2)[0], result["faces"]
-    flow, plain, searched = (result["ways"][way] for way in ("flow", "class means", "class means, searched"))
+    """Of all ways to edit that a model has: whether edits are read as asked, and whether the person is kept."""
+    name, n, ways = result["model"].rsplit("-", 2)[0], result["faces"], dict(result["ways"])
+    first = ways.pop(next(iter(ways)))
+    judges = [key for key in EDIT_JUDGES if key not in result["in_the_loss"]]
 
     def read(way: dict[str, Any]) -> str:
         return f"{percent(way['read_as_asked']['share'])} {within(way['read_as_asked']['interval'])}"
 
-    def kept(way: dict[str, Any], embedder: str) -> str:
-        told = way["identity_kept"][embedder]["at_shipped_threshold"]
-        return f"{percent(told['share'])} {within(told['interval'])}"
+    def kept(way: dict[str, Any]) -> str:
+        told = [way["identity_kept"][key]["at_shipped_threshold"] for key in judges]
+        return "; ".join(f"{percent(one['share'])} {within(one['interval'])}" for one in told)
+
+    def others(said: Callable[[dict[str, Any]], str], lang: str) -> str:
+        mark = {"en": ("by {}: {}", "; "), "zh": ("{}：{}", "；")}[lang]
+        return mark[1].join(mark[0].format(OTHER_EDITS[way][lang], said(told)) for way, told in ways.items())
 
     yield {
         "en": (
-            f"`{name}`, `edit`: mini-XCEPTION reads the expression asked for, {n} faces",
-            read(flow),
-            f"by class means: {read(plain)}; those, searched likewise: {read(searched)}",
+            f"`{name}`, `edit`: mini-XCEPTION reads the expression asked for, {n} faces", read(first),
+            others(read, "en"),
         ),
-        "zh": (
-            f"`{name}`，`edit`：mini-XCEPTION 读出所要求的表情，{n} 张脸",
-            read(flow),
-            f"按类别均值：{read(plain)}；同样搜索强度：{read(searched)}",
-        ),
-    }
-    both = {lang: mark.join(kept(flow, key) for key in EDIT_JUDGES) for lang, mark in (("en", "; "), ("zh", "；"))}
-    other = {lang: mark.join(kept(searched, key) for key in EDIT_JUDGES) for lang, mark in (("en", "; "), ("zh", "；"))}
+        "zh": (f"`{name}`，`edit`：mini-XCEPTION 读出所要求的表情，{n} 张脸", read(first), others(read, "zh")),
+    }  # fmt: skip
     yield {
         "en": (
-            f"`{name}`, `edit`: the face still matches, FMR 1e-2; by {' and '.join(EDIT_JUDGES)}",
-            both["en"],
-            f"by class means, searched: {other['en']}",
+            f"`{name}`, `edit`: the face still matches, FMR 1e-2; by {' and '.join(judges)}", kept(first),
+            others(kept, "en"),
         ),
         "zh": (
-            f"`{name}`，`edit`：编辑后仍与原脸匹配，FMR 1e-2；{'、'.join(EDIT_JUDGES)}",
-            both["zh"],
-            f"按类别均值，搜索强度：{other['zh']}",
+            f"`{name}`，`edit`：编辑后仍与原脸匹配，FMR 1e-2；{'、'.join(judges)}", kept(first), others(kept, "zh")
         ),
-    }
+    }  # fmt: skip
 
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
@@ -1231,6 +1232,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "generation_expression-gan-48": generation,
             "malformed": malformed,
             "edits": edits,
+            "edits_face-vae-96": edits,
             "generative_peers": generative_peers,
             "likeness": likeness,
             "synthetic_training": synthetic_training,
