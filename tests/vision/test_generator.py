@@ -353,6 +353,25 @@ def test_a_mapper_says_where_an_edit_goes_and_the_model_need_not_know_labels(map
         generator.edit(found, expression="joy")
 
 
+def test_an_edit_by_a_mapper_changes_colours_a_quarter_as_much_as_lightness(mapped, found, judged):
+    generator = Generator(mapped)
+    here = generator.encode([generator.cut(found)])
+    there = generator.moved(here, shown="happiness", wanted="surprise")
+
+    edit = generator.edit(found, expression="surprise", strength=1)
+
+    def parts(change):
+        lightness = (change * [0.299, 0.587, 0.114]).sum(axis=-1, keepdims=True)
+        return lightness, change - lightness
+
+    whole = generator._decoded(there)[0] - generator._decoded(here)[0]
+    light, colour = parts(whole - whole.mean())
+    got = parts(edit.after.astype(float) - edit.before)
+    inside = ((edit.after > 0) & (edit.after < 255)).all(axis=2)
+    assert np.abs(colour[inside]).max() > 10
+    assert np.abs(got[0] - light)[inside].max() < 1 and np.abs(got[1] - colour / 4)[inside].max() < 1.5
+
+
 def test_an_edit_by_a_mapper_ends_where_the_reader_sees_it(mapped, found, judged, monkeypatch):
     asked = []
 

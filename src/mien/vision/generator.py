@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from mien.zoo import Card
 
-__all__ = ["MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
+__all__ = ["EDIT_COLOUR", "GREY", "MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Faces = UInt8[np.ndarray, "n side side 3"]
@@ -43,6 +43,11 @@ PRIORS = ("flow", "mixture", "normal", "fitted")
 and the mixture where there is none."""
 MOST_GUIDANCE = 10.0
 """Farthest that a flow follows a condition."""
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Share of red, green and blue in lightness."""
+EDIT_COLOUR = 0.25
+"""Share of a mapper's change of colours that an edit keeps; of lightness it keeps all. Expression networks see grey
+pictures, so that a mapper does with colours what it likes: cheeks redden. Chosen by eye."""
 
 _FLOW = -1  # component of a network that stands for its flow
 _BATCH = 8  # pictures in one run, always: what a picture looks like must not hang on how many were asked for
@@ -478,6 +483,9 @@ class Generator:
             change = min(tried, 1.0) * (self._decoded(there, expression if self.labels else None)[0] - plain)
             # Expressions also differ by how their pictures were lit, which is no part of an expression.
             change -= change.mean()
+            if self.convention.edits:
+                lightness = (change * GREY).sum(axis=2, keepdims=True)
+                change = lightness + EDIT_COLOUR * (change - lightness)
             after = _rounded(cut.crop + change)
             if (
                 strength is None

@@ -36,7 +36,7 @@ from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.grafting import with_mapper
 from mien.training.weights import EXPRESSION, read_network
-from mien.vision.generator import Generator
+from mien.vision.generator import EDIT_COLOUR, GREY, Generator
 
 __all__ = ["Mapped", "MapperConfig", "train_mapper"]
 
@@ -45,7 +45,6 @@ _PART = 64  # of them at once
 _CERTAIN = 0.1  # nats: a reader that is as sure as that asks for no more, or only readers would see the difference
 _LEAST_DEVIATION = 0.05  # a latent that is not used varies by rounding only
 _COARSE = 6  # places a side at which shading is looked at
-_GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +206,6 @@ class Reader(nn.Module):
     """
 
     grid: Tensor
-    grey: Tensor
 
     def __init__(self, source: Path, generator: Generator) -> None:
         super().__init__()
@@ -218,14 +216,13 @@ class Reader(nn.Module):
         convention = generator.convention
         grid = crop_grid(convention.template, convention.side, facts["template"], net.config.side)
         self.register_buffer("grid", grid, persistent=False)
-        self.register_buffer("grey", torch.tensor(_GREY)[:, None, None], persistent=False)
 
     def forward(self, faces: Float[Tensor, "batch channels side side"]) -> Mapping[str, Float[Tensor, "batch classes"]]:
         """Return logits by head of faces, 0 to 255, in colour or grey (one channel)."""
         if self.colour:
             faces = faces.expand(-1, 3, -1, -1)
         elif faces.shape[1] == 3:
-            faces = (faces * self.grey).sum(dim=1, keepdim=True)
+            faces = _lightness(faces)
         grid = self.grid.expand(len(faces), -1, -1, -1)
         crops = functional.grid_sample(faces, grid, padding_mode="border", align_corners=False)
         answers: Mapping[str, Tensor] = self.net(crops)
@@ -335,6 +332,9 @@ class _Game:
             changed = self.decoder(there, None if batch.labels is None else wanted, attributes).float()
         change = changed - plain
         change = change - change.mean(dim=(1, 2, 3), keepdim=True)
+        if change.shape[1] == 3:
+            lightness = _lightness(change)
+            change = lightness + EDIT_COLOUR * (change - lightness)
         return (batch.faces + change).clamp(0, 255), change
 
     def loss(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> Tensor:
@@ -381,6 +381,12 @@ class _Game:
             somebody = self.recogniser(before)
         cosines: Tensor = (somebody * self.recogniser(after)).sum(dim=1)
         return cosines
+
+
+def _lightness(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 1 side side"]:
+    """Return pictures in grey."""
+    weights = torch.from_numpy(GREY).to(images.device)[:, None, None]
+    return (images * weights).sum(dim=1, keepdim=True)
 
 
 def _seen_otherwise(faces: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels side side"]:
