@@ -8,7 +8,11 @@ from onnx import helper
 
 from mien.errors import ModelError
 from mien.networks.decoder import PublishedDecoder
+from mien.networks.tracing import onnx_bytes
+from mien.networks.vae import VAE, VAENetConfig
 from mien.training.storage import stored
+from mien.training.vae.prior import fit_prior
+from mien.training.vae.story import PublishedGenerator
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
 
@@ -40,6 +44,23 @@ def test_what_a_decoder_is_told_beside_latents_counts(tmp_path):
 
     assert set(decoder.inputs) == {"label", "attributes"}
     assert not torch.equal(bare[0], bare[1]) and not torch.equal(bare, hat)
+
+
+def test_a_decoder_that_enlarges_its_features_draws_as_its_network_does():
+    torch.manual_seed(0)
+    net = VAENetConfig(side=32, encoder_side=24, colour=False, latents=4, widths=(8, 8, 8), last_width=8)
+    model = VAE(net).eval()
+    torch.nn.init.normal_(model.decoder.pixels.weight)
+    prior = fit_prior(np.random.default_rng(0).standard_normal((50, 4)))
+    inputs = {"noise": torch.randn(3, 4), "component": torch.zeros(3, dtype=torch.long)}
+    names = {"inputs": list(inputs), "outputs": ["images", "latents"]}
+    network = onnx_bytes(PublishedGenerator(model, prior, 0).eval(), *inputs.values(), **names)
+
+    with torch.no_grad():
+        drawn, wanted = PublishedDecoder(network)(inputs["noise"]), model.decode(inputs["noise"]).clamp(0, 255)
+
+    assert wanted.std() > 1
+    torch.testing.assert_close(drawn, wanted, atol=0.01, rtol=0)
 
 
 def test_gradients_reach_the_latents():

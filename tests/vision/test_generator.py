@@ -372,6 +372,17 @@ def test_an_edit_by_a_mapper_changes_colours_a_quarter_as_much_as_lightness(mapp
     assert np.abs(got[0] - light)[inside].max() < 1 and np.abs(got[1] - colour / 4)[inside].max() < 1.5
 
 
+def test_who_cannot_change_expressions_is_told_who_can(tmp_path, found):
+    plain = save_generator(tmp_path / "plain", kind="vae", encoder=True)
+    with pytest.raises(UsageError, match=r"cannot be told the expression\. .*face-vae-96.* can\."):
+        Generator(plain).edit(found, expression="happiness")
+
+
+def test_who_only_edits_says_so_where_it_should_draw(mapped):
+    with pytest.raises(UsageError, match=r"It changes that of a given face: mien edit, or --clip\."):
+        Generator(mapped).generate(1, expression="happiness")
+
+
 def test_an_edit_by_a_mapper_ends_where_the_reader_sees_it(mapped, found, judged, monkeypatch):
     asked = []
 

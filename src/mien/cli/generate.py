@@ -142,7 +142,7 @@ def decode(latents: Path, model: str | None, out: Path, expression: str | None) 
 def edit(
     picture: str, model: str | None, expression: str, out: Path, strength: float | None, paste: bool, as_json: bool
 ) -> None:
-    """Give the main face of PICTURE another expression, with a VAE, and say how far it stays who it is.
+    """Give the main face of PICTURE another expression, and say how far it stays who it is.
 
     The cosine of the embeddings before and after is the default embedder's, of faces as small as the VAE's.
     """

@@ -145,7 +145,12 @@ def _finished_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any setting, such as images=5000."),
             _KIND,
             _LABELS,
-            _CACHE,
+            click.option(
+                "--cache",
+                type=click.Path(path_type=Path, file_okay=False),
+                metavar="DIR",
+                help="Keep cut faces here, for several runs.",
+            ),
         )
     ):
         command = option(command)

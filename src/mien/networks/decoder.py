@@ -116,8 +116,18 @@ def _connected(told: Attributes, x: Tensor, weight: Tensor, bias: Tensor) -> Ten
     return functional.linear(x, weight if told.get("transB") else weight.T, bias)
 
 
-def _enlarged(told: Attributes, x: Tensor, _: None, scale: Tensor) -> Tensor:
-    return functional.interpolate(x, scale_factor=float(scale[2]), mode="nearest")
+def _enlarged(
+    told: Attributes, x: Tensor, _: Tensor | None, scales: Tensor | None = None, sizes: Tensor | None = None
+) -> Tensor:
+    # ONNX gives one of the two.
+    if scales is not None and scales.numel():
+        size = [round(side * float(scale)) for side, scale in zip(x.shape[2:], scales[2:], strict=True)]
+    else:
+        assert sizes is not None
+        size = [int(side) for side in sizes[2:]]
+    if told["mode"] == b"linear":
+        return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return functional.interpolate(x, size=size, mode="nearest")
 
 
 _LAYERS: Mapping[str, Callable[..., Tensor]] = {

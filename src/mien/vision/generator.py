@@ -209,7 +209,7 @@ class Generator:
         latents: Numbers that a picture is made from.
         labels: Expressions that can be asked for; empty where the model knows none.
         attributes: Attributes that can be asked for.
-        edits: Expressions that a given face can be changed to.
+        edits: Expressions that a face can be changed to, where the model has an encoder.
 
     Raises:
         ModelError: There is no such model, its role is another, or its card does not fit its network.
@@ -356,7 +356,7 @@ class Generator:
         Args:
             expression: One of ``edits``.
             frames: From 3; the first and the last one show the face as it was.
-            like: Picture of the face; default one that is drawn, neutral where the model knows that.
+            like: Picture of the face; default one that is drawn, neutral where the model draws by expression.
             seed: As in `Request`, for a drawn face.
             truncation: Likewise.
 
@@ -372,9 +372,12 @@ class Generator:
         if like is not None:
             cut = self.cut(like)
             shown, here = self.expression_of(cut), self.encode([cut])
+        elif self.labels:
+            shown = "neutral" if "neutral" in self.labels else self.labels[0]
+            here = self._end(seed, shown, truncation)[0][None]
         else:
-            shown = "neutral" if "neutral" in self.edits else self.edits[0]
-            here = self._end(seed, shown if self.labels else None, truncation)[0][None]
+            here = self._end(seed, None, truncation)[0][None]
+            shown = self._read(_rounded(self._decoded(here)[0]))
         there = self.moved(here, shown=shown, wanted=expression)
         t = (0.5 - 0.5 * np.cos(2 * np.pi * np.linspace(0, 1, frames)))[:, None].astype(np.float32)
         way = here + t * (there - here)
@@ -545,9 +548,17 @@ class Generator:
 
     def _share_of(self, expression: str, face: UInt8[np.ndarray, "side side 3"]) -> float:
         """Return how probable an expression is to be seen in an aligned face, among those that the model can make."""
-        box = Box(0, 0, self.side, self.side)
-        told = self._reader.read(face, [Detection(box, self._points.astype(np.float32), 1.0)])[0].probabilities
+        told = self._told(face)
         return told.get(expression, 0.0) / max(sum(told.get(label, 0.0) for label in self.edits), 1e-9)
+
+    def _read(self, face: UInt8[np.ndarray, "side side 3"]) -> str:
+        """Return the expression that an aligned face shows, of those that the model can make."""
+        told = self._told(face)
+        return max(self.edits, key=lambda label: told.get(label, -1.0))
+
+    def _told(self, face: UInt8[np.ndarray, "side side 3"]) -> Mapping[str, float]:
+        box = Box(0, 0, self.side, self.side)
+        return self._reader.read(face, [Detection(box, self._points.astype(np.float32), 1.0)])[0].probabilities
 
     # Asking -----------------------------------------------------------------------------------------------------------
 
@@ -592,7 +603,10 @@ class Generator:
         names = (expression,) if isinstance(expression, str) else tuple(expression)
         if not self.labels:
             others = self._others(lambda convention: bool(convention.labels))
-            raise UsageError(self._cannot("expression", others or "Train one with labels: mien train gan --data DIR."))
+            instead = others or "Train one with labels: mien train gan --data DIR."
+            if self.edits:
+                instead += " It changes that of a given face: mien edit, or --clip."
+            raise UsageError(self._cannot("expression", instead))
         for name in names:
             if name not in self.labels:
                 raise UsageError(f"'{self.card.name}' makes {', '.join(self.labels)}; got '{name}'.")
@@ -603,7 +617,12 @@ class Generator:
     def _edit_number(self, expression: str) -> int:
         """Return the number of an expression that a face can be changed to."""
         if not self.edits:
-            self._label_numbers(expression)  # says who can
+            others = self._others(
+                lambda convention: bool(convention.encoder and (convention.edits or convention.labels))
+            )
+            raise UsageError(
+                self._cannot("expression", others or "Teach it: mien train mapper --model MODEL --data DIR.")
+            )
         if expression not in self.edits:
             raise UsageError(f"'{self.card.name}' makes {', '.join(self.edits)}; got '{expression}'.")
         return self.edits.index(expression)

@@ -1,6 +1,7 @@
 """A mapper for a generator that is finished."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from mien.errors import ModelError, TrainingError, UsageError
 from mien.networks.expression import ExpressionNetConfig, expression_net
 from mien.training.config import as_dict
 from mien.training.storage import store_generator
-from mien.training.vae.grafting import graft, inherited, transplant, with_mapper
+from mien.training.vae.grafting import graft, inherit, transplant, with_mapper
 from mien.training.vae.mapping import MapperConfig, train_mapper
 from mien.training.vae.refit import PriorConfig, refit
 from mien.training.weights import EXPRESSION, write_network
@@ -194,7 +195,9 @@ def test_a_generator_of_the_same_latents_gets_flow_and_mapper_of_another(run, pl
     card["convention"]["edits"] = list(LABELS)
     (plain / "card.json").write_text(json.dumps(card))
     assert np.allclose(Generator(plain).moved(latents, shown="neutral", wanted="happiness"), moved)
-    network, told = inherited(plain, (run / "model.onnx").read_bytes())
+    others, said = inherit(plain, (run / "model.onnx").read_bytes(), ("surprise", "neutral"))
+    assert said == {} and others == (run / "model.onnx").read_bytes()  # its expressions are others
+    network, told = inherit(plain, (run / "model.onnx").read_bytes(), LABELS)
     assert told == {"edits": list(LABELS)}  # whose losses the card does not say
     assert sum("edited" in node.output for node in onnx.load_from_string(network).graph.node) == 1
 
@@ -221,10 +224,18 @@ def test_what_has_no_place_for_a_mapper_is_refused_in_one_line(run, settings, tm
         train_mapper(settings(run, readers=(str(tmp_path / "nobody"),)))
     with pytest.raises(TrainingError, match=r"loss of the mapper is no number\. Lower learning_rate"):
         train_mapper(settings(run, learning_rate=1e30, images=320, out=tmp_path / "lost"))
+    strange = save_generator(
+        tmp_path / "strange", kind="vae", labels=("cat", "dog"), components=COMPONENTS, encoder=True
+    )
+    with pytest.raises(UsageError, match="that its readers know, got cat, dog; known are happiness, neutral, surprise"):
+        train_mapper(settings(strange))
+    with pytest.raises(TrainingError, match="Cannot make '/proc/nope'"):
+        train_mapper(settings(run, out=Path("/proc/nope")))
     for setting, words in (
         ({"images": 0}, "'images' is at least 1, got 0"),
         ({"identity": -1.0}, "'identity' is 0 or more, got -1"),
         ({"learning_rate": 0.0}, "'learning_rate' is above 0, got 0"),
+        ({"learning_rate": float("inf")}, "'learning_rate' is above 0, got inf"),
         ({"readers": ()}, "'readers' names at least one"),
     ):
         with pytest.raises(UsageError, match=words):

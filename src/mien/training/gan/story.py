@@ -47,7 +47,7 @@ from mien.training.ranks import Ranks
 from mien.training.run import Run, write_result
 from mien.training.schedule import warmup_cosine
 from mien.training.stopping import EarlyStopping
-from mien.training.vae.grafting import inherited
+from mien.training.vae.grafting import inherit
 from mien.training.weights import DESCRIPTION
 
 __all__ = ["DryRun", "Trained", "dry_run", "train"]
@@ -275,7 +275,7 @@ def _publish(
     difference = check_parity(model, network, given, tolerance=_PARITY, unit="grey levels")
     flow: dict[str, Any] = {}
     if players.beginning is not None and config.init is not None:
-        network, flow = inherited(config.init, network)
+        network, flow = inherit(config.init, network, players.material.classes)
     summary = {
         **{name: value for name, value in figures.items() if math.isfinite(value)},
         "images": images,

@@ -63,6 +63,7 @@ def open_finished(config: FinishedConfig) -> tuple[Generator, Path]:
 
     Raises:
         UsageError: It has no encoder, or there is no such place.
+        TrainingError: The folder cannot be made.
     """
     generator, run = Generator(config.model), Path(config.model)
     if not generator.has_encoder:
@@ -78,6 +79,12 @@ def open_finished(config: FinishedConfig) -> tuple[Generator, Path]:
         return generator, run
     if (config.out / "model.onnx").exists() and config.out.resolve() != run.resolve():
         raise UsageError(f"'{printable(config.out)}' holds a model already. Name another folder with --out.")
+    try:  # now, and not after the training
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"Cannot make '{printable(config.out)}': {error.strerror or error}. Name another one."
+        ) from error
     return generator, config.out
 
 
@@ -131,10 +138,6 @@ def write_model(
         TrainingError: The folder cannot be written.
     """
     card = generator.card
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"Cannot make '{printable(out)}': {error.strerror or error}. Name another one.") from error
     parts = [("model.onnx", "card.json", card, network)]
     if out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run":
         encoder = zoo.companion(card, "encoder")

@@ -1,4 +1,4 @@
-"""A flow put into the graph of a generator, before its decoder and beside its mixture: still one file."""
+"""A flow and a mapper put into the graph of a generator, beside its mixture: still one file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
     "flow_network",
     "graft",
     "has_flow",
-    "inherited",
+    "inherit",
     "transplant",
     "with_flow",
     "with_mapper",
@@ -123,8 +123,8 @@ def graft(generator: bytes, flow: bytes) -> bytes:
     return _joined(generator, stem.node, stem.initializer, stem.input)
 
 
-def transplant(donor: bytes, generator: bytes) -> bytes:
-    """Return a generator's network with flow and mapper of another one of the same latents, as far as that has them."""
+def transplant(donor: bytes, generator: bytes, *, mapper: bool = True) -> bytes:
+    """Return a generator's network with flow and mapper of another one of the same latents, as far as it has them."""
     graph = onnx.load_from_string(donor).graph
     switch = {*_SWITCH, _LATENTS}
     nodes = [node for node in graph.node if _is_of_flow(node) and not switch & set(node.output)]
@@ -134,7 +134,8 @@ def transplant(donor: bytes, generator: bytes) -> bytes:
         ]
         wanted = {name for node in nodes for name in node.input}
         generator = _joined(generator, nodes, weights, [item for item in graph.input if item.name in wanted])
-    return _with_mapper_of(graph, generator) if any(_is_of_mapper(node) for node in graph.node) else generator
+    mapped = mapper and any(_is_of_mapper(node) for node in graph.node)
+    return _with_mapper_of(graph, generator) if mapped else generator
 
 
 def has_flow(model: Path) -> bool:
@@ -182,17 +183,22 @@ class DonorFlow:
         return torch.from_numpy(latents).to(noise.device)
 
 
-def inherited(init: Path, network: bytes) -> tuple[bytes, dict[str, Any]]:
+def inherit(init: Path, network: bytes, labels: Sequence[str]) -> tuple[bytes, dict[str, Any]]:
     """Return a generator's network with flow and mapper of the VAE whose latents it draws, and what its card says then.
 
-    Where that has neither, nothing changes.
+    Where that has neither, nothing changes. A mapper to other expressions than the decoder is told stays behind.
+
+    Args:
+        init: The VAE: a run folder, or a name.
+        network: The generator's ONNX file.
+        labels: What its decoder is told; none where it is not.
     """
     card = zoo.named(init)
-    facts = {
-        key: card.convention[key] for key in ("flow", "guidance", "edits", "edit_losses") if key in card.convention
-    }
-    if facts.get("flow") or facts.get("edits"):
-        network = transplant(zoo.path(card).read_bytes(), network)
+    mapped = bool(card.convention.get("edits")) and (not labels or [*labels] == [*card.convention["edits"]])
+    names = ("flow", "guidance", *(("edits", "edit_losses") if mapped else ()))
+    facts = {key: card.convention[key] for key in names if key in card.convention}
+    if facts.get("flow") or mapped:
+        network = transplant(zoo.path(card).read_bytes(), network, mapper=mapped)
     return network, facts
 
 

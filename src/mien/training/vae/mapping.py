@@ -88,7 +88,7 @@ class MapperConfig(FinishedConfig):
         for name in ("identity", "distance", "shading", "warmup", "weight_decay"):
             if getattr(self, name) < 0:
                 raise UsageError(f"Setting '{name}' is 0 or more, got {getattr(self, name):g}.")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"Setting 'learning_rate' is above 0, got {self.learning_rate:g}.")
         if not self.readers:
             raise UsageError("Setting 'readers' names at least one expression network.")
@@ -126,6 +126,12 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
     device, before = choose_device(config.device), zoo.path(generator.card).read_bytes()
     readers = [Reader(Path(name), generator).to(device) for name in config.readers]
     expressions = generator.labels or readers[0].expressions
+    words = {word for reader in readers for head in reader.heads.values() for word in head}
+    if len(expressions) < 2 or not words.issuperset(expressions):
+        raise UsageError(
+            f"A mapper is for two expressions or more that its readers know, got {', '.join(expressions) or 'none'}; "
+            f"known are {', '.join(sorted(words))}. Name other 'readers', or a model of other labels."
+        )
     decoder = PublishedDecoder(before).to(device)
     if config.identity and recogniser is None:
         recogniser = FaceRecogniser(generator.convention.template, generator.side)
@@ -144,7 +150,7 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
         expressions=len(expressions),
         width=config.width,
     ).to(device)
-    game = _Game(mapper, decoder, readers, who, expressions, len(generator.attributes), config, device)
+    lesson = _Lesson(mapper, decoder, readers, who, expressions, len(generator.attributes), config, device)
     optimizer = torch.optim.AdamW(decayed(mapper, config.weight_decay), config.learning_rate, betas=(0.9, 0.99))
     rows: list[Mapping[str, float]] = []
     seen = 0
@@ -153,7 +159,7 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
             # Learn from one batch.
             seed_torch(position_seed(config.seed, seen))
             batch = train.take(torch.randint(len(train), (config.batch_size,)))
-            loss = game.loss(batch, _another(batch, len(expressions)))
+            loss = lesson.loss(batch, _choose_wanted(batch, len(expressions)))
             for group in optimizer.param_groups:
                 group["lr"] = warmup_cosine(
                     seen + config.batch_size,
@@ -164,15 +170,15 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(mapper.parameters(), 1.0)
+            if not torch.isfinite(loss):
+                raise TrainingError("The loss of the mapper is no number. Lower learning_rate.")
             optimizer.step()
             seen += config.batch_size
+            reporter.advance(seen)
 
             # Now and then, look at faces held out.
             if seen % config.report_every < config.batch_size or seen >= config.images:
-                rows.append({"images": seen, "loss": float(loss.detach()), **game.judge(valid)})
-                if not math.isfinite(rows[-1]["loss"]):
-                    raise TrainingError("The loss of the mapper is no number. Lower learning_rate.")
-                reporter.advance(seen)
+                rows.append({"images": seen, "loss": float(loss.detach()), **lesson.judge(valid)})
     mapper = mapper.cpu().eval()
     network, difference = with_mapper(before, mapper)
     precision = precision_of(before)  # of its file: the mapper is stored like the rest
@@ -241,7 +247,7 @@ class Reader(nn.Module):
             if asked.any():
                 surprise = functional.cross_entropy(told[asked], among[asked].argmax(dim=1), reduction="none")
                 losses.append(functional.relu(surprise - _CERTAIN).mean())
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() if losses else faces.sum() * 0  # nothing that it has a word for
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,7 +305,7 @@ class _Batch:
     labels: Int[Tensor, " batch"] | None
 
 
-def _another(batch: _Batch, count: int) -> Int[Tensor, " batch"]:
+def _choose_wanted(batch: _Batch, count: int) -> Int[Tensor, " batch"]:
     """Return what each face shall show: anything but what it shows, where that is known."""
     device = batch.latents.device
     if batch.labels is None:
@@ -308,7 +314,7 @@ def _another(batch: _Batch, count: int) -> Int[Tensor, " batch"]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Game:
+class _Lesson:
     """The networks, and what the mapper is asked for."""
 
     mapper: LatentMapper
@@ -340,7 +346,7 @@ class _Game:
     def loss(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> Tensor:
         after, change = self.edited(batch, wanted)
         with autocast(self.device, self.config.precision):
-            doubts = [reader.doubt(_seen_otherwise(after), wanted, self.expressions) for reader in self.readers]
+            doubts = [reader.doubt(_vary(after), wanted, self.expressions) for reader in self.readers]
             apart = 1 - self._alike(batch.faces, after)
         way = (self.mapper(batch.latents, wanted) - batch.latents) / self.mapper.deviation
         coarse = functional.adaptive_avg_pool2d(change, _COARSE) / 64
@@ -389,7 +395,7 @@ def _lightness(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "bat
     return (images * weights).sum(dim=1, keepdim=True)
 
 
-def _seen_otherwise(faces: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels side side"]:
+def _vary(faces: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels side side"]:
     """Return faces turned, moved, lit and grained a little: what is seen then, not only one network sees."""
     count, device = len(faces), faces.device
     turn, size = 0.3 * (torch.rand(count) - 0.5), 1 + 0.2 * (torch.rand(count) - 0.5)

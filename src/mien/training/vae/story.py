@@ -35,7 +35,7 @@ from mien.training.run import Run, write_result
 from mien.training.stopping import EarlyStopping
 from mien.training.vae.config import VAEConfig
 from mien.training.vae.flow import FittedFlow, fit_flow
-from mien.training.vae.grafting import PublishedFlow, flow_convention, flow_donor, inherited, with_flow
+from mien.training.vae.grafting import PublishedFlow, flow_convention, flow_donor, inherit, with_flow
 from mien.training.vae.judging import REPORTED, draw_sheets, fit, posteriors, sample_posteriors, validate
 from mien.training.vae.learning import Stability, build_networks, learn, learning_rate
 from mien.training.vae.loading import Images, encode
@@ -336,7 +336,7 @@ def _publish_generator(
         network, _ = with_flow(network, PublishedFlow(flow.flow, len(classes), len(attributes)))
         told = flow_convention(flow.flow, config.flow.guidance)
     elif donor is not None:
-        network, told = inherited(donor, network)
+        network, told = inherit(donor, network, classes)
     convention = {
         "kind": "vae",
         **_pictures(config),
