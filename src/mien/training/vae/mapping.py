@@ -109,14 +109,10 @@ class Mapped:
     summary: Mapping[str, Any]
 
 
-def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -> Mapped:
+def train_mapper(config: MapperConfig) -> Mapped:
     """Train a mapper and write the generator with it; what it draws stays as it is.
 
     Everything random follows from the seed and the position.
-
-    Args:
-        config: How.
-        recogniser: Aligned faces of the generator's template, 0 to 255, to unit embeddings; default dlib's.
 
     Raises:
         MienError: The model has no encoder, the data lack what it is told, a reader cannot be had, the loss is no
@@ -133,9 +129,9 @@ def train_mapper(config: MapperConfig, *, recogniser: nn.Module | None = None) -
             f"known are {', '.join(sorted(words))}. Name other 'readers', or a model of other labels."
         )
     decoder = PublishedDecoder(before).to(device)
-    if config.identity and recogniser is None:
-        recogniser = FaceRecogniser(generator.convention.template, generator.side)
-    who = None if recogniser is None else recogniser.to(device).eval()
+    who = None
+    if config.identity:
+        who = FaceRecogniser(generator.convention.template, generator.side).to(device).eval()
     pictures, labels = read_faces(config, generator)
     train, valid = (_Faces.of(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
     if len(train) < 2 or not len(valid):
