@@ -1233,6 +1233,7 @@ SECTIONS: dict[str, tuple[dict[str, str], dict[str, Callable[[dict[str, Any]], I
             "malformed": malformed,
             "edits": edits,
             "edits_face-vae-96": edits,
+            "edits_face-vae-128": edits,
             "generative_peers": generative_peers,
             "likeness": likeness,
             "synthetic_training": synthetic_training,
