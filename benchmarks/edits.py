@@ -34,7 +34,7 @@ from mien.matching import operating_point
 from mien.metrics.intervals import wilson
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
-from mien.vision.generator import EDIT_COLOUR, GREY, Edit, Generator
+from mien.vision.generator import Edit, Generator, damp_colours
 
 FMR, SEED = 1e-2, 5
 DATA, UNLABELLED, JUDGE = "fer2013plus", "celeba_identities", "mini-xception"
@@ -175,9 +175,7 @@ def settings(named: Sequence[str], count: int, cache: Path | None) -> dict[str, 
             for strength in strengths:
                 change = min(strength, 1.0) * (drawn(generator, latents + strength * moves, list(wanted)) - plain)
                 change -= change.mean(axis=(1, 2, 3), keepdims=True)
-                lightness = (change * GREY).sum(axis=3, keepdims=True)
-                change = lightness + EDIT_COLOUR * (change - lightness)
-                after[~stopped] = np.rint((faces + change).clip(0, 255))[~stopped].astype(np.uint8)
+                after[~stopped] = np.rint((faces + damp_colours(change)).clip(0, 255))[~stopped].astype(np.uint8)
                 asked = [names.index(label) for label in wanted]
                 stopped |= shares(reader, after, generator)[np.arange(len(faces)), asked] >= read
             seen = np.array(readings(judge, after, template))

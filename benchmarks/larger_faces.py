@@ -104,10 +104,7 @@ def samples(named: list[str], cache: Path | None) -> dict[str, Any]:
         )
         ours, others = halves(pictures.rgb())
         comparison = Comparison(ours, template)
-        generator.generate(8)  # opens the network
-        began = time.process_time()
-        drawn = generator.generate(len(ours), seed=SEED)
-        seconds = time.process_time() - began
+        drawn, seconds = draw_timed(generator, len(ours))
         told[name] = {
             "model": generator.card.id,
             "side": generator.side,
@@ -118,6 +115,13 @@ def samples(named: list[str], cache: Path | None) -> dict[str, Any]:
         }
         print(name, told[name], flush=True)
     return told
+
+
+def draw_timed(generator: Generator, count: int) -> tuple[np.ndarray, float]:
+    """Return some faces, and the seconds of CPU that they took."""
+    generator.generate(8)  # opens the network
+    began = time.process_time()
+    return generator.generate(count, seed=SEED), time.process_time() - began
 
 
 def halves(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,10 +141,7 @@ def enlarged(models: list[str], cache: Path | None) -> dict[str, Any]:
         )
         ours, others = halves(pictures.rgb())
         comparison = Comparison(ours, template)
-        generator.generate(8)  # opens the network
-        began = time.process_time()
-        drawn = generator.generate(len(ours), seed=SEED)
-        seconds = time.process_time() - began
+        drawn, seconds = draw_timed(generator, len(ours))
         arms, facts = {"photographs": others[: len(ours)]}, {"model": generator.card.id}
         if generator.side == LARGE:
             arms["as drawn"] = drawn

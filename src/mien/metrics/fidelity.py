@@ -7,13 +7,14 @@ from jaxtyping import Float, UInt8
 
 from mien.errors import EvaluationError
 
-__all__ = ["psnr", "ssim"]
+__all__ = ["GREY", "psnr", "ssim"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 
 _MOST = 60.0  # dB: of equal pictures PSNR has no end
 _SIGMA, _RADIUS = 1.5, 5  # px: the Gaussian window of 11 x 11 px
-_GREY = np.array([0.299, 0.587, 0.114])
+GREY = np.array([0.299, 0.587, 0.114])
+"""Share of red, green and blue in lightness."""
 
 
 def psnr(picture: Image, original: Image) -> float:
@@ -47,7 +48,7 @@ def ssim(picture: Image, original: Image) -> float:
     from scipy.ndimage import gaussian_filter
 
     _check(picture, original)
-    x, y = picture @ _GREY, original @ _GREY
+    x, y = picture @ GREY, original @ GREY
 
     def mean(values: Float[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
         return np.asarray(gaussian_filter(values, _SIGMA, radius=_RADIUS))

@@ -69,7 +69,9 @@ class PublishedDecoder(nn.Module):
             else:
                 self._steps.append((node.op_type, list(node.input), node.output[0], told))
         used = {name for _, names, _, _ in self._steps for name in names}
-        self._names = [name for name in values if name in used]
+        # Sizes and places are calculated on the CPU, wherever the pictures are.
+        self._whole = {name: values[name] for name in values if name in used and not values[name].is_floating_point()}
+        self._names = [name for name in values if name in used and name not in self._whole]
         for place, name in enumerate(self._names):
             self.register_buffer(f"value{place}", values[name], persistent=False)
 
@@ -87,7 +89,7 @@ class PublishedDecoder(nn.Module):
             attributes: Likewise.
         """
         known: dict[str, Any] = {name: getattr(self, f"value{place}") for place, name in enumerate(self._names)}
-        known |= {_LATENTS: latents, "label": label, "attributes": attributes}
+        known |= {**self._whole, _LATENTS: latents, "label": label, "attributes": attributes}
         for kind, names, answer, told in self._steps:
             known[answer] = _LAYERS[kind](told, *(known[name] if name else None for name in names))
         images: Tensor = known[_IMAGES]

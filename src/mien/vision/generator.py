@@ -16,6 +16,7 @@ from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
+from mien.metrics.fidelity import GREY
 from mien.types import Box, Embedding, as_unit
 from mien.vision.cohort import Cohort
 from mien.vision.conventions import GeneratorConvention
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from mien.zoo import Card
 
-__all__ = ["EDIT_COLOUR", "GREY", "MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
+__all__ = ["EDIT_COLOUR", "MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request", "damp_colours"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Faces = UInt8[np.ndarray, "n side side 3"]
@@ -43,8 +44,6 @@ PRIORS = ("flow", "mixture", "normal", "fitted")
 and the mixture where there is none."""
 MOST_GUIDANCE = 10.0
 """Farthest that a flow follows a condition."""
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Share of red, green and blue in lightness."""
 EDIT_COLOUR = 0.25
 """Share of a mapper's change of colours that an edit keeps; of lightness it keeps all. Expression networks see grey
 pictures, so that a mapper does with colours what it likes: cheeks redden. Chosen by eye."""
@@ -487,8 +486,7 @@ class Generator:
             # Expressions also differ by how their pictures were lit, which is no part of an expression.
             change -= change.mean()
             if self.convention.edits:
-                lightness = (change * GREY).sum(axis=2, keepdims=True)
-                change = lightness + EDIT_COLOUR * (change - lightness)
+                change = damp_colours(change)
             after = _rounded(cut.crop + change)
             if (
                 strength is None
@@ -940,6 +938,12 @@ class Generator:
 
 
 _KNOWN_BY = "Runs of `mien train vae` and `mien train gan` are generators; see `mien models list`."
+
+
+def damp_colours(change: Float32[np.ndarray, "*pictures 3"]) -> Float32[np.ndarray, "*pictures 3"]:
+    """Return a mapper's change of faces, its lightness whole and `EDIT_COLOUR` of its colours."""
+    lightness = (change * GREY.astype(np.float32)).sum(axis=-1, keepdims=True)
+    return np.asarray(lightness + EDIT_COLOUR * (change - lightness))
 
 
 def _rounded(values: Float[np.ndarray, ...]) -> UInt8[np.ndarray, ...]:

@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 
 from mien.cli.train import train
-from mien.data.drawn import draw_samples
 from mien.errors import ModelError, TrainingError, UsageError
 from mien.networks.expression import ExpressionNetConfig, expression_net
 from mien.training.config import as_dict
@@ -23,6 +22,8 @@ from mien.vision.generator import Generator
 from training.vae.test_refit import COMPONENTS, FLOW
 from vision.generators import LABELS, save_generator
 
+pytestmark = pytest.mark.usefixtures("blind_and_single")
+
 
 class Pixels(torch.nn.Module):
     """A recogniser that knows a face by its px."""
@@ -32,24 +33,8 @@ class Pixels(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def blind_and_single(monkeypatch):
-    class Blind:
-        def detect(self, image):
-            return []
-
-    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
+def recogniser(monkeypatch):
     monkeypatch.setattr("mien.training.vae.mapping.FaceRecogniser", lambda template, side: Pixels())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn") / "data"
-    draw_samples(folder, per_class=12, side=32)
-    return folder
 
 
 @pytest.fixture(scope="module")

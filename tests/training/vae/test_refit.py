@@ -22,27 +22,8 @@ from vision.generators import LABELS, save_generator
 FLOW = FlowConfig(
     images=320, batch_size=32, report_every=160, net=VelocityNetConfig(width=16, blocks=1, code=8), steps=2
 )
+pytestmark = pytest.mark.usefixtures("blind_and_single")
 COMPONENTS = ((0, 0.5), (1, 0.3), (2, 0.2))
-
-
-@pytest.fixture(autouse=True)
-def blind_and_single(monkeypatch):
-    class Blind:
-        def detect(self, image):
-            return []
-
-    monkeypatch.setattr("mien.data.crops.patient_detector", Blind)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn") / "data"
-    draw_samples(folder, per_class=12, side=32)
-    return folder
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Collection, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,7 @@ def graft(generator: bytes, flow: bytes) -> bytes:
         ModelError: The generator has no prior that a flow could stand beside.
     """
     stem = onnx.load_from_string(flow).graph
-    given = {item.name for item in stem.input}  # what it is fed is what the generator is fed
-    for node in stem.node:
-        node.name = f"{_PREFIX}{node.name}"
-        for names in (node.input, node.output):
-            names[:] = [name if name in given or not name else f"{_PREFIX}{name}" for name in names]
-    for weight in stem.initializer:
-        weight.name = f"{_PREFIX}{weight.name}"
+    _mark(stem, _PREFIX, {item.name for item in stem.input})  # what it is fed is what the generator is fed
     return _joined(generator, stem.node, stem.initializer, stem.input)
 
 
@@ -220,13 +214,7 @@ def with_mapper(generator: bytes, mapper: LatentMapper) -> tuple[bytes, float]:
     network = onnx_bytes(mapper, *examples.values(), inputs=list(examples), outputs=[_EDITED])
     difference = check_parity(mapper, network, examples, tolerance=_PARITY, unit="standard deviations of a latent")
     stem = onnx.load_from_string(network).graph
-    connected = {_LATENTS, "label", _EDITED}
-    for node in stem.node:
-        node.name = f"{_MAPPER}{node.name}"
-        for names in (node.input, node.output):
-            names[:] = [name if name in connected or not name else f"{_MAPPER}{name}" for name in names]
-    for weight in stem.initializer:
-        weight.name = f"{_MAPPER}{weight.name}"
+    _mark(stem, _MAPPER, {_LATENTS, "label", _EDITED})
     return _with_mapper_of(stem, generator), difference
 
 
@@ -252,6 +240,16 @@ def _with_mapper_of(donor: onnx.GraphProto, generator: bytes) -> bytes:
 def _is_of_mapper(item: onnx.NodeProto | onnx.TensorProto | onnx.ValueInfoProto) -> bool:
     names = item.output if isinstance(item, onnx.NodeProto) else [item.name]
     return any(name == _EDITED or name.startswith(_MAPPER) for name in names)
+
+
+def _mark(graph: onnx.GraphProto, prefix: str, connected: Collection[str]) -> None:
+    """Put a prefix before every name of a graph but those that connect it with another one."""
+    for node in graph.node:
+        node.name = f"{prefix}{node.name}"
+        for names in (node.input, node.output):
+            names[:] = [name if name in connected or not name else f"{prefix}{name}" for name in names]
+    for weight in graph.initializer:
+        weight.name = f"{prefix}{weight.name}"
 
 
 def _joined(

@@ -23,6 +23,7 @@ from torch.nn import functional
 from mien import zoo
 from mien.data.pictures import Pictures
 from mien.errors import TrainingError, UsageError
+from mien.metrics.fidelity import GREY
 from mien.networks.decoder import PublishedDecoder
 from mien.networks.mapper import LatentMapper
 from mien.networks.recogniser import RECOGNISER, FaceRecogniser, crop_grid
@@ -31,12 +32,12 @@ from mien.training.learned import keep_learned
 from mien.training.precision import autocast, choose_device
 from mien.training.reporter import Reporter
 from mien.training.run import position_seed, seed_torch, write_result
-from mien.training.schedule import decayed, warmup_cosine
+from mien.training.schedule import decayed, scheduled_rate
 from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.grafting import with_mapper
 from mien.training.weights import EXPRESSION, read_network
-from mien.vision.generator import EDIT_COLOUR, GREY, Generator
+from mien.vision.generator import EDIT_COLOUR, Generator
 
 __all__ = ["Mapped", "MapperConfig", "train_mapper"]
 
@@ -157,12 +158,7 @@ def train_mapper(config: MapperConfig) -> Mapped:
             batch = train.take(torch.randint(len(train), (config.batch_size,)))
             loss = lesson.loss(batch, _choose_wanted(batch, len(expressions)))
             for group in optimizer.param_groups:
-                group["lr"] = warmup_cosine(
-                    seen + config.batch_size,
-                    config.images,
-                    min(config.warmup, config.images // 10),
-                    config.learning_rate,
-                )
+                group["lr"] = scheduled_rate(seen + config.batch_size, config)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(mapper.parameters(), 1.0)
@@ -322,8 +318,8 @@ class _Lesson:
     config: MapperConfig
     device: torch.device
 
-    def edited(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
-        """Return edited faces, as `Generator.edit` makes them, and the change before it is cut off at 0 and 255."""
+    def edited(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return edited faces, as `Generator.edit` makes them, the change before it is cut off, and the new latents."""
         there = self.mapper(batch.latents, wanted)
         attributes = None
         if "attributes" in self.decoder.inputs:
@@ -337,14 +333,14 @@ class _Lesson:
         if change.shape[1] == 3:
             lightness = _lightness(change)
             change = lightness + EDIT_COLOUR * (change - lightness)
-        return (batch.faces + change).clamp(0, 255), change
+        return (batch.faces + change).clamp(0, 255), change, there
 
     def loss(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> Tensor:
-        after, change = self.edited(batch, wanted)
+        after, change, there = self.edited(batch, wanted)
         with autocast(self.device, self.config.precision):
             doubts = [reader.doubt(_vary(after), wanted, self.expressions) for reader in self.readers]
             apart = 1 - self._alike(batch.faces, after)
-        way = (self.mapper(batch.latents, wanted) - batch.latents) / self.mapper.deviation
+        way = (there - batch.latents) / self.mapper.deviation
         coarse = functional.adaptive_avg_pool2d(change, _COARSE) / 64
         loss: Tensor = (
             torch.stack(doubts).mean()
@@ -366,7 +362,7 @@ class _Lesson:
             batch = valid.take(torch.from_numpy(rows[start : start + _PART]))
             shift = 1 + torch.arange(len(batch.latents), device=self.device) % (len(names) - 1)
             wanted = shift if batch.labels is None else (batch.labels + shift) % len(names)
-            after, changed = self.edited(batch, wanted)
+            after, changed, _ = self.edited(batch, wanted)
             answers = next(iter(self.readers[0](after).values())).masked_fill(numbers < 0, -torch.inf)
             read += float((numbers[answers.argmax(dim=1)] == wanted).float().sum())
             cosine += float(self._alike(batch.faces, after).sum())
@@ -387,7 +383,7 @@ class _Lesson:
 
 def _lightness(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 1 side side"]:
     """Return pictures in grey."""
-    weights = torch.from_numpy(GREY).to(images.device)[:, None, None]
+    weights = torch.from_numpy(GREY).to(images)[:, None, None]
     return (images * weights).sum(dim=1, keepdim=True)
 
 
