@@ -82,6 +82,31 @@ def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data
         settings(run, data, redrawn=0)
 
 
+def test_faces_are_encoded_once_more_for_each_variation_those_held_out_are_not(run, data, tmp_path, monkeypatch):
+    told = []
+
+    def fit(train, valid, *rest, **more):
+        told.append((train, valid))
+        return fit_flow(train, valid, *rest, **more)
+
+    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+    for varied in (0, 2):
+        done = refit(settings(run, data, out=tmp_path / f"of-{varied}", mirror=False, varied=varied))
+
+    (plain, plain_valid), (train, valid) = told
+    faces = len(plain)
+    assert len(train) == 3 * faces and done.summary["pictures"] == faces
+    np.testing.assert_array_equal(train.mean[:faces], plain.mean)
+    np.testing.assert_array_equal(train.condition, np.concatenate([plain.condition] * 3))
+    np.testing.assert_array_equal(valid.mean, plain_valid.mean)
+    moved = [np.abs(train.mean[k * faces : (k + 1) * faces] - plain.mean).mean() for k in (1, 2)]
+    others = np.abs(plain.mean - np.roll(plain.mean, 1, axis=0)).mean()
+    assert min(moved) > 0 and max(moved) < others
+    assert not np.array_equal(train.mean[faces : 2 * faces], train.mean[2 * faces :])
+    with pytest.raises(UsageError, match="'varied' is 0 or more, got -1"):
+        settings(run, data, varied=-1)
+
+
 def test_a_run_gets_a_flow_and_its_decoder_and_mixture_stay(run, data):
     before = Generator(run)
     mixture, latents = before.generate(4, prior="mixture"), np.ones((2, before.latents), np.float32)

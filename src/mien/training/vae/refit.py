@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, UInt8
@@ -35,6 +36,9 @@ __all__ = ["PriorConfig", "Refitted", "refit"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
 _PART = 128  # faces that are drawn again and looked at in one go
+# Of a varied face: degrees, logarithm of its size, shares of the side, logarithm of the contrast, grey levels. As much
+# as faces differ that were cut by landmarks, or a flow would draw crooked ones.
+_TURN, _ZOOM, _SHIFT, _CONTRAST, _LIGHT = 4.0, 0.04, 0.025, 0.1, 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +49,22 @@ class PriorConfig(FinishedConfig):
         init: A folder that this wrote: its flow is learned on.
         redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
             the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
+        varied: Times that each face is encoded once more, turned, moved and lit a little otherwise: of few faces a flow
+            learns less by heart then.
         flow: The flow.
     """
 
     init: Path | None = None
     redrawn: float = 1.0
+    varied: int = 0
     flow: FlowConfig = field(default_factory=FlowConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.redrawn <= 1:
             raise UsageError(f"Setting 'redrawn' is above 0 and at most 1, got {self.redrawn:g}.")
+        if self.varied < 0:
+            raise UsageError(f"Setting 'varied' is 0 or more, got {self.varied}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +116,7 @@ def refit(config: PriorConfig) -> Refitted:
     summary = {
         **fitted.figures,
         "onnx_difference": difference,
-        "pictures": len(train) // (2 if config.mirror else 1),
+        "pictures": len(train) // (1 + config.mirror + config.varied),
         "losses": [dict(row) for row in fitted.rows],
     }
     precision = precision_of(before)  # of its file: the flow is stored like the rest
@@ -144,7 +153,7 @@ def _posteriors(
     config: PriorConfig,
     device: torch.device,
 ) -> Posteriors:
-    """Encode the pictures of a split that are learned from, and their mirror images."""
+    """Encode the pictures of a split that are learned from, their mirror images, and variations of those to fit to."""
     chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
     mean, deviation = generator.posteriors(faces)
@@ -153,6 +162,9 @@ def _posteriors(
         kept = _redrawn_best(generator, faces, mean, shown, config.redrawn, device)
         chosen, faces, mean, deviation = chosen[kept], faces[kept], mean[kept], deviation[kept]
     parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.varied if split == "train" else 0):
+        parts.append(generator.posteriors(np.stack([_varied(face, rng, mirror=config.mirror) for face in faces])))
     condition = condition_vector(
         None if labels is None else torch.from_numpy(labels[chosen]),
         len(generator.labels),
@@ -164,6 +176,22 @@ def _posteriors(
         None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
         generator.convention.places,
     )
+
+
+def _varied(
+    face: UInt8[np.ndarray, "side side 3"], rng: np.random.Generator, *, mirror: bool
+) -> UInt8[np.ndarray, "side side 3"]:
+    side = len(face)
+    turn = cv2.getRotationMatrix2D(
+        ((side - 1) / 2, (side - 1) / 2), rng.uniform(-_TURN, _TURN), float(np.exp(rng.uniform(-_ZOOM, _ZOOM)))
+    )
+    turn[:, 2] += rng.uniform(-_SHIFT, _SHIFT, 2) * side
+    # Cubic: linearly sampled ones are softer, and the flow would draw softer faces.
+    moved = cv2.warpAffine(face, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    around = float(moved.mean())
+    lit = (moved - around) * np.exp(rng.uniform(-_CONTRAST, _CONTRAST)) + around + rng.uniform(-_LIGHT, _LIGHT)
+    lit = lit[:, ::-1] if mirror and rng.random() < 0.5 else lit
+    return np.asarray(np.clip(lit, 0, 255).round(), np.uint8)
 
 
 @torch.no_grad()
