@@ -17,7 +17,7 @@ from mien.errors import ModelError, TrainingError, UsageError
 from mien.evaluation.audit import audit, pixel_space
 from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig, VelocityTransformer, build_velocity_net
 from mien.training.storage import half_weights
-from mien.training.vae.flow import FlowConfig, Posteriors, face_losses, fit_flow, velocity_loss
+from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, velocity_loss
 from mien.training.vae.grafting import PublishedFlow, flow_network, graft, transplant, with_flow
 from mien.vision.detector import Detection
 from mien.vision.generator import PRIORS, Generator, Request
@@ -190,19 +190,6 @@ def test_the_flow_of_the_smallest_loss_on_held_out_faces_is_kept_and_ends_the_fi
     losses = [row["valid_loss"] for row in fitted.rows]
     assert len(losses) < 100 and fitted.valid_loss == min(losses) and losses[-1] > min(losses)
     assert fitted.images < fitted.rows[-1]["images"]
-
-
-def test_a_flow_expects_faces_most_that_are_like_those_it_learned_from(fitted, rng):
-    usual, odd = ring(rng, 200, condition=True), rng.normal(0, 0.05, (10, 2)).astype(np.float32)  # amid the ring
-    condition = np.concatenate([usual.condition, np.eye(2)[[0, 1] * 5]])
-    faces = Posteriors(np.concatenate([usual.mean, odd]), np.full((210, 2), 0.02, np.float32), condition)
-    weights = fitted.flow.net.state_dict()
-
-    losses = face_losses(weights, SMALL, faces)
-
-    assert losses.shape == (210,) and losses[200:].min() > np.quantile(losses[:200], 0.9)
-    with pytest.raises(TrainingError, match="built otherwise than"):
-        face_losses(weights, replace(SMALL, width=SMALL.width + 1), faces)
 
 
 def test_a_flow_without_faces_to_check_with_is_refused(rng):

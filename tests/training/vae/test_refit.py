@@ -14,7 +14,7 @@ from mien.data.pictures import read_pictures
 from mien.errors import DataError, TrainingError, UsageError
 from mien.networks.flow import VelocityNetConfig
 from mien.training.storage import store_generator
-from mien.training.vae.flow import FlowConfig, face_losses, fit_flow
+from mien.training.vae.flow import FlowConfig, fit_flow
 from mien.training.vae.refit import PriorConfig, refit
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
@@ -80,28 +80,6 @@ def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data
     assert done.summary["pictures"] == best.sum() < len(faces)
     with pytest.raises(UsageError, match="'redrawn' is above 0 and at most 1, got 0"):
         settings(run, data, redrawn=0)
-
-
-def test_a_flow_may_learn_from_those_faces_alone_that_another_flow_expects_most(run, data, tmp_path, monkeypatch):
-    learned = []
-
-    def fit(train, *rest, **more):
-        learned.append(train)
-        return fit_flow(train, *rest, **more)
-
-    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
-    first = refit(settings(run, data, out=tmp_path / "first", mirror=False))
-    refit(settings(run, data, out=tmp_path / "second", mirror=False, typical_of=first.out, typical=0.25))
-
-    every, some = learned
-    losses = face_losses(first.fitted.flow.net.state_dict(), FLOW.net, every)
-    label = every.condition[:, : len(LABELS)].argmax(axis=1)
-    least = np.array([loss <= np.quantile(losses[label == of], 0.25) for loss, of in zip(losses, label, strict=True)])
-    np.testing.assert_array_equal(some.mean, every.mean[least])
-    np.testing.assert_array_equal(some.condition, every.condition[least])
-    assert 0.2 < least.mean() < 0.4
-    with pytest.raises(UsageError, match="'typical' is above 0 and at most 1, got 2"):
-        settings(run, data, typical=2)
 
 
 def test_faces_are_encoded_once_more_for_each_variation_those_held_out_are_not(run, data, tmp_path, monkeypatch):

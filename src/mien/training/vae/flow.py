@@ -24,13 +24,12 @@ from mien.training.precision import autocast
 from mien.training.run import position_seed, seed_torch
 from mien.training.schedule import decayed, warmup_cosine
 
-__all__ = ["FittedFlow", "FlowConfig", "Posteriors", "face_losses", "fit_flow", "velocity_loss"]
+__all__ = ["FittedFlow", "FlowConfig", "Posteriors", "fit_flow", "velocity_loss"]
 
 _JUDGED = 4096  # moments at which a loss is measured: the same ones in every report
 _PART = 1024  # of them at once
 _LEAST_LOOKS = 10  # at the faces held out, however short the fitting is
 _LEAST_SCALE = 1e-3  # standard deviations: a latent that is not used varies by rounding only
-_MOMENTS = 12  # at which the loss of a single face is measured
 _LEAST_GAIN = 1e-4  # of the held-out loss: less of it is no progress
 
 Rows = Float32[np.ndarray, "faces latents"]
@@ -187,14 +186,22 @@ def fit_flow(
     if config.autoguidance > 1:  # first, so that settings that do not fit are refused before the long fitting
         smaller = replace(config, net=config.weak, images=config.weak_images, autoguidance=1.0)
         weak = fit_flow(train, valid, smaller, seed=seed, device=device).flow.net
-    centre, scale = _standard(train)
+    centre = train.mean.mean(axis=0)
+    spread = np.sqrt(train.mean.var(axis=0) + np.square(train.deviation).mean(axis=0))
+    scale = np.maximum(spread, _LEAST_SCALE)
     mean, deviation, condition = _placed(train, centre, scale, device)
     size = 0 if condition is None else condition.shape[1]
 
     torch.manual_seed(seed)
     net = build_velocity_net(config.net, mean.shape[1], places=train.places, condition=size).to(device)
     if init is not None:
-        _begin_with(net, init)
+        try:
+            net.load_state_dict(init)
+        except RuntimeError as error:
+            raise TrainingError(
+                "The flow to begin with is built otherwise than flow.net says, or for other latents. Give it the same "
+                "settings, or leave it out."
+            ) from error
     ema = EMA(net, half_life_images=config.ema_half_life)
     groups = decayed(net, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, betas=(0.9, 0.99))
@@ -282,56 +289,6 @@ def velocity_loss(
             _errors(net, latents, noise[rows], time[rows], None if condition is None else condition[some], told)
         )
     return float(torch.cat(errors).mean())
-
-
-@torch.no_grad()
-def face_losses(
-    weights: Mapping[str, Tensor], config: VelocityNetConfig, faces: Posteriors, device: torch.device | None = None
-) -> Float32[np.ndarray, " faces"]:
-    """Return how far a flow's velocities towards each face are off: much where few faces are like it.
-
-    Args:
-        weights: Of the flow's network.
-        config: How it is built.
-        faces: They are standardised by themselves, as those that a flow is fitted to.
-        device: Where to compute; default the CPU.
-
-    Raises:
-        TrainingError: The weights are of another network, or of other latents.
-    """
-    device = device or torch.device("cpu")
-    mean, _, condition = _placed(faces, *_standard(faces), device)
-    size = 0 if condition is None else condition.shape[1]
-    net = build_velocity_net(config, mean.shape[1], places=faces.places, condition=size).to(device).eval()
-    _begin_with(net, weights)
-    chance = torch.Generator().manual_seed(0)
-    losses = torch.zeros(len(mean))
-    for moment in range(_MOMENTS):
-        noise = torch.randn(mean.shape, generator=chance).to(device)
-        for start in range(0, len(mean), _PART):
-            rows = slice(start, start + _PART)
-            latents = mean[rows]
-            time = latents.new_full((len(latents),), (moment + 0.5) / _MOMENTS)
-            told = None if condition is None else condition[rows]
-            errors = _errors(net, latents, noise[rows], time, told, torch.ones_like(time))
-            losses[rows] += errors.cpu() / _MOMENTS
-    return losses.numpy()
-
-
-def _begin_with(net: Velocity, weights: Mapping[str, Tensor]) -> None:
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise TrainingError(
-            "The flow to begin with is built otherwise than flow.net says, or for other latents. Give it the same "
-            "settings, or leave it out."
-        ) from error
-
-
-def _standard(faces: Posteriors) -> tuple[Float32[np.ndarray, " latents"], Float32[np.ndarray, " latents"]]:
-    """Return mean and standard deviation of each latent, noise of the posteriors included."""
-    spread = np.sqrt(faces.mean.var(axis=0) + np.square(faces.deviation).mean(axis=0))
-    return faces.mean.mean(axis=0), np.maximum(spread, _LEAST_SCALE)
 
 
 def _errors(

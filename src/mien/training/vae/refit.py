@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -28,7 +28,7 @@ from mien.training.reporter import Reporter
 from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
-from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, face_losses, fit_flow
+from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow
 from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
 
@@ -49,9 +49,6 @@ class PriorConfig(FinishedConfig):
         init: A folder that this wrote: its flow is learned on.
         redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
             the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
-        typical_of: A folder that this wrote: what its flow expects least is not learned from.
-        typical: Share of the faces of each expression that are then. With less of it there are fewer hands before
-            mouths, profiles and odd lights, and faces vary less.
         varied: Times that each face is encoded once more, turned, moved and lit a little otherwise: of few faces a flow
             learns less by heart then.
         flow: The flow.
@@ -59,16 +56,13 @@ class PriorConfig(FinishedConfig):
 
     init: Path | None = None
     redrawn: float = 1.0
-    typical_of: Path | None = None
-    typical: float = 0.5
     varied: int = 0
     flow: FlowConfig = field(default_factory=FlowConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("redrawn", "typical"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UsageError(f"Setting '{name}' is above 0 and at most 1, got {getattr(self, name):g}.")
+        if not 0 < self.redrawn <= 1:
+            raise UsageError(f"Setting 'redrawn' is above 0 and at most 1, got {self.redrawn:g}.")
         if self.varied < 0:
             raise UsageError(f"Setting 'varied' is 0 or more, got {self.varied}.")
 
@@ -94,7 +88,7 @@ def refit(config: PriorConfig) -> Refitted:
     Raises:
         MienError: The model has no encoder or no prior, the data lack what it is told, or nothing can be written.
     """
-    begun, other = (None if folder is None else _flow_of(folder) for folder in (config.init, config.typical_of))
+    begun = None if config.init is None else _flow_of(config.init)
     generator, out = open_finished(config)
     card = generator.card
     if not generator.convention.components:
@@ -103,9 +97,7 @@ def refit(config: PriorConfig) -> Refitted:
         )
     pictures, labels = read_faces(config, generator)
     device = choose_device(config.device)
-    train, valid = (
-        _posteriors(generator, pictures, labels, split, config, other, device) for split in ("train", "valid")
-    )
+    train, valid = (_posteriors(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
     with Reporter(config.flow.images) as reporter:
         fitted = fit_flow(
             train,
@@ -159,45 +151,31 @@ def _posteriors(
     labels: Int[np.ndarray, " pictures"] | None,
     split: str,
     config: PriorConfig,
-    other: Mapping[str, torch.Tensor] | None,
     device: torch.device,
 ) -> Posteriors:
     """Encode the pictures of a split that are learned from, their mirror images, and variations of those to fit to."""
     chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
     mean, deviation = generator.posteriors(faces)
-    shown = None if labels is None else labels[chosen]
-    attributes = torch.from_numpy(pictures.attributes[chosen]).float() if generator.attributes else None
-    given = condition_vector(None if shown is None else torch.from_numpy(shown), len(generator.labels), attributes)
-    condition = None if given is None else given.numpy()
     if config.redrawn < 1:
-        kept = _least(_redrawn_apart(generator, faces, mean, shown, device), shown, config.redrawn)
-        faces, mean, deviation = faces[kept], mean[kept], deviation[kept]
-        shown, condition = (None if some is None else some[kept] for some in (shown, condition))
-    if other is not None:
-        plain = Posteriors(mean, deviation, condition, generator.convention.places)
-        kept = _least(face_losses(other, config.flow.net, plain, device), shown, config.typical)
-        faces, mean, deviation = faces[kept], mean[kept], deviation[kept]
-        condition = None if condition is None else condition[kept]
+        shown = None if labels is None else labels[chosen]
+        kept = _redrawn_best(generator, faces, mean, shown, config.redrawn, device)
+        chosen, faces, mean, deviation = chosen[kept], faces[kept], mean[kept], deviation[kept]
     parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
     rng = np.random.default_rng(config.seed)
     for _ in range(config.varied if split == "train" else 0):
         parts.append(generator.posteriors(np.stack([_varied(face, rng, mirror=config.mirror) for face in faces])))
+    condition = condition_vector(
+        None if labels is None else torch.from_numpy(labels[chosen]),
+        len(generator.labels),
+        torch.from_numpy(pictures.attributes[chosen]).float() if generator.attributes else None,
+    )
     return Posteriors(
         np.concatenate([mean for mean, _ in parts]),
         np.concatenate([deviation for _, deviation in parts]),
-        None if condition is None else np.concatenate([condition] * len(parts)),
+        None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
         generator.convention.places,
     )
-
-
-def _least(
-    values: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"] | None, share: float
-) -> Bool[np.ndarray, " n"]:
-    """Return which values are among the given share of the least ones of their label."""
-    of = np.zeros(len(values), int) if labels is None else labels
-    limits = {label: np.quantile(values[of == label], share) for label in np.unique(of)}
-    return values <= np.array([limits[label] for label in of])
 
 
 def _varied(
@@ -217,14 +195,15 @@ def _varied(
 
 
 @torch.no_grad()
-def _redrawn_apart(
+def _redrawn_best(
     generator: Generator,
     faces: UInt8[np.ndarray, "n side side 3"],
     latents: Float32[np.ndarray, "n latents"],
     labels: Int[np.ndarray, " n"] | None,
+    share: float,
     device: torch.device,
-) -> Float64[np.ndarray, " n"]:
-    """Return how far each face is from what the decoder draws from its latents, as the ImageNet network sees it."""
+) -> Bool[np.ndarray, " n"]:
+    """Return which faces of each label are among the given share that the decoder redraws best from their latents."""
     features, apart = ImageFeatures().to(device), np.empty(len(faces))
     names = None if labels is None else [generator.labels[label] for label in labels]
     for start in range(0, len(faces), _PART):
@@ -232,4 +211,6 @@ def _redrawn_apart(
         back = generator.decode(latents[rows], expression=None if names is None else names[rows])
         seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
         apart[rows] = perceptual_distance(*seen).cpu().numpy()
-    return apart
+    of = np.zeros(len(faces), int) if labels is None else labels
+    limits = {label: np.quantile(apart[of == label], share) for label in np.unique(of)}
+    return apart <= np.array([limits[label] for label in of])
