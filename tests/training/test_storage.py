@@ -9,13 +9,14 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import helper, numpy_helper
 from torch import nn
 
 from mien.cli.export import export
 from mien.errors import TrainingError, UsageError
 from mien.evaluation.audit import LEARNED
 from mien.networks.tracing import onnx_bytes
-from mien.training.storage import byte_weights, half_weights, precision_of, store_generator, stored
+from mien.training.storage import byte_weights, half_weights, precision_of, share_constants, store_generator, stored
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
 
@@ -117,3 +118,30 @@ def test_what_cannot_be_stored_small_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match=r"Cannot write '.*file/model'"):
         store_generator(run, tmp_path / "file" / "model", "fp16")
+
+
+def test_constants_are_named_once_and_the_answers_stay_to_the_bit():
+    nodes = [
+        helper.make_node("Constant", [], ["a"], value=numpy_helper.from_array(np.float32([2]), "a")),
+        helper.make_node("Constant", [], ["b"], value=numpy_helper.from_array(np.float32([2]), "b")),
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32([3]), "c")),
+        helper.make_node("Constant", [], ["flow/d"], value=numpy_helper.from_array(np.float32([2]), "d")),
+        helper.make_node("Mul", ["x", "a"], ["ax"], name="long/name"),
+        helper.make_node("Mul", ["ax", "b"], ["abx"]),
+        helper.make_node("Add", ["abx", "c"], ["sum"]),
+        helper.make_node("Add", ["sum", "flow/d"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+
+    small = share_constants(model)
+
+    made = [node.output[0] for node in small.graph.node if node.op_type == "Constant"]
+    assert made == ["a", "c", "flow/d"] and not any(node.name for node in small.graph.node)
+    x = np.float32([1.5])
+    before, after = (
+        onnxruntime.InferenceSession(one.SerializeToString()).run(None, {"x": x})[0] for one in (model, small)
+    )
+    assert np.array_equal(before, after) and len(model.graph.node) == 8

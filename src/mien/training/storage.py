@@ -25,6 +25,7 @@ __all__ = [
     "channel_steps",
     "half_weights",
     "precision_of",
+    "share_constants",
     "store_generator",
     "stored",
 ]
@@ -92,7 +93,34 @@ def store_generator(run: Path, out: Path, precision: Precision) -> StoredGenerat
 def stored(network: bytes, precision: Precision) -> bytes:
     """Return an ONNX file whose weights are stored in half precision or in 8 bits."""
     store = byte_weights if precision == "int8" else half_weights
-    return bytes(store(onnx.load_from_string(network)).SerializeToString())
+    return bytes(share_constants(store(onnx.load_from_string(network))).SerializeToString())
+
+
+def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that names each constant once, and its nodes not at all: a flow of many steps is half a MB smaller.
+
+    Parts with a prefix of their own, such as a flow, keep constants of their own, so that they can be taken out again.
+    """
+    known: dict[tuple[str, bytes], str] = {}
+    other: dict[str, str] = {}
+    small = onnx.ModelProto()
+    small.CopyFrom(model)
+    del small.graph.node[:]
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            part = node.output[0].rpartition("/")[0].partition("/")[0]
+            value = onnx.NodeProto(attribute=node.attribute)
+            for attribute in value.attribute:
+                attribute.t.name = ""
+            first = known.setdefault((part, value.SerializeToString()), node.output[0])
+            if first != node.output[0]:
+                other[node.output[0]] = first
+                continue
+        kept = small.graph.node.add()
+        kept.CopyFrom(node)
+        kept.ClearField("name")
+        kept.input[:] = [other.get(name, name) for name in kept.input]
+    return small
 
 
 def precision_of(network: bytes) -> Precision | None:
