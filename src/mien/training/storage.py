@@ -103,6 +103,7 @@ def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     known: dict[tuple[str, bytes], str] = {}
     other: dict[str, str] = {}
+    answers = {item.name for item in model.graph.output}
     small = onnx.ModelProto()
     small.CopyFrom(model)
     del small.graph.node[:]
@@ -113,7 +114,7 @@ def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
             for attribute in value.attribute:
                 attribute.t.name = ""
             first = known.setdefault((part, value.SerializeToString()), node.output[0])
-            if first != node.output[0]:
+            if first != node.output[0] and node.output[0] not in answers:
                 other[node.output[0]] = first
                 continue
         kept = small.graph.node.add()
