@@ -864,16 +864,17 @@ def synthetic_training(result: dict[str, Any]) -> Iterator[Texts]:
     for name, figures in result["models"].items():
         if not figures["ratio_interval"]:  # a trial of one training
             continue
+        version = figures["model"].rsplit("-", 2)[1]
         accuracy, real = (sum(figures[key]) / len(figures[key]) for key in ("accuracy", "real_accuracy"))
         ratio = f"{figures['ratio']:.2f} [{figures['ratio_interval'][0]:.2f}, {figures['ratio_interval'][1]:.2f}]"
         yield {
             "en": (
-                f"A small network taught by `{name}`: accuracy over that of one taught by real faces",
+                f"A small network taught by `{name}`, version {version}: accuracy over that with real faces",
                 f"{ratio}; {percent(accuracy)}",
                 f"taught by real faces: {percent(real)}",
             ),
             "zh": (
-                f"只用 `{name}` 的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
+                f"只用 `{name}`（第 {version} 版）的人脸训练的小网络：在真实人脸上的准确率与用真实人脸训练的之比",
                 f"{ratio}；{percent(accuracy)}",
                 f"用真实人脸训练：{percent(real)}",
             ),

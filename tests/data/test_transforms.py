@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,18 @@ def test_a_turn_keeps_the_middle_and_moves_the_rim():
     canvas[:, :, 20:28, 46:50] = 255
     rows = changed(canvas, 20, rotate=180.0)[:, 0].sum(dim=2).argmax(dim=1)
     assert len(set(rows.tolist())) > 5
+
+
+def test_bicubic_sampling_keeps_more_detail_of_a_moved_picture():
+    stripes = torch.tensor([0, 128, 255, 128] * 8, dtype=torch.uint8).expand(64, 1, 32, 32)
+    moved = replace(STILL, shift=0.05)
+
+    spread = {
+        mode: Augment(frame=32, side=32, variation=moved, mode=mode)(stripes, seeded()).std()
+        for mode in ("bilinear", "bicubic")
+    }
+
+    assert spread["bicubic"] > 1.05 * spread["bilinear"]
 
 
 def test_shift_and_scale_stay_in_their_limits():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -70,10 +71,18 @@ class Augment:
         frame: Px of the canvas, in its middle, that a plain crop fills.
         side: Of the crops, px.
         variation: How far to go.
+        mode: How canvases are sampled; bicubic keeps more detail where they have no more px than the crops.
     """
 
-    def __init__(self, *, frame: int, side: int, variation: Variation | None = None) -> None:
-        self.frame, self.side = frame, side
+    def __init__(
+        self,
+        *,
+        frame: int,
+        side: int,
+        variation: Variation | None = None,
+        mode: Literal["bilinear", "bicubic"] = "bilinear",
+    ) -> None:
+        self.frame, self.side, self.mode = frame, side, mode
         self.variation = variation or Variation()
 
     def __call__(
@@ -89,7 +98,7 @@ class Augment:
             generator: The only source of chance; on the CPU.
             whole: Where the unaligned picture lies in each canvas; None shows the aligned face only.
         """
-        x = _sampled(canvas, self._views(canvas, generator, whole), self.side)
+        x = _sampled(canvas, self._views(canvas, generator, whole), self.side, self.mode)
         x = self._blurred(x, generator)
         x = self._shaded(x, generator)
         x = self._relit(x, generator)
@@ -302,15 +311,17 @@ def _plain_view(canvas: int, frame: int, side: int) -> Float32[Tensor, "2 3"]:
     return torch.tensor([[zoom, 0.0, margin], [0.0, zoom, margin]])
 
 
-def _sampled(canvas: Tensor, views: Float32[Tensor, "batch 2 3"], side: int) -> Float32[Tensor, "batch channels s s"]:
-    """Resample once, bilinearly, the border repeated outwards; ``views`` map px of the crop to px of the canvas."""
+def _sampled(
+    canvas: Tensor, views: Float32[Tensor, "batch 2 3"], side: int, mode: str = "bilinear"
+) -> Float32[Tensor, "batch channels s s"]:
+    """Resample once, the border repeated outwards; ``views`` map px of the crop to px of the canvas."""
     size = canvas.shape[-1]
     # PyTorch's coordinates run from -1 to 1 between outer edges: px p of n is (2 p + 1) / n - 1.
     linear = views[:, :, :2] * (side / size)
     middle = views[:, :, :2].sum(dim=2) * ((side - 1) / 2) + views[:, :, 2]
     theta = torch.cat([linear, ((2 * middle + 1) / size - 1)[:, :, None]], dim=2).to(canvas.device)
     grid = F.affine_grid(theta, [len(canvas), 1, side, side], align_corners=False)
-    return F.grid_sample(canvas.float(), grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(canvas.float(), grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _spread(size: int | tuple[int, ...], generator: torch.Generator) -> Tensor:

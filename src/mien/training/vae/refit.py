@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, UInt8
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save
 
 from mien import zoo
 from mien.data.pictures import Pictures
+from mien.data.transforms import Augment, Variation
 from mien.errors import TrainingError, UsageError
 from mien.images import printable
 from mien.losses import perceptual_distance
@@ -36,9 +36,11 @@ __all__ = ["PriorConfig", "Refitted", "refit"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
 _PART = 128  # faces that are drawn again and looked at in one go
-# Of a varied face: degrees, logarithm of its size, shares of the side, logarithm of the contrast, grey levels. As much
-# as faces differ that were cut by landmarks, or a flow would draw crooked ones.
-_TURN, _ZOOM, _SHIFT, _CONTRAST, _LIGHT = 4.0, 0.04, 0.025, 0.1, 8.0
+# As much as faces differ that were cut by landmarks, or a flow would draw crooked ones.
+_SLIGHTLY = Variation(
+    rotate=4.0, scale=0.04, shift=0.025, unaligned=0.0, contrast=0.1, brightness=8.0,
+    colour=0.0, noise=0.0, blur=0.0, jpeg=0.0, erase=0.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +164,9 @@ def _posteriors(
         kept = _redrawn_best(generator, faces, mean, shown, config.redrawn, device)
         chosen, faces, mean, deviation = chosen[kept], faces[kept], mean[kept], deviation[kept]
     parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
-    rng = np.random.default_rng(config.seed)
+    chance = torch.Generator().manual_seed(config.seed)
     for _ in range(config.varied if split == "train" else 0):
-        parts.append(generator.posteriors(np.stack([_varied(face, rng, mirror=config.mirror) for face in faces])))
+        parts.append(generator.posteriors(_varied(faces, chance, mirror=config.mirror)))
     condition = condition_vector(
         None if labels is None else torch.from_numpy(labels[chosen]),
         len(generator.labels),
@@ -179,19 +181,17 @@ def _posteriors(
 
 
 def _varied(
-    face: UInt8[np.ndarray, "side side 3"], rng: np.random.Generator, *, mirror: bool
-) -> UInt8[np.ndarray, "side side 3"]:
-    side = len(face)
-    turn = cv2.getRotationMatrix2D(
-        ((side - 1) / 2, (side - 1) / 2), rng.uniform(-_TURN, _TURN), float(np.exp(rng.uniform(-_ZOOM, _ZOOM)))
-    )
-    turn[:, 2] += rng.uniform(-_SHIFT, _SHIFT, 2) * side
-    # Cubic: linearly sampled ones are softer, and the flow would draw softer faces.
-    moved = cv2.warpAffine(face, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    around = float(moved.mean())
-    lit = (moved - around) * np.exp(rng.uniform(-_CONTRAST, _CONTRAST)) + around + rng.uniform(-_LIGHT, _LIGHT)
-    lit = lit[:, ::-1] if mirror and rng.random() < 0.5 else lit
-    return np.asarray(np.clip(lit, 0, 255).round(), np.uint8)
+    faces: UInt8[np.ndarray, "n side side 3"], chance: torch.Generator, *, mirror: bool
+) -> UInt8[np.ndarray, "n side side 3"]:
+    # Bicubic: linearly sampled faces are softer, and the flow would draw softer ones.
+    variation, side = replace(_SLIGHTLY, flip=0.5 if mirror else 0.0), faces.shape[1]
+    vary = Augment(frame=side, side=side, variation=variation, mode="bicubic")
+    varied = np.empty_like(faces)
+    for start in range(0, len(faces), _PART):
+        rows = slice(start, start + _PART)
+        seen = vary(torch.from_numpy(faces[rows]).permute(0, 3, 1, 2), chance)
+        varied[rows] = seen.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return varied
 
 
 @torch.no_grad()
