@@ -103,9 +103,9 @@ def session_options(
 
 
 def make_session(
-    path: Path, *, options: onnxruntime.SessionOptions | None = None, device: str | None = None
+    model: Path | bytes, *, options: onnxruntime.SessionOptions | None = None, device: str | None = None
 ) -> onnxruntime.InferenceSession:
-    """Open an ONNX file.
+    """Open an ONNX file, or the content of one.
 
     Raises:
         ModelError: The file is not a model that ONNX Runtime can run.
@@ -114,12 +114,15 @@ def make_session(
 
     try:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options or session_options(), providers=providers(device)
+            model if isinstance(model, bytes) else str(model),
+            sess_options=options or session_options(),
+            providers=providers(device),
         )
     except runtime_errors() as error:
         reason = str(error).splitlines()[0][:200]
+        name = "This" if isinstance(model, bytes) else f"'{model.name}'"
         raise ModelError(
-            f"'{path.name}' is not a model that ONNX Runtime {onnxruntime.__version__} can run: {reason} "
+            f"{name} is not a model that ONNX Runtime {onnxruntime.__version__} can run: {reason} "
             "Check the file with: mien models verify"
         ) from error
 
