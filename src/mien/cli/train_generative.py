@@ -176,27 +176,6 @@ def prior(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **se
 
 @click.command()
 @_finished_options
-def refiner(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **settings: Any) -> None:
-    """Move what the flow of a finished MODEL draws to where faces look right: fewer broken ones.
-
-    A discriminator tells decoded draws from decoded photographs while it learns. Flow, decoder and mapper stay as they
-    are. The data are those that the model learned from. Audit the model again before it is given away.
-    """
-    with needs_torch():
-        from mien.training.config import load_config
-        from mien.training.vae.refining import RefinerConfig, train_refiner
-
-    done = train_refiner(load_config(RefinerConfig, file, sets, {**settings, "data": data}))
-    facts = done.summary
-    click.echo(
-        f"faces held out: drawn ones are told from encoded ones in {facts['valid_told_apart']:.0%} of pairs, by the "
-        f"discriminator that it learned from ({facts['valid_told_apart_before']:.0%} without the refiner)"
-    )
-    click.echo(f"Use: mien generate --model {done.out} -n 64 -o grid.png")
-
-
-@click.command()
-@_finished_options
 def mapper(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **settings: Any) -> None:
     """Teach a finished MODEL to give a face another expression: mien edit, generate --clip.
 

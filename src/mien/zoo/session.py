@@ -103,9 +103,9 @@ def session_options(
 
 
 def make_session(
-    model: Path | bytes, *, options: onnxruntime.SessionOptions | None = None, device: str | None = None
+    path: Path, *, options: onnxruntime.SessionOptions | None = None, device: str | None = None
 ) -> onnxruntime.InferenceSession:
-    """Open an ONNX file, or the content of one.
+    """Open an ONNX file.
 
     Raises:
         ModelError: The file is not a model that ONNX Runtime can run.
@@ -114,15 +114,12 @@ def make_session(
 
     try:
         return onnxruntime.InferenceSession(
-            model if isinstance(model, bytes) else str(model),
-            sess_options=options or session_options(),
-            providers=providers(device),
+            str(path), sess_options=options or session_options(), providers=providers(device)
         )
     except runtime_errors() as error:
         reason = str(error).splitlines()[0][:200]
-        name = "This" if isinstance(model, bytes) else f"'{model.name}'"
         raise ModelError(
-            f"{name} is not a model that ONNX Runtime {onnxruntime.__version__} can run: {reason} "
+            f"'{path.name}' is not a model that ONNX Runtime {onnxruntime.__version__} can run: {reason} "
             "Check the file with: mien models verify"
         ) from error
 

@@ -52,10 +52,8 @@ class Look(torch.nn.Module):
 
 
 def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("mien.training.vae.encoding.ImageFeatures", Look)
-    monkeypatch.setattr(
-        "mien.training.vae.encoding.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3))
-    )
+    monkeypatch.setattr("mien.training.vae.refit.ImageFeatures", Look)
+    monkeypatch.setattr("mien.training.vae.refit.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3)))
     learned = {}
 
     def fit(train, *rest, **more):

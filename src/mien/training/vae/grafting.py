@@ -1,4 +1,4 @@
-"""A flow, its refiner and a mapper put into the graph of a generator, beside its mixture: still one file."""
+"""A flow and a mapper put into the graph of a generator, beside its mixture: still one file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mien import zoo
 from mien.errors import ModelError
 from mien.networks.flow import LatentFlow
 from mien.networks.mapper import LatentMapper
-from mien.networks.refiner import LatentRefiner
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
 from mien.training.publishing import check_parity
@@ -26,7 +25,6 @@ from mien.zoo.session import make_session, session_options
 __all__ = [
     "DonorFlow",
     "PublishedFlow",
-    "PublishedRefiner",
     "flow_convention",
     "flow_donor",
     "flow_network",
@@ -36,14 +34,11 @@ __all__ = [
     "transplant",
     "with_flow",
     "with_mapper",
-    "with_refiner",
-    "without_refiner",
 ]
 
 _PARITY = 0.01  # standard deviations of a latent that pass as rounding between PyTorch and ONNX
 
 _PREFIX = "flow/"  # of every name that a flow brings into a graph
-_REFINER, _ROUGH = f"{_PREFIX}refiner/", f"{_PREFIX}rough"  # of a flow's refiner, and what it is given
 _DRAWN, _MIXTURE, _LATENTS = f"{_PREFIX}drawn", f"{_PREFIX}mixture", "latents"
 _MAPPER, _EDITED = "mapper/", "edited"  # prefix of every name that a mapper brings, and what it answers
 _SWITCH, _NONE, _AXIS = (f"{_PREFIX}switch", f"{_PREFIX}switches"), f"{_PREFIX}none", f"{_PREFIX}axis"
@@ -84,32 +79,6 @@ class PublishedFlow(nn.Module):
         return given
 
 
-class PublishedRefiner(nn.Module):
-    """What is published of a refiner: latents that a flow drew, and what a face shall show, to better ones."""
-
-    def __init__(self, refiner: LatentRefiner, classes: int, attributes: int) -> None:
-        super().__init__()
-        self.refiner, self.classes, self.attributes = refiner, classes, attributes
-
-    def forward(self, latents: Tensor, *told: Tensor) -> Tensor:
-        """Return latents; ``told`` are a label, attributes, or both in this order."""
-        label = told[0] if self.classes else None
-        attributes = told[-1] if self.attributes else None
-        refined: Tensor = self.refiner(latents, condition_vector(label, self.classes, attributes))
-        return refined
-
-    def examples(self, count: int = 4) -> dict[str, Tensor]:
-        """Return some of each input, by name."""
-        chance = torch.Generator().manual_seed(0)
-        mean, deviation = self.refiner.mean, self.refiner.deviation
-        given = {_ROUGH: mean + deviation * torch.randn(count, len(mean), generator=chance)}
-        if self.classes:
-            given["label"] = torch.arange(count) % self.classes
-        if self.attributes:
-            given["attributes"] = (torch.rand(count, self.attributes, generator=chance) < 0.5).float()
-        return given
-
-
 def flow_network(flow: PublishedFlow) -> bytes:
     """Return a flow as an ONNX file of its own."""
     return onnx_bytes(flow, *flow.examples().values(), inputs=list(flow.inputs), outputs=["drawn"])
@@ -131,61 +100,6 @@ def with_flow(generator: bytes, flow: PublishedFlow) -> tuple[bytes, float]:
     stem = flow_network(flow)
     difference = check_parity(flow, stem, flow.examples(), tolerance=_PARITY, unit="standard deviations of a latent")
     return graft(generator, stem), difference
-
-
-def with_refiner(generator: bytes, refiner: PublishedRefiner) -> tuple[bytes, float]:
-    """Return a generator's network whose flow has a refiner, and the largest difference of a latent from PyTorch.
-
-    A refiner that it has is replaced; one that gets another flow loses it.
-
-    Raises:
-        ModelError: The generator draws from no flow.
-        TrainingError: The written refiner answers otherwise than the trained one.
-    """
-    refiner, examples = refiner.eval(), refiner.examples()
-    network = onnx_bytes(refiner, *examples.values(), inputs=list(examples), outputs=[_DRAWN])
-    difference = check_parity(refiner, network, examples, tolerance=_PARITY, unit="standard deviations of a latent")
-    stem = onnx.load_from_string(network).graph
-    _mark(stem, _REFINER, {*examples, _DRAWN})
-
-    model = onnx.load_from_string(without_refiner(generator))
-    graph = model.graph
-    place = next((number for number, node in enumerate(graph.node) if _DRAWN in node.output), None)
-    if place is None:
-        raise ModelError(
-            "This generator draws from no flow, so that there is nothing to refine. Fit one: mien train prior."
-        )
-    _rename(graph.node[place].output, _DRAWN, _ROUGH)
-    every = [*graph.node[: place + 1], *stem.node, *graph.node[place + 1 :]]
-    copies = [type(node).FromString(node.SerializeToString()) for node in every]
-    del graph.node[:]
-    graph.node.extend(copies)
-    graph.initializer.extend(stem.initializer)
-    return bytes(model.SerializeToString()), difference
-
-
-def without_refiner(generator: bytes) -> bytes:
-    """Return a generator's network whose flow has no refiner."""
-    model = onnx.load_from_string(generator)
-    graph = model.graph
-    kept = [node for node in graph.node if not any(_of_refiner(name) for name in (*node.output, *node.input))]
-    if len(kept) == len(graph.node):
-        return generator
-    # The last node of the refiner answers what was drawn, and is left out by what it takes.
-    for node in kept:
-        _rename(node.output, _ROUGH, _DRAWN)
-    for whole, part in (
-        (graph.node, kept),
-        (graph.initializer, [item for item in graph.initializer if not _of_refiner(item.name)]),
-    ):
-        copies = [type(item).FromString(item.SerializeToString()) for item in part]
-        del whole[:]
-        whole.extend(copies)
-    return bytes(model.SerializeToString())
-
-
-def _of_refiner(name: str) -> bool:
-    return name.startswith(_REFINER)
 
 
 def graft(generator: bytes, flow: bytes) -> bytes:
@@ -237,13 +151,12 @@ class DonorFlow:
     Args:
         model: A run folder, or a name.
         classes: Labels that it takes, the first part of a condition; attributes are the rest.
-        network: Of this ONNX file instead of the model's own.
     """
 
-    def __init__(self, model: Path, classes: int, *, network: bytes | None = None) -> None:
+    def __init__(self, model: Path, classes: int) -> None:
         card = zoo.named(model)
         self.classes, self.guidance = classes, card.convention.get("guidance", 1.0)
-        self.session = make_session(network or zoo.path(card), options=session_options(threads=1))
+        self.session = make_session(zoo.path(card), options=session_options(threads=1))
         self.inputs = {item.name for item in self.session.get_inputs()}
 
     def __call__(self, noise: Tensor, condition: Tensor | None) -> Tensor:

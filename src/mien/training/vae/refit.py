@@ -4,43 +4,69 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float32, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from mien import zoo
+from mien.data.pictures import Pictures
+from mien.data.transforms import Augment, Variation
 from mien.errors import TrainingError, UsageError
 from mien.images import printable
+from mien.losses import perceptual_distance
+from mien.networks.perceptual import ImageFeatures
+from mien.networks.vae import condition_vector
 from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
 from mien.training.reporter import Reporter
 from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
-from mien.training.vae.encoding import EncodedConfig, encode_split
-from mien.training.vae.finished import open_finished, read_faces, write_model
-from mien.training.vae.flow import FittedFlow, FlowConfig, fit_flow
+from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
+from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow
 from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
+from mien.vision.generator import Generator
 
 __all__ = ["PriorConfig", "Refitted", "refit"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
+_PART = 128  # faces that are drawn again and looked at in one go
+# As much as faces differ that were cut by landmarks, or a flow would draw crooked ones.
+_SLIGHTLY = Variation(
+    rotate=4.0, scale=0.04, shift=0.025, unaligned=0.0, contrast=0.1, brightness=8.0,
+    colour=0.0, noise=0.0, blur=0.0, jpeg=0.0, erase=0.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorConfig(EncodedConfig):
+class PriorConfig(FinishedConfig):
     """Settings of a flow for a finished generator, beside those of whatever is added to one.
 
     Attributes:
         init: A folder that this wrote: its flow is learned on.
+        redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
+            the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
+        varied: Times that each face is encoded once more, turned, moved and lit a little otherwise: of few faces a flow
+            learns less by heart then.
         flow: The flow.
     """
 
     init: Path | None = None
+    redrawn: float = 1.0
+    varied: int = 0
     flow: FlowConfig = field(default_factory=FlowConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.redrawn <= 1:
+            raise UsageError(f"Setting 'redrawn' is above 0 and at most 1, got {self.redrawn:g}.")
+        if self.varied < 0:
+            raise UsageError(f"Setting 'varied' is 0 or more, got {self.varied}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +99,7 @@ def refit(config: PriorConfig) -> Refitted:
         )
     pictures, labels = read_faces(config, generator)
     device = choose_device(config.device)
-    train, valid = (encode_split(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
+    train, valid = (_posteriors(generator, pictures, labels, split, config, device) for split in ("train", "valid"))
     with Reporter(config.flow.images) as reporter:
         fitted = fit_flow(
             train,
@@ -119,3 +145,72 @@ def _flow_of(folder: Path) -> dict[str, torch.Tensor]:
             f"'{printable(folder)}' holds no flow that could be learned on ({error}). Expected a folder that `mien "
             f"train prior` wrote."
         ) from error
+
+
+def _posteriors(
+    generator: Generator,
+    pictures: Pictures,
+    labels: Int[np.ndarray, " pictures"] | None,
+    split: str,
+    config: PriorConfig,
+    device: torch.device,
+) -> Posteriors:
+    """Encode the pictures of a split that are learned from, their mirror images, and variations of those to fit to."""
+    chosen = np.flatnonzero(pictures.splits == split)
+    faces = pictures.take(chosen).rgb()
+    mean, deviation = generator.posteriors(faces)
+    if config.redrawn < 1:
+        shown = None if labels is None else labels[chosen]
+        kept = _redrawn_best(generator, faces, mean, shown, config.redrawn, device)
+        chosen, faces, mean, deviation = chosen[kept], faces[kept], mean[kept], deviation[kept]
+    parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
+    chance = torch.Generator().manual_seed(config.seed)
+    for _ in range(config.varied if split == "train" else 0):
+        parts.append(generator.posteriors(_varied(faces, chance, mirror=config.mirror)))
+    condition = condition_vector(
+        None if labels is None else torch.from_numpy(labels[chosen]),
+        len(generator.labels),
+        torch.from_numpy(pictures.attributes[chosen]).float() if generator.attributes else None,
+    )
+    return Posteriors(
+        np.concatenate([mean for mean, _ in parts]),
+        np.concatenate([deviation for _, deviation in parts]),
+        None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
+        generator.convention.places,
+    )
+
+
+def _varied(
+    faces: UInt8[np.ndarray, "n side side 3"], chance: torch.Generator, *, mirror: bool
+) -> UInt8[np.ndarray, "n side side 3"]:
+    # Bicubic: linearly sampled faces are softer, and the flow would draw softer ones.
+    variation, side = replace(_SLIGHTLY, flip=0.5 if mirror else 0.0), faces.shape[1]
+    vary = Augment(frame=side, side=side, variation=variation, mode="bicubic")
+    varied = np.empty_like(faces)
+    for start in range(0, len(faces), _PART):
+        rows = slice(start, start + _PART)
+        seen = vary(torch.from_numpy(faces[rows]).permute(0, 3, 1, 2), chance)
+        varied[rows] = seen.round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return varied
+
+
+@torch.no_grad()
+def _redrawn_best(
+    generator: Generator,
+    faces: UInt8[np.ndarray, "n side side 3"],
+    latents: Float32[np.ndarray, "n latents"],
+    labels: Int[np.ndarray, " n"] | None,
+    share: float,
+    device: torch.device,
+) -> Bool[np.ndarray, " n"]:
+    """Return which faces of each label are among the given share that the decoder redraws best from their latents."""
+    features, apart = ImageFeatures().to(device), np.empty(len(faces))
+    names = None if labels is None else [generator.labels[label] for label in labels]
+    for start in range(0, len(faces), _PART):
+        rows = slice(start, start + _PART)
+        back = generator.decode(latents[rows], expression=None if names is None else names[rows])
+        seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
+        apart[rows] = perceptual_distance(*seen).cpu().numpy()
+    of = np.zeros(len(faces), int) if labels is None else labels
+    limits = {label: np.quantile(apart[of == label], share) for label in np.unique(of)}
+    return apart <= np.array([limits[label] for label in of])
