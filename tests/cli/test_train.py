@@ -79,6 +79,10 @@ def test_resume_is_held_against_the_folder(asked, tmp_path, resume, there):
     assert asked == []
 
 
+def test_resume_alone_goes_on_where_there_is_a_run(asked, tmp_path):
+    assert run("--resume", "--data", tmp_path, "--out", tmp_path / "run").exit_code == 0
+
+
 @pytest.mark.parametrize(("resume", "there"), [("auto", False), ("auto", True), ("must", True), ("never", False)])
 def test_resume_lets_pass_what_it_should(asked, tmp_path, resume, there):
     (tmp_path / "run").mkdir()

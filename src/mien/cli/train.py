@@ -74,6 +74,8 @@ def training_options(command: Command, *, several: bool = False) -> Command:
         click.option(
             "--resume",
             type=click.Choice(["auto", "must", "never"]),
+            is_flag=False,
+            flag_value="auto",  # of --resume alone
             default="auto",
             show_default=True,
             help="Go on with the run in --out: where there is one, or else refuse; never refuses where there is one.",

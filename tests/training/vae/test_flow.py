@@ -1,5 +1,6 @@
 """A flow in latents: what it learns, when it stops, and how it stands in a generator's file."""
 
+import io
 import json
 from dataclasses import replace
 from functools import cache
@@ -16,8 +17,9 @@ from mien.drawing import draw_face
 from mien.errors import ModelError, TrainingError, UsageError
 from mien.evaluation.audit import audit, pixel_space
 from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig, VelocityTransformer, build_velocity_net
+from mien.training.reporter import Reporter
 from mien.training.storage import half_weights
-from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, velocity_loss
+from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, show_looks, velocity_loss
 from mien.training.vae.grafting import PublishedFlow, flow_network, graft, transplant, with_flow
 from mien.vision.detector import Detection
 from mien.vision.generator import PRIORS, Generator, Request
@@ -190,6 +192,18 @@ def test_the_flow_of_the_smallest_loss_on_held_out_faces_is_kept_and_ends_the_fi
     losses = [row["valid_loss"] for row in fitted.rows]
     assert len(losses) < 100 and fitted.valid_loss == min(losses) and losses[-1] > min(losses)
     assert fitted.images < fitted.rows[-1]["images"]
+
+
+def test_where_there_is_no_terminal_one_look_in_ten_is_told():
+    stream = io.StringIO()
+    with Reporter(2500, stream=stream) as reporter:
+        show = show_looks(reporter)
+        for look in range(1, 26):
+            show({"images": 100 * look, "valid_loss": look / 4})
+
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" of ")[0] for line in lines] == ["100", "1,100", "2,100"]
+    assert lines[1].endswith("valid loss 2.75")
 
 
 def test_a_flow_without_faces_to_check_with_is_refused(rng):

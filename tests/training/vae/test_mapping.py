@@ -116,6 +116,28 @@ def test_who_weighs_identity_more_changes_less(plain, settings, tmp_path):
     assert changes[1] < changes[0] / 2
 
 
+def test_how_far_it_has_come_is_told_where_there_is_no_terminal(plain, settings, capsys):
+    train_mapper(settings(plain, images=32, report_every=16))
+
+    lines = [line for line in capsys.readouterr().err.splitlines() if "of 32 images" in line]
+    assert [line.split()[0] for line in lines] == ["16", "32"] and "valid read" in lines[0]
+
+
+def test_a_model_that_could_not_be_written_whole_names_no_encoder_that_is_missing(
+    plain, settings, tmp_path, monkeypatch
+):
+    def refuse(file, data):
+        if file.name == "card.json":
+            raise TrainingError("No space.")
+        file.write_bytes(data)
+
+    monkeypatch.setattr("mien.training.vae.finished.write_result", refuse)
+    with pytest.raises(TrainingError, match="No space"):
+        train_mapper(settings(plain, images=16, out=tmp_path / "new"))
+
+    assert {file.name for file in (tmp_path / "new").iterdir()} == {"encoder.onnx", "encoder.json", "model.onnx"}
+
+
 def test_without_a_weight_of_identity_no_recogniser_is_asked(plain, settings, reader, monkeypatch):
     monkeypatch.delattr("mien.training.vae.mapping.FaceRecogniser")
 

@@ -137,11 +137,12 @@ def write_model(
     Raises:
         TrainingError: The folder cannot be written.
     """
+    # What a card speaks of is there before the card: whoever stops this in the middle keeps a model that works.
     card = generator.card
     parts = [("model.onnx", "card.json", card, network)]
     if out.resolve() != Path(card.source.member).parent.resolve() or card.source.kind != "run":
         encoder = zoo.companion(card, "encoder")
-        parts.append(("encoder.onnx", "encoder.json", encoder, zoo.path(encoder).read_bytes()))
+        parts.insert(0, ("encoder.onnx", "encoder.json", encoder, zoo.path(encoder).read_bytes()))
     for file, beside, one, data in parts:
         facts = {
             "name": one.name,

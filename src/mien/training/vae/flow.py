@@ -21,15 +21,17 @@ from mien.errors import TrainingError, UsageError
 from mien.networks.flow import LatentFlow, Velocity, VelocityNetConfig, build_velocity_net
 from mien.training.ema import EMA
 from mien.training.precision import autocast
+from mien.training.reporter import Reporter
 from mien.training.run import position_seed, seed_torch
 from mien.training.schedule import decayed, warmup_cosine
 
-__all__ = ["FittedFlow", "FlowConfig", "Posteriors", "fit_flow", "velocity_loss"]
+__all__ = ["FittedFlow", "FlowConfig", "Posteriors", "fit_flow", "show_looks", "velocity_loss"]
 
 _JUDGED = 4096  # moments at which a loss is measured: the same ones in every report
 _PART = 1024  # of them at once
 _LEAST_LOOKS = 10  # at the faces held out, however short the fitting is
 _LEAST_SCALE = 1e-3  # standard deviations: a latent that is not used varies by rounding only
+_TOLD = 10  # looks of which one is told
 _LEAST_GAIN = 1e-4  # of the held-out loss: less of it is no progress
 
 Rows = Float32[np.ndarray, "faces latents"]
@@ -259,6 +261,21 @@ def fit_flow(
         autoguidance=config.autoguidance,
     )
     return FittedFlow(flow, found["valid_loss"], found["train_loss"], int(found["images"]), tuple(rows))
+
+
+def show_looks(reporter: Reporter) -> Callable[[Mapping[str, float]], None]:
+    """Return what shows each look of `fit_flow`, and tells the losses of one in ten, for there are hundreds."""
+    looks = 0
+
+    def tell(row: Mapping[str, float]) -> None:
+        nonlocal looks
+        seen = int(row["images"])
+        reporter.advance(seen)
+        if looks % _TOLD == 0:
+            reporter.report(seen, **{name: value for name, value in row.items() if name != "images"})
+        looks += 1
+
+    return tell
 
 
 @torch.no_grad()

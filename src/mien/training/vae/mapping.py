@@ -170,7 +170,9 @@ def train_mapper(config: MapperConfig) -> Mapped:
 
             # Now and then, look at faces held out.
             if seen % config.report_every < config.batch_size or seen >= config.images:
-                rows.append({"images": seen, "loss": float(loss.detach()), **lesson.judge(valid)})
+                judged = {"loss": float(loss.detach()), **lesson.judge(valid)}
+                rows.append({"images": seen, **judged})
+                reporter.report(seen, **judged)
     mapper = mapper.cpu().eval()
     network, difference = with_mapper(before, mapper)
     precision = precision_of(before)  # of its file: the mapper is stored like the rest

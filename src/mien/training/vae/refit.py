@@ -28,7 +28,7 @@ from mien.training.reporter import Reporter
 from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
-from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow
+from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow, show_looks
 from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
 
@@ -108,7 +108,7 @@ def refit(config: PriorConfig) -> Refitted:
             seed=config.seed,
             init=begun,
             device=device,
-            report=lambda row: reporter.advance(int(row["images"])),
+            report=show_looks(reporter),
         )
     before = zoo.path(card).read_bytes()
     network, difference = with_flow(

@@ -34,7 +34,7 @@ from mien.training.reporter import Reporter
 from mien.training.run import Run, write_result
 from mien.training.stopping import EarlyStopping
 from mien.training.vae.config import VAEConfig
-from mien.training.vae.flow import FittedFlow, fit_flow
+from mien.training.vae.flow import FittedFlow, fit_flow, show_looks
 from mien.training.vae.grafting import PublishedFlow, flow_convention, flow_donor, inherit, with_flow
 from mien.training.vae.judging import REPORTED, draw_sheets, fit, posteriors, sample_posteriors, validate
 from mien.training.vae.learning import Stability, build_networks, learn, learning_rate
@@ -302,7 +302,7 @@ def _fitted_flow(model: VAE, material: Material, config: VAEConfig, ranks: Ranks
             config.flow,
             seed=config.seed,
             device=next(model.parameters()).device,
-            report=lambda row: reporter.advance(int(row["images"])),
+            report=show_looks(reporter),
         )
 
 
