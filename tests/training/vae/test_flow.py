@@ -149,6 +149,16 @@ def test_a_flow_is_learned_on_from_its_weights(rng):
         fit_flow(train, valid, replace(config, net=replace(SMALL, width=32)), init=begun.flow.net.state_dict())
 
 
+def test_a_flow_that_is_learned_on_may_forget_a_little_while_the_rate_is_high(rng):
+    train, valid = ring(rng, 200), ring(rng, 50)
+    config = FlowConfig(images=3200, batch_size=64, report_every=320, learning_rate=5e-3, ema_half_life=0, net=SMALL)
+    begun = fit_flow(train, valid, config).flow.net.state_dict()
+
+    on = fit_flow(train, valid, replace(config, images=6400, learning_rate=0.3, patience=1), init=begun)
+
+    assert on.rows[-1]["images"] >= 2133  # a third
+
+
 def test_moments_can_be_learned_nearer_to_the_noise(monkeypatch, rng):
     seen = []
     monkeypatch.setattr(

@@ -50,7 +50,8 @@ class FlowConfig:
         ema_half_life: Latents after which a weight's share in the published average has halved.
         forget: Share of latents whose condition is left out, so that it can be followed more or less (guidance).
         report_every: Latents between two looks at the faces held out.
-        patience: So many looks without a smaller loss end the fitting.
+        patience: So many looks without a smaller loss end the fitting; of a flow that is learned on, those of the first
+            third do not count.
         time_mean: Moments are learned at as a normal variable with this mean, squashed to 0 to 1: below 0 more of them
             lie near the noise, where it is settled what a face will be.
         steps: Of the way from noise to a latent, in the published network; each costs two passes.
@@ -246,7 +247,8 @@ def fit_flow(
             rows.append(row)
             if report is not None:
                 report(row)
-            waited += 1
+            # One that is learned on forgets a little while the rate is high.
+            waited += init is None or seen >= length // 3
             if losses["valid_loss"] < best - _LEAST_GAIN:
                 best, waited = losses["valid_loss"], 0
                 kept = {key: value.clone() for key, value in ema.model.state_dict().items()}
