@@ -39,7 +39,7 @@ def main() -> None:
     for file in args.files:
         text = file.read_text()
         record = renamed(json.loads(text), {before: after, **digests})
-        record["samples_as_of"] = {**record.get("samples_as_of", {}), after: before}
+        record["samples_as_of"] = {after: before, **record.get("samples_as_of", {})}  # figures from before keep theirs
         second = text.splitlines()[1]
         file.write_text(json.dumps(record, indent=len(second) - len(second.lstrip())) + "\n")
         print(f"{file}: {before} is {after}")

@@ -81,6 +81,7 @@ def test_resume_is_held_against_the_folder(asked, tmp_path, resume, there):
 
 def test_resume_alone_goes_on_where_there_is_a_run(asked, tmp_path):
     assert run("--resume", "--data", tmp_path, "--out", tmp_path / "run").exit_code == 0
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("resume", "there"), [("auto", False), ("auto", True), ("must", True), ("never", False)])

@@ -97,7 +97,7 @@ def stored(network: bytes, precision: Precision) -> bytes:
 
 
 def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model that names each constant once and its nodes not at all: flows of many steps are 0.7 MB smaller.
+    """Return a model that names each constant once and its nodes not at all: a flow is up to 0.7 MB smaller.
 
     Parts with a prefix of their own, such as a flow, keep constants of their own, so that they can be taken out again.
     """
