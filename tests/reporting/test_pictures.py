@@ -104,3 +104,13 @@ def test_captions_and_title_take_their_room():
     plain = contact_sheet(crops, side=60)
     both = contact_sheet(crops, side=60, captions=["one", "a caption much too long for its place"], title="Two")
     assert both.shape[0] > plain.shape[0] and both.shape[1] == plain.shape[1]
+
+
+def test_a_caption_too_long_for_one_line_takes_two_and_a_single_long_word_does_not():
+    crops = [np.zeros((30, 30, 3), np.uint8)] * 2
+    words = ("two", "a caption too long for it", "x" * 40)
+    short, long, word = (contact_sheet(crops, side=60, captions=["one", text]) for text in words)
+    assert short.shape == word.shape
+    assert long.shape[0] > short.shape[0] and long.shape[1] == short.shape[1]
+    ink = (long[66:, 70:] < 128).all(axis=2).any(axis=1).astype(int)  # rows of pixels with text, under the second
+    assert (np.diff(ink) == 1).sum() == 2

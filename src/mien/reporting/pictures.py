@@ -117,17 +117,18 @@ def contact_sheet(
         crops: RGB uint8 of any size; each is fitted into a square.
         columns: Pictures a row at most.
         side: Of each picture in px.
-        captions: A line under each picture, cut short to its width.
+        captions: A line under each picture, or two where one is too narrow for any of them; cut short to its width.
         rows: A word before each row.
         title: A line above all.
     """
     assert captions is None or len(captions) == len(crops)
     gap = max(side // 12, 2)
     columns = max(1, min(columns, len(crops)))
-    below = round(side * 0.24) if captions else 0
+    em = max(round(side * 0.125), 9)
+    lines = [_wrapped(caption, _font(em), side) for caption in captions or ()]
+    below = round(side * 0.24) + (max(map(len, lines)) - 1) * round(em * 1.2) if lines else 0
     head = round(side * 0.42) if title else 0
     high = max(math.ceil(len(crops) / columns), 1)
-    em = max(round(side * 0.125), 9)
     before = round(max(_font(em).getlength(word) for word in rows)) + 2 * gap if rows else 0
     width = before + gap + columns * (side + gap)
     sheet = Image.new("RGB", (width, head + gap + high * (side + below + gap)), _GROUND)
@@ -143,9 +144,9 @@ def contact_sheet(
         left = before + gap + (i % columns) * (side + gap)
         top = head + gap + (i // columns) * (side + below + gap)
         sheet.paste(Image.fromarray(thumbnail(crop, side)), (left, top), mask)
-        if captions:
-            at = (left + side / 2, top + side + below / 2)
-            _words(pen, at, captions[i], em, side, anchor="mm")
+        for row, line in enumerate(lines[i] if lines else ()):
+            at = (left + side / 2, top + side + below / 2 + (row - (len(lines[i]) - 1) / 2) * em * 1.2)
+            _words(pen, at, line, em, side, anchor="mm")
     return np.array(sheet)
 
 
@@ -248,6 +249,18 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 def _words(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, em: int, width: float, *, anchor: str) -> None:
     font = _font(em)
     pen.text(at, _shortened(text, font, width), font=font, fill=_TEXT, anchor=anchor)
+
+
+def _wrapped(text: str, font: Font, width: float) -> list[str]:
+    """Return a text as one line, or as two where it is too long and has a gap between words."""
+    words = text.split(" ")
+    if len(words) == 1 or font.getlength(text) <= width:
+        return [text]
+    first = max(
+        (n for n in range(1, len(words)) if font.getlength(" ".join(words[:n])) <= width),
+        default=1,
+    )
+    return [" ".join(words[:first]), " ".join(words[first:])]
 
 
 def _shortened(text: str, font: Font, width: float) -> str:
