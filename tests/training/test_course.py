@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mien.errors import TrainingError
+from mien.errors import TrainingError, UsageError
 from mien.training.config import TrainingConfig
 from mien.training.course import Course
 from mien.training.guard import Guard
@@ -59,6 +59,15 @@ def test_steps_are_told_their_position_and_reports_come_at_their_time(config):
     assert follow(config) == list(range(0, 40, 4))
     assert reports(config) == [12, 24, 36, 40]
     assert read_log(config.out)[0].keys() >= {"train_loss", "valid"}
+
+
+def test_a_training_can_end_before_its_schedule_does(config):
+    assert follow(replace(config, end_at=18)) == list(range(0, 20, 4))
+    assert reports(config) == [12, 20]
+    assert follow(config) == list(range(20, 40, 4))  # and goes on when it is asked to
+    assert replace(config, end_at=90).end == 40
+    with pytest.raises(UsageError, match="'end_at' is at least 1, got 0"):
+        replace(config, end_at=0)
 
 
 def test_a_training_without_better_scores_ends_early(config):

@@ -39,6 +39,7 @@ class TrainingConfig:
         out: The run folder.
         seed: Of everything random, together with the position in the training.
         images: Length of the training, in images seen.
+        end_at: Images after which the training ends, on the schedule of `images`; None trains to its end.
         seconds: Stop, saved, after so many seconds of wall clock; None trains to the end.
         batch_size: Images a step, over all processes together.
         accumulate: Parts that a step is cut into, to save memory.
@@ -50,6 +51,7 @@ class TrainingConfig:
     out: Path
     seed: int = 0
     images: int = 1_000_000
+    end_at: int | None = None
     seconds: float | None = None
     batch_size: int = 128
     accumulate: int = 1
@@ -63,6 +65,8 @@ class TrainingConfig:
                 raise UsageError(f"Setting '{name}' is at least 1, got {getattr(self, name)}.")
         if self.seed < 0:
             raise UsageError(f"Setting 'seed' is 0 or more, got {self.seed}.")
+        if self.end_at is not None and self.end_at < 1:
+            raise UsageError(f"Setting 'end_at' is at least 1, got {self.end_at}. Leave it out to train to the end.")
         if self.seconds is not None and self.seconds <= 0:
             raise UsageError(f"Setting 'seconds' is above 0, got {self.seconds:g}. Leave it out to train to the end.")
         if self.batch_size % self.accumulate:
@@ -70,6 +74,11 @@ class TrainingConfig:
                 f"Setting 'accumulate' divides 'batch_size', but {self.batch_size} images cannot be cut into "
                 f"{self.accumulate} equal parts."
             )
+
+    @property
+    def end(self) -> int:
+        """Images after which all is learned."""
+        return self.images if self.end_at is None else min(self.end_at, self.images)
 
 
 DRAWN: dict[str, tuple[int, bool]] = {"face-64": (64, True), "fer-48": (48, False)}

@@ -76,7 +76,7 @@ class Course:
     @property
     def finished(self) -> bool:
         """Whether there is nothing more to learn: all images are seen, or patience is at its end."""
-        return self.progress.images >= self._config.images or self.best.exhausted
+        return self.progress.images >= self._config.end or self.best.exhausted
 
     def begin(self) -> bool:
         """Go on from the last checkpoint, or write the first one; return whether there was one."""
@@ -85,7 +85,7 @@ class Course:
     def __enter__(self) -> Course:
         self._budget = Budget(self._config.seconds)
         self._stop = self._within.enter_context(Stop())
-        reporter = Reporter(self._config.images, done=self.progress.images, quiet=not self._ranks.is_main)
+        reporter = Reporter(self._config.end, done=self.progress.images, quiet=not self._ranks.is_main)
         self._reporter = self._within.enter_context(reporter)
         return self
 
@@ -122,7 +122,7 @@ class Course:
         self._reporter.advance(self.progress.images)
         self._out_of_time = self._ranks.any(self._budget.spent)
         due = self.progress.images % self._config.report_every < self._config.batch_size
-        return due or self._out_of_time or self.progress.images >= self._config.images
+        return due or self._out_of_time or self.progress.images >= self._config.end
 
     def measure(
         self, look: Callable[[], Mapping[str, float]], *, decides: str, known: Mapping[str, float] | None = None

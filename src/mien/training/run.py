@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Part", "Progress", "Run", "load_checkpoint", "position_seed", "read_log", "seed_torch", "write_result"]
 
-_ALWAYS_MAY_CHANGE = ("out", "seconds", "device")  # where the folder lies, how long to stay, and on what to compute
+_ALWAYS_MAY_CHANGE = ("out", "seconds", "end_at", "device")  # where it lies, how long to stay, and what computes
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Run:
     Args:
         out: The folder; made where it is missing. One that holds a run of the same config is gone on with.
         config: A frozen dataclass, kept as `config.json`.
-        may_change: Keys of the config, dotted, that a resumed run may change, besides out, seconds and device.
+        may_change: Keys of the config, dotted, that a resumed run may change, besides out, end_at, seconds and device.
         ranks: The processes that train together; by default this one alone.
 
     Attributes:
