@@ -34,7 +34,8 @@ from mien.matching import operating_point
 from mien.metrics.intervals import wilson
 from mien.vision.embedder import Embedder
 from mien.vision.expression import ExpressionReader
-from mien.vision.generator import Edit, Generator, damp_colours
+from mien.vision.generator import Edit, Generator
+from mien.vision.laying import damp_colours, lay_change
 
 FMR, SEED = 1e-2, 5
 DATA, UNLABELLED, JUDGE = "fer2013plus", "celeba_identities", "mini-xception"
@@ -171,16 +172,17 @@ def settings(named: Sequence[str], count: int, cache: Path | None) -> dict[str, 
         plain = drawn(generator, latents, shown)
         rows = []
         for strengths, read in SEARCHES:
-            after, stopped = faces.copy(), np.zeros(len(faces), bool)
+            after, stopped, seen = faces.copy(), np.zeros(len(faces), bool), faces.astype(np.float32)
             for strength in strengths:
                 change = min(strength, 1.0) * (drawn(generator, latents + strength * moves, list(wanted)) - plain)
                 change -= change.mean(axis=(1, 2, 3), keepdims=True)
-                after[~stopped] = np.rint((faces + damp_colours(change)).clip(0, 255))[~stopped].astype(np.uint8)
+                tried = [lay_change(*one).into(one[0]) for one in zip(seen, plain, damp_colours(change), strict=True)]
+                after[~stopped] = np.rint(np.stack(tried).clip(0, 255))[~stopped].astype(np.uint8)
                 asked = [names.index(label) for label in wanted]
                 stopped |= shares(reader, after, generator)[np.arange(len(faces)), asked] >= read
-            seen = np.array(readings(judge, after, template))
+            told_by = np.array(readings(judge, after, template))
             rows.append({
-                "strengths": list(strengths), "read_at": read, "read_as_asked": share(seen == wanted),
+                "strengths": list(strengths), "read_at": read, "read_as_asked": share(told_by == wanted),
                 "identity_kept": {name: one.kept(after)["at_shipped_threshold"] for name, one in identities.items()},
             })  # fmt: skip
             print(name, rows[-1], flush=True)

@@ -353,7 +353,9 @@ def test_a_mapper_says_where_an_edit_goes_and_the_model_need_not_know_labels(map
         generator.edit(found, expression="joy")
 
 
-def test_an_edit_by_a_mapper_changes_colours_a_quarter_as_much_as_lightness(mapped, found, judged):
+def test_an_edit_by_a_mapper_changes_colours_a_quarter_as_much_as_lightness(mapped, found, judged, monkeypatch):
+    for limit, levels in (("HARDLY", 1000), ("MUCH", 2000)):  # no details make room
+        monkeypatch.setattr(f"mien.vision.laying.{limit}", levels)
     generator = Generator(mapped)
     here = generator.encode([generator.cut(found)])
     there = generator.moved(here, shown="happiness", wanted="surprise")

@@ -16,7 +16,6 @@ from mien import zoo
 from mien.alignment import TEMPLATES, similarity_transform
 from mien.errors import ImageError, ModelError, UsageError
 from mien.images import Source, load_image, printable
-from mien.metrics.fidelity import GREY
 from mien.types import Box, Embedding, as_unit
 from mien.vision.cohort import Cohort
 from mien.vision.conventions import GeneratorConvention
@@ -26,6 +25,7 @@ from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed, shrunk
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
 from mien.vision.inversion import inverted
+from mien.vision.laying import Laying, damp_colours, lay_change
 from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mien.zoo import Card
 
-__all__ = ["EDIT_COLOUR", "MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request", "damp_colours"]
+__all__ = ["MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Faces = UInt8[np.ndarray, "n side side 3"]
@@ -44,9 +44,6 @@ PRIORS = ("flow", "mixture", "normal", "fitted")
 and the mixture where there is none."""
 MOST_GUIDANCE = 10.0
 """Farthest that a flow follows a condition."""
-EDIT_COLOUR = 0.25
-"""Share of a mapper's change of colours that an edit keeps; of lightness it keeps all. Expression networks see grey
-pictures, so that a mapper does with colours what it likes: cheeks redden. Chosen by eye."""
 
 _FLOW = -1  # component of a network that stands for its flow
 _BATCH = 8  # pictures in one run, always: what a picture looks like must not hang on how many were asked for
@@ -457,7 +454,7 @@ class Generator:
         say where to. Else a flow that is told the expression says it: it carries the noise that it would have made
         this face of towards the other expression. Without either, the way is that from the mean of the expression it
         shows to the mean of the one asked for. Only the difference that this makes is added to the face, so that what
-        the VAE cannot draw of it stays.
+        the VAE cannot draw of it stays; where much changes, the face's details make room for it.
 
         Args:
             picture: With a face.
@@ -487,7 +484,8 @@ class Generator:
             change -= change.mean()
             if self.convention.edits:
                 change = damp_colours(change)
-            after = _rounded(cut.crop + change)
+            laying = lay_change(cut.crop.astype(np.float32), plain, change)
+            after = _rounded(laying.into(cut.crop))
             if (
                 strength is None
                 and tried < searched.strengths[-1]
@@ -498,7 +496,7 @@ class Generator:
         return Edit(
             cut.crop,
             after,
-            self._pasted(cut, change),
+            self._pasted(cut, laying),
             shown,
             expression,
             tried,
@@ -927,23 +925,22 @@ class Generator:
         framed = [cv2.copyMakeBorder(face, room, room, room, room, cv2.BORDER_REPLICATE) for face in faces]
         return embedder.describe(np.stack([embedder.crop(np.asarray(face, np.uint8), points) for face in framed]))
 
-    def _pasted(self, cut: Cut, change: Float32[np.ndarray, "side side 3"]) -> Image:
+    def _pasted(self, cut: Cut, laying: Laying) -> Image:
         """Lay a change of the aligned face into its photograph; it fades towards the border of the face."""
         edge = np.clip(np.minimum(np.arange(self.side), np.arange(self.side)[::-1]) / (_FEATHER * self.side), 0, 1)
         fade = 0.5 - 0.5 * np.cos(np.pi * edge)
-        soft = change * (fade[:, None] * fade)[..., None]
+        fade = (fade[:, None] * fade)[..., None].astype(np.float32)
         back = cv2.invertAffineTransform(similarity_transform(cut.face.landmarks, self._points))
         height, width = cut.picture.shape[:2]
-        return _rounded(cut.picture + cv2.warpAffine(soft, back, (width, height), flags=cv2.INTER_CUBIC))
+
+        def placed(values: np.ndarray) -> np.ndarray:
+            return np.asarray(cv2.warpAffine(values, back, (width, height), flags=cv2.INTER_CUBIC))
+
+        room = np.clip(placed(fade * laying.room), 0, 1)[..., None]
+        return _rounded(cut.picture + placed(fade * laying.change) - room * (cut.picture - placed(laying.smooth)))
 
 
 _KNOWN_BY = "Runs of `mien train vae` and `mien train gan` are generators; see `mien models list`."
-
-
-def damp_colours(change: Float32[np.ndarray, "*pictures 3"]) -> Float32[np.ndarray, "*pictures 3"]:
-    """Return a mapper's change of faces, its lightness whole and `EDIT_COLOUR` of its colours."""
-    lightness = (change * GREY.astype(np.float32)).sum(axis=-1, keepdims=True)
-    return np.asarray(lightness + EDIT_COLOUR * (change - lightness))
 
 
 def _rounded(values: Float[np.ndarray, ...]) -> UInt8[np.ndarray, ...]:

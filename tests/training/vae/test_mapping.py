@@ -15,10 +15,11 @@ from mien.networks.expression import ExpressionNetConfig, expression_net
 from mien.training.config import as_dict
 from mien.training.storage import store_generator
 from mien.training.vae.grafting import graft, inherit, transplant, with_mapper
-from mien.training.vae.mapping import MapperConfig, train_mapper
+from mien.training.vae.mapping import MapperConfig, laid, train_mapper
 from mien.training.vae.refit import PriorConfig, refit
 from mien.training.weights import EXPRESSION, write_network
 from mien.vision.generator import Generator
+from mien.vision.laying import lay_change
 from training.vae.test_refit import COMPONENTS, FLOW
 from vision.generators import LABELS, save_generator
 
@@ -103,6 +104,21 @@ def test_the_file_moves_latents_as_the_mapper_does_and_what_is_drawn_stays(run, 
         wanted = done.mapper(torch.from_numpy(latents).float(), torch.full((4,), LABELS.index("surprise")))
     np.testing.assert_allclose(moved, wanted.numpy(), atol=1e-4)
     assert np.array_equal(after.moved(moved, shown="surprise", wanted="surprise"), moved)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_changes_are_laid_into_faces_as_an_edit_does_it(channels):
+    rng = np.random.default_rng(0)
+    face, noise = rng.uniform(0, 255, (32, 32, channels)), rng.normal(0, 20, (32, 32, channels))
+    change = np.zeros_like(face)
+    change[8:20, 8:20] = 40
+    batch = [np.float32(part) for part in (face, face + noise, change)]
+    # An edit sees three channels of a grey face, too.
+    parts = [np.repeat(part, 3 // channels, axis=2) for part in batch]
+    expected = lay_change(*parts).into(parts[0])
+    assert np.abs(expected - parts[0] - parts[2]).max() > 10
+    there = laid(*(torch.from_numpy(part).permute(2, 0, 1)[None] for part in batch))[0].permute(1, 2, 0)
+    assert np.allclose(there.numpy(), expected[..., :channels], atol=1e-3)
 
 
 def test_who_weighs_identity_more_changes_less(plain, settings, tmp_path):

@@ -37,9 +37,10 @@ from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.grafting import with_mapper
 from mien.training.weights import EXPRESSION, read_network
-from mien.vision.generator import EDIT_COLOUR, Generator
+from mien.vision.generator import Generator
+from mien.vision.laying import EDIT_COLOUR, HARDLY, MUCH, blur_kernel, spreads
 
-__all__ = ["Mapped", "MapperConfig", "train_mapper"]
+__all__ = ["Mapped", "MapperConfig", "laid", "train_mapper"]
 
 _JUDGED = 256  # faces held out that a report looks at
 _PART = 64  # of them at once
@@ -335,7 +336,7 @@ class _Lesson:
         if change.shape[1] == 3:
             lightness = _lightness(change)
             change = lightness + EDIT_COLOUR * (change - lightness)
-        return (batch.faces + change).clamp(0, 255), change, there
+        return laid(batch.faces, plain, change).clamp(0, 255), change, there
 
     def loss(self, batch: _Batch, wanted: Int[Tensor, " batch"]) -> Tensor:
         after, change, there = self.edited(batch, wanted)
@@ -387,6 +388,28 @@ def _lightness(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "bat
     """Return pictures in grey."""
     weights = torch.from_numpy(GREY).to(images)[:, None, None]
     return (images * weights).sum(dim=1, keepdim=True)
+
+
+def laid(
+    faces: Float[Tensor, "batch channels side side"],
+    plain: Float[Tensor, "batch channels side side"],
+    change: Float[Tensor, "batch channels side side"],
+) -> Float[Tensor, "batch channels side side"]:
+    """Return faces with a change laid into them, as `mien.vision.laying` does it."""
+    details, near = spreads(change.shape[-1])
+    much = _blurred(change.abs().mean(dim=1, keepdim=True), near)
+    room = ((much - HARDLY) / (MUCH - HARDLY)).clamp(0, 1)
+    rest = faces - plain
+    return faces + change - room * (rest - _blurred(rest, details))
+
+
+def _blurred(images: Float[Tensor, "batch channels side side"], sigma: float) -> Tensor:
+    """Return pictures blurred by a Gaussian of so many px; beyond their borders they are mirrored."""
+    kernel = torch.from_numpy(blur_kernel(sigma)).to(images)
+    reach, channels = len(kernel) // 2, images.shape[1]
+    padded = functional.pad(images, (reach, reach, reach, reach), mode="reflect")
+    down = functional.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
+    return functional.conv2d(down, kernel.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
 
 
 def _vary(faces: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels side side"]:
