@@ -60,7 +60,7 @@ def main() -> None:
         known = {name_of(model) for model in result["models"]}
         gone = {model for model in counts if name_of(model) in known} - set(result["models"])
         result["models"] = {model: count for model, count in counts.items() if model not in gone}
-        result["beside"] = before.get("beside", {})
+        result |= {key: before[key] for key in ("beside", "samples_as_of") if key in before}
         result["earlier"] = {**before.get("earlier", {}), **{model: counts[model] for model in sorted(gone)}}
         write_result("malformed", result)
         return

@@ -1,4 +1,6 @@
-"""Make anonymized.png, restored.webp and filled.png, for privacy.md and restoration.md, of drawn and generated people.
+"""Make anonymized.png, restored.webp, filled.png and edited.webp of drawn and generated people.
+
+They are for privacy.md, restoration.md and generation.md.
 
 python docs/images/faces.py
 """
@@ -23,6 +25,8 @@ from mien.zoo import default
 
 COLUMNS, SIDE, LARGE, ROOM = 8, 136, 160, 40
 EXPRESSIONS = ("neutral", "happiness", "surprise", "neutral")
+EDITS = ("happiness", "surprise", "sadness", "anger", "fear", "disgust")
+ROWS = 3
 MASK = (60, 140, 180)
 HERE = Path(__file__).parent
 
@@ -83,12 +87,24 @@ def filled(generator: Generator) -> np.ndarray:
     return contact_sheet([face[8:-8, 8:-8] for row in rows for face in row], columns=COLUMNS, side=SIDE)
 
 
+def edited(generator: Generator) -> np.ndarray:
+    """Return generated people, and what edits make of them."""
+    people = generated(generator, ROWS, seed=12)
+    shown = []
+    for person in people:
+        done = [generator.edit(person, expression=name).picture for name in EDITS]
+        shown += [picture[34:-34, 34:-34] for picture in (person, *done)]
+    words = ["as it was", *EDITS]
+    return contact_sheet(shown, columns=len(words), side=SIDE, captions=words * ROWS)
+
+
 def main() -> None:
     """Draw, change, lay out."""
     generator = Generator(default("generator"))
     save_image(HERE / "restored.webp", restored(generator))
     save_image(HERE / "filled.png", filled(generator))
     save_image(HERE / "anonymized.png", anonymized(generator))
+    save_image(HERE / "edited.webp", edited(generator))
 
 
 if __name__ == "__main__":
