@@ -176,7 +176,7 @@ def settings(named: Sequence[str], count: int, cache: Path | None) -> dict[str, 
             for strength in strengths:
                 change = min(strength, 1.0) * (drawn(generator, latents + strength * moves, list(wanted)) - plain)
                 change -= change.mean(axis=(1, 2, 3), keepdims=True)
-                tried = [lay_change(*one).into(one[0]) for one in zip(seen, plain, damp_colours(change), strict=True)]
+                tried = [lay_change(*one) for one in zip(seen, plain, damp_colours(change), strict=True)]
                 after[~stopped] = np.rint(np.stack(tried).clip(0, 255))[~stopped].astype(np.uint8)
                 asked = [names.index(label) for label in wanted]
                 stopped |= shares(reader, after, generator)[np.arange(len(faces)), asked] >= read

@@ -58,6 +58,7 @@ WAY = ("images", "loss_critic", "valid_psnr", "valid_sharpness", "distance", "sp
 SEED = 3
 LARGE, LARGE_DATA = 128, "utkface128"
 STEPS, BATCH = 160, 32
+LOOKS = 40  # at a flow's losses that are noted, about
 SETS, SIDES, LOOKED_AT = ("celeba10k", DATA, "utkface128"), (64, 96, 128), 400
 
 
@@ -90,6 +91,7 @@ def main() -> None:
         ("critics", critics(args.critics, args.cache) if args.critics else before.get("critics")),
     ):
         result |= {key: new} if new else {}
+    result |= {key: before[key] for key in ("samples_as_of",) if key in before}
     write_result("larger_faces", result)
 
 
@@ -227,7 +229,9 @@ def run(text: str) -> tuple[str, dict[str, Any]]:
     place = Path(folder)
     if (place / "prior.json").exists() and not (place / "config.json").exists():
         prior = json.loads((place / "prior.json").read_text())
-        return step, {key: prior[key] for key in ("flow_images", "flow_valid_loss", "flow_train_loss", "losses")}
+        every = max(len(prior["losses"]) // LOOKS, 1)
+        last = {key: prior[key] for key in ("flow_images", "flow_valid_loss", "flow_train_loss")}
+        return step, {**last, "losses": prior["losses"][::every]}
     config = json.loads((place / "config.json").read_text())
     rows = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
     way = [{key: row[key] for key in WAY if key in row} for row in rows]

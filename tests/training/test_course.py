@@ -65,6 +65,8 @@ def test_a_training_can_end_before_its_schedule_does(config):
     assert follow(replace(config, end_at=18)) == list(range(0, 20, 4))
     assert reports(config) == [12, 20]
     assert follow(config) == list(range(20, 40, 4))  # and goes on when it is asked to
+    with pytest.raises(TrainingError, match=r"has learned from 40 images, more than the 18 asked for"):
+        follow(replace(config, end_at=18))
     assert replace(config, end_at=90).end == 40
     with pytest.raises(UsageError, match="'end_at' is at least 1, got 0"):
         replace(config, end_at=0)

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -372,6 +373,20 @@ def test_an_edit_by_a_mapper_changes_colours_a_quarter_as_much_as_lightness(mapp
     inside = ((edit.after > 0) & (edit.after < 255)).all(axis=2)
     assert np.abs(colour[inside]).max() > 10
     assert np.abs(got[0] - light)[inside].max() < 1 and np.abs(got[1] - colour / 4)[inside].max() < 1.5
+
+
+def test_what_is_finer_than_a_face_of_the_model_stays_in_the_photograph(mapped, found, judged, monkeypatch):
+    monkeypatch.setattr("mien.vision.laying.HARDLY", -1.0)
+    monkeypatch.setattr("mien.vision.laying.MUCH", 0.0)  # all details of the aligned face make room
+    grain = np.random.default_rng(0).normal(0, 8, found.shape)
+    picture = np.clip(found * 0.5 + 60 + grain, 0, 255).astype(np.uint8)
+    edit = Generator(mapped).edit(picture, expression="surprise", strength=1)
+
+    def fine(image):
+        return (image - cv2.blur(image.astype(np.float32), (3, 3)))[70:120, 60:120]
+
+    assert (edit.picture != picture).any(axis=2)[70:120, 60:120].mean() > 0.5
+    assert fine(edit.picture).std() > 0.9 * fine(picture).std()
 
 
 def test_who_cannot_change_expressions_is_told_who_can(tmp_path, found):

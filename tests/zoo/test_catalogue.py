@@ -64,7 +64,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
         "face-vae-96": "face-vae-96-4-cb7c3a75",
         "face-vae-96-encoder": "face-vae-96-encoder-2-4cb0e922",
-        "face-vae-128": "face-vae-128-1-ce039215",
+        "face-vae-128": "face-vae-128-2-60338f61",
         "face-gan-64": "face-gan-64-2-7bf817df",
         "expression-gan-48": "expression-gan-48-6-e2c65b0d",
         "expression-gan-48-encoder": "expression-gan-48-encoder-1-d3521cdf",

@@ -173,7 +173,7 @@ def expression(
     given = {**settings, "data": data or None, "net.arch": arch}
     config = load_config(story.ExpressionConfig, file, sets, given)
     if dry_run:
-        for line in _foreseen(story.dry_run(config), config.images):
+        for line in _foreseen(story.dry_run(config), config.end):
             click.echo(line)
         return
     check_resume(resume, config.out)

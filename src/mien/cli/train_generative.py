@@ -81,7 +81,7 @@ def vae(
     }
     config = story.configured(file, sets, given)
     if dry_run:
-        for line in _foreseen(story.dry_run(config), config.images):
+        for line in _foreseen(story.dry_run(config), config.end):
             click.echo(line)
         return
     check_resume(resume, config.out)
@@ -238,7 +238,7 @@ def gan(
     given = {**settings, "data": data or None, "colour": None if grey is None else not grey}
     config = story.configured(variant, file, sets, given)
     if dry_run:
-        for line in _drawn(story.dry_run(config), config.images):
+        for line in _drawn(story.dry_run(config), config.end):
             click.echo(line)
         return
     check_resume(resume, config.out)

@@ -45,7 +45,7 @@ def restoration(
         click.echo(
             f"{dry.parameters / 1e6:.2f} million parameters, {dry.macs / 1e6:.0f} million multiplications a face"
         )
-        for line in duration(dry.images_per_second, config.images):
+        for line in duration(dry.images_per_second, config.end):
             click.echo(line)
         return
     check_resume(resume, config.out)

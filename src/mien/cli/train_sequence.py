@@ -48,7 +48,7 @@ def sequence(
             f"{counted(dry.clips, 'clip')} of {counted(dry.subjects, 'known subject')}: {', '.join(dry.classes)}"
         )
         click.echo(f"{dry.parameters:,} parameters")
-        for line in duration(dry.clips_per_second, config.images):
+        for line in duration(dry.clips_per_second, config.end):
             click.echo(line.replace("images", "clips"))
         return
     check_resume(resume, config.out)

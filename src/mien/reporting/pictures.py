@@ -252,15 +252,12 @@ def _words(pen: ImageDraw.ImageDraw, at: tuple[float, float], text: str, em: int
 
 
 def _wrapped(text: str, font: Font, width: float) -> list[str]:
-    """Return a text as one line, or as two where it is too long and has a gap between words."""
+    """Return a text as one line, or as two where it is too long and its first word is not."""
     words = text.split(" ")
     if len(words) == 1 or font.getlength(text) <= width:
         return [text]
-    first = max(
-        (n for n in range(1, len(words)) if font.getlength(" ".join(words[:n])) <= width),
-        default=1,
-    )
-    return [" ".join(words[:first]), " ".join(words[first:])]
+    first = max((n for n in range(1, len(words)) if font.getlength(" ".join(words[:n])) <= width), default=0)
+    return [" ".join(words[:first]), " ".join(words[first:])] if first else [text]
 
 
 def _shortened(text: str, font: Font, width: float) -> str:

@@ -132,7 +132,7 @@ def _basis(config: Mapping[str, Any], origin: Mapping[str, Any], rows: Sequence[
     parts = [_story(str(origin.get("story", "")))]
     if rows:
         images, seconds = float(rows[-1]["images"] or 0), float(rows[-1]["seconds"] or 0)
-        whole = config.get("images")
+        whole = config.get("end_at") or config.get("images")
         of = f" of {whole:,}" if isinstance(whole, int) and images < whole else ""
         parts.append(f"{images:,.0f}{of} images in {_duration(seconds)}")
         if seconds > 0:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from mien.errors import TrainingError
 from mien.training.checkpoint import Part, load_checkpoint
 from mien.training.config import TrainingConfig
 from mien.training.guard import Guard
@@ -79,8 +80,18 @@ class Course:
         return self.progress.images >= self._config.end or self.best.exhausted
 
     def begin(self) -> bool:
-        """Go on from the last checkpoint, or write the first one; return whether there was one."""
-        return self.run.load_state(**self._parts)
+        """Go on from the last checkpoint, or write the first one; return whether there was one.
+
+        Raises:
+            TrainingError: It lies beyond `end_at`.
+        """
+        found, end = self.run.load_state(**self._parts), self._config.end
+        if self._config.end_at is not None and self.progress.images >= end + self._config.batch_size:
+            raise TrainingError(
+                f"'{self.run.out}' has learned from {self.progress.images:,} images, more than the {end:,} asked for. "
+                f"Ask for more, or take another folder."
+            )
+        return found
 
     def __enter__(self) -> Course:
         self._budget = Budget(self._config.seconds)

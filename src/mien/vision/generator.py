@@ -25,7 +25,7 @@ from mien.vision.expression import ExpressionReader
 from mien.vision.feed import Feed, shrunk
 from mien.vision.finding import DetectorLike, cut_face, find_face, patient_detector
 from mien.vision.inversion import inverted
-from mien.vision.laying import Laying, damp_colours, lay_change
+from mien.vision.laying import damp_colours, lay_change
 from mien.zoo.session import make_session, runtime_errors, session_options
 
 if TYPE_CHECKING:
@@ -476,7 +476,7 @@ class Generator:
         here = self.encode([cut])
         searched = self._searched(shown, expression)
         move = self.moved(here, shown=shown, wanted=expression) - here
-        plain = self._decoded(here, shown if self.labels else None)[0]
+        plain, face = self._decoded(here, shown if self.labels else None)[0], cut.crop.astype(np.float32)
         for tried in searched.strengths if strength is None else (strength,):
             there = np.asarray(here + np.float32(tried) * move, dtype=np.float32)
             change = min(tried, 1.0) * (self._decoded(there, expression if self.labels else None)[0] - plain)
@@ -484,8 +484,8 @@ class Generator:
             change -= change.mean()
             if self.convention.edits:
                 change = damp_colours(change)
-            laying = lay_change(cut.crop.astype(np.float32), plain, change)
-            after = _rounded(laying.into(cut.crop))
+            laid = lay_change(face, plain, change)
+            after = _rounded(laid)
             if (
                 strength is None
                 and tried < searched.strengths[-1]
@@ -496,7 +496,7 @@ class Generator:
         return Edit(
             cut.crop,
             after,
-            self._pasted(cut, laying),
+            self._pasted(cut, laid - face),
             shown,
             expression,
             tried,
@@ -925,19 +925,14 @@ class Generator:
         framed = [cv2.copyMakeBorder(face, room, room, room, room, cv2.BORDER_REPLICATE) for face in faces]
         return embedder.describe(np.stack([embedder.crop(np.asarray(face, np.uint8), points) for face in framed]))
 
-    def _pasted(self, cut: Cut, laying: Laying) -> Image:
+    def _pasted(self, cut: Cut, change: Float32[np.ndarray, "side side 3"]) -> Image:
         """Lay a change of the aligned face into its photograph; it fades towards the border of the face."""
         edge = np.clip(np.minimum(np.arange(self.side), np.arange(self.side)[::-1]) / (_FEATHER * self.side), 0, 1)
         fade = 0.5 - 0.5 * np.cos(np.pi * edge)
-        fade = (fade[:, None] * fade)[..., None].astype(np.float32)
+        soft = change * (fade[:, None] * fade)[..., None]
         back = cv2.invertAffineTransform(similarity_transform(cut.face.landmarks, self._points))
         height, width = cut.picture.shape[:2]
-
-        def placed(values: np.ndarray) -> np.ndarray:
-            return np.asarray(cv2.warpAffine(values, back, (width, height), flags=cv2.INTER_CUBIC))
-
-        room = np.clip(placed(fade * laying.room), 0, 1)[..., None]
-        return _rounded(cut.picture + placed(fade * laying.change) - room * (cut.picture - placed(laying.smooth)))
+        return _rounded(cut.picture + cv2.warpAffine(soft, back, (width, height), flags=cv2.INTER_CUBIC))
 
 
 _KNOWN_BY = "Runs of `mien train vae` and `mien train gan` are generators; see `mien models list`."

@@ -6,15 +6,13 @@ brows, the photograph's and the changed one: there the photograph's details make
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from mien.metrics.fidelity import GREY
 
-__all__ = ["EDIT_COLOUR", "HARDLY", "MUCH", "Laying", "blur_kernel", "damp_colours", "lay_change", "spreads"]
+__all__ = ["EDIT_COLOUR", "HARDLY", "MUCH", "blur_kernel", "damp_colours", "lay_change", "spreads"]
 
 EDIT_COLOUR = 0.25
 """Share of a mapper's change of colours that an edit keeps; of lightness it keeps all. Expression networks see grey
@@ -26,27 +24,8 @@ _DETAIL, _NEAR = 24, 48  # parts of a face's side: what is smaller is a detail; 
 Face = Float32[np.ndarray, "side side 3"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Laying:
-    """A change of an aligned face, and where its details make room.
-
-    Attributes:
-        change: Grey levels to add.
-        room: 0 to 1 by place: how much of the photograph's details goes.
-        smooth: The face without them: as the decoder draws it, in the photograph's light.
-    """
-
-    change: Face
-    room: Float32[np.ndarray, "side side 1"]
-    smooth: Face
-
-    def into(self, face: Float[np.ndarray, "side side 3"]) -> Face:
-        """Return a face of the same alignment, changed; not cut off at 0 and 255."""
-        return np.asarray(face + self.change - self.room * (face - self.smooth), dtype=np.float32)
-
-
-def lay_change(face: Float[np.ndarray, "side side 3"], plain: Face, change: Face) -> Laying:
-    """Return how a change is laid into a face.
+def lay_change(face: Face, plain: Face, change: Face) -> Face:
+    """Return a face with a change laid into it; not cut off at 0 and 255.
 
     Args:
         face: Aligned, 0 to 255.
@@ -56,7 +35,8 @@ def lay_change(face: Float[np.ndarray, "side side 3"], plain: Face, change: Face
     details, near = (blur_kernel(sigma) for sigma in spreads(len(face)))
     much = cv2.sepFilter2D(np.abs(change).mean(axis=2), -1, near, near)
     room = np.clip((much - HARDLY) / (MUCH - HARDLY), 0, 1)[..., None]
-    return Laying(change, room, plain + cv2.sepFilter2D(face - plain, -1, details, details))
+    rest = face - plain
+    return np.asarray(face + change - room * (rest - cv2.sepFilter2D(rest, -1, details, details)))
 
 
 def spreads(side: int) -> tuple[float, float]:
