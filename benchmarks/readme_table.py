@@ -784,7 +784,8 @@ def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
         real["face_found"], 0
     )
     yield from _after_equal_time(result["summary"], "", "", {"photographs learned from": found})
-    yield from _after_equal_time(result["earlier"]["summary"], " of another machine", "（另一台机器）", {})
+    for number, other in enumerate(result["earlier"], 1):
+        yield from _after_equal_time(other["summary"], f" of earlier machine {number}", f"（早先的机器 {number}）", {})
 
 
 def _after_equal_time(
@@ -792,7 +793,7 @@ def _after_equal_time(
 ) -> Iterator[Texts]:
     pairs = (
         ("mien VAE", ("pythae",)),
-        ("mien GAN", ("DCGAN", "mien VAE")),
+        ("mien GAN", ("DCGAN", "mien VAE", "pythae")),
         ("mien GAN from a VAE", ("DCGAN", "mien GAN", "lightweight")),
     )
     for seconds in sorted({row["seconds"] for row in summary}):

@@ -3,10 +3,27 @@ import torch
 from torch import nn
 
 from mien.errors import UsageError
+from mien.training import precision
 from mien.training.precision import autocast, choose_device, fast_precision
 
 
-def test_bf16_computes_layers_in_bfloat16_and_keeps_weights_in_float32():
+@pytest.fixture
+def processor(monkeypatch):
+    """Let the processor have instructions, by name; what was found out of the real one is forgotten."""
+    told = (precision._cpu_multiplies_bf16, precision._tell_of_fp32)
+
+    def has(*names):
+        for kept in told:
+            kept.cache_clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True) | {"amx_tile": False})
+
+    yield has
+    for kept in told:
+        kept.cache_clear()
+
+
+def test_bf16_computes_layers_in_bfloat16_and_keeps_weights_in_float32(processor):
+    processor("avx512_bf16")
     layer = nn.Linear(4, 4)
 
     with autocast(torch.device("cpu"), "bf16"):
@@ -24,12 +41,32 @@ def test_fp32_changes_nothing():
         assert layer(torch.ones(2, 4)).dtype == torch.float32
 
 
-@pytest.mark.parametrize(("able", "precision"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
-def test_bfloat16_is_used_where_the_processor_has_instructions_for_it(able, precision, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False, able: True})
+@pytest.mark.parametrize(("able", "fast"), [("avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
+def test_bfloat16_is_used_where_the_processor_has_instructions_for_it(able, fast, processor):
+    processor(able)
 
-    assert fast_precision(torch.device("cpu")) == precision
+    assert fast_precision(torch.device("cpu")) == fast
     assert fast_precision(torch.device("cuda")) == "bf16"
+
+
+def test_bf16_that_the_processor_would_emulate_is_fp32_and_that_is_said_once(processor, capsys):
+    processor("avx2")
+    layer = nn.Linear(4, 4)
+
+    for _ in range(2):
+        with autocast(torch.device("cpu"), "bf16"):
+            assert layer(torch.ones(2, 4)).dtype == torch.float32
+
+    assert capsys.readouterr().err.count("it runs in fp32") == 1
+
+
+def test_of_several_processes_the_first_one_says_that_it_runs_in_fp32(processor, monkeypatch, capsys):
+    processor("avx2")
+    monkeypatch.setenv("RANK", "1")
+
+    autocast(torch.device("cpu"), "bf16")
+
+    assert not capsys.readouterr().err
 
 
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
