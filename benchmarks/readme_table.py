@@ -779,13 +779,14 @@ def edits(result: dict[str, Any]) -> Iterator[Texts]:
 
 def generative_peers(result: dict[str, Any]) -> Iterator[Texts]:
     """After equal time: Frechet distances in two spaces, and faces found, means over seeds."""
-    real = result["photographs"]
-    found = f"{real['frechet'][IDENTITY_SPACE]:.3f}, {real['frechet']['expression-resnet27']:.1f}, " + percent(
-        real["face_found"], 0
-    )
-    yield from _after_equal_time(result["summary"], "", "", {"photographs learned from": found})
-    for number, other in enumerate(result["earlier"], 1):
-        yield from _after_equal_time(other["summary"], f" of earlier machine {number}", f"（早先的机器 {number}）", {})
+    for number, measured in enumerate((result, *result["earlier"])):
+        where = ("", "") if number == 0 else (f" of earlier machine {number}", f"（早先的机器 {number}）")
+        other = {}
+        if (real := measured.get("photographs")) is not None:
+            identity, expression = (real["frechet"][space] for space in (IDENTITY_SPACE, "expression-resnet27"))
+            found = percent(real["face_found"], 0)
+            other = {"photographs learned from": f"{identity:.3f}, {expression:.1f}, {found}"}
+        yield from _after_equal_time(measured["summary"], *where, other)
 
 
 def _after_equal_time(

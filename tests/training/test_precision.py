@@ -60,13 +60,14 @@ def test_bf16_that_the_processor_would_emulate_is_fp32_and_that_is_said_once(pro
     assert capsys.readouterr().err.count("it runs in fp32") == 1
 
 
-def test_of_several_processes_the_first_one_says_that_it_runs_in_fp32(processor, monkeypatch, capsys):
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_of_several_processes_only_the_first_one_says_that_it_runs_in_fp32(rank, lines, processor, monkeypatch, capsys):
     processor("avx2")
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("RANK", rank)
 
     autocast(torch.device("cpu"), "bf16")
 
-    assert not capsys.readouterr().err
+    assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch):

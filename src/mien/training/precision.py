@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 import torch
 
 from mien.errors import UsageError
+from mien.zoo.fetch import say
 from mien.zoo.session import thread_count
 
 __all__ = ["autocast", "choose_device", "fast_precision"]
@@ -67,7 +67,7 @@ def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> Abstra
 def fast_precision(device: torch.device) -> Literal["fp32", "bf16"]:
     """Return bf16 where the machine multiplies it faster, and fp32 elsewhere.
 
-    A CPU without instructions for bfloat16 converts each number: a training takes 16 to 33 times as long.
+    A CPU without instructions for bfloat16 converts each number, which takes many times as long.
     """
     return "bf16" if device.type != "cpu" or _cpu_multiplies_bf16() else "fp32"
 
@@ -82,7 +82,6 @@ def _cpu_multiplies_bf16() -> bool:
 def _tell_of_fp32() -> None:
     """Say it once, in the first process of several."""
     if os.environ.get("RANK", "0") == "0":
-        sys.stderr.write(
-            "mien: This processor has no instructions for bfloat16, which would make the training many times slower: "
-            "it runs in fp32.\n"
+        say(
+            "This processor has no instructions for bf16, which would make training many times slower: it runs in fp32."
         )
