@@ -154,8 +154,8 @@ def _speed(card: Card) -> Check:
             feed[put.name] = np.zeros(1, np.int64)
         elif len(put.shape) == 1:  # how far its flow follows a label
             feed[put.name] = np.ones(1, np.float32)
-        elif len(put.shape) == 2:  # its noise
-            feed[put.name] = rng.standard_normal((1, put.shape[1])).astype(np.float32)
+        elif len(put.shape) in (2, 3):  # its noise, at first and on the way
+            feed[put.name] = rng.standard_normal((1, *put.shape[1:])).astype(np.float32)
         else:
             channels = put.shape[1] if isinstance(put.shape[1], int) else 3
             feed[put.name] = rng.uniform(0, 255, (1, channels, side, side)).astype(np.float32)

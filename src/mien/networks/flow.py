@@ -17,7 +17,15 @@ from torch.nn import functional
 
 from mien.errors import UsageError
 
-__all__ = ["LatentFlow", "Velocity", "VelocityNet", "VelocityNetConfig", "VelocityTransformer", "build_velocity_net"]
+__all__ = [
+    "LatentFlow",
+    "Restarts",
+    "Velocity",
+    "VelocityNet",
+    "VelocityNetConfig",
+    "VelocityTransformer",
+    "build_velocity_net",
+]
 
 _FREQUENCIES = 32  # at which a moment is described, from 1 up to about 100 turns
 _FASTEST = 100.0
@@ -278,6 +286,45 @@ def _norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, elementwise_affine=False)  # scale and shift are the code's
 
 
+@dataclass(frozen=True)
+class Restarts:
+    """How often, and where, a point on its way is mixed with new noise and carried on from an earlier moment.
+
+    A flow alone carries each error on; what a restart mixes in hides errors that were made before, and the way is gone
+    once more.
+
+    Attributes:
+        count: Times.
+        late: Moment at which noise is mixed in.
+        early: Moment that the mixture belongs to, from which it is carried on.
+
+    Source: Y. Xu et al., "Restart sampling for improving generative processes", NeurIPS 2023.
+    """
+
+    count: int = 0
+    late: float = 0.7
+    early: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= 8:
+            raise UsageError(f"Setting 'restarts.count' is 0 to 8, got {self.count}.")
+        if not 0 < self.early < self.late < 1:
+            raise UsageError(
+                f"Settings 'restarts.early' and 'restarts.late' lie in (0, 1), the first one below the second, got "
+                f"{self.early:g} and {self.late:g}."
+            )
+
+    def mixed(self, points: Latents, noise: Latents) -> Latents:
+        """Return points of the late moment as points of the early one.
+
+        A point is ``time * latents + (1 - time) * noise``: the latents' share falls to ``early``, and new noise makes
+        up for what the old one lacks.
+        """
+        share = self.early / self.late
+        missing = math.sqrt((1 - self.early) ** 2 - (share * (1 - self.late)) ** 2)
+        return share * points + missing * noise
+
+
 class LatentFlow(nn.Module):
     """What carries noise to latents in a fixed number of steps, so that it can stand in an ONNX graph.
 
@@ -289,6 +336,7 @@ class LatentFlow(nn.Module):
         weak: A worse network for the same latents: one draws less of what both have wrong by going on from its
             velocity past that of ``net``.
         autoguidance: How far: 1 is ``net`` alone.
+        restarts: Of the way.
 
     Source: X. Liu et al., "Flow straight and fast", ICLR 2023; guidance: J. Ho and T. Salimans, "Classifier-free
     diffusion guidance", 2022; autoguidance: T. Karras et al., "Guiding a diffusion model with a bad version of
@@ -307,16 +355,22 @@ class LatentFlow(nn.Module):
         steps: int,
         weak: Velocity | None = None,
         autoguidance: float = 1.0,
+        restarts: Restarts = Restarts(),
     ) -> None:
         super().__init__()
         assert steps >= 1
         self.net, self.steps = net, steps
         self.weak, self.autoguidance = weak, autoguidance
+        self.restarts = restarts
         self.register_buffer("centre", centre)
         self.register_buffer("scale", scale)
 
     def forward(
-        self, noise: Latents, condition: Condition | None = None, guidance: Float[Tensor, " batch"] | None = None
+        self,
+        noise: Latents,
+        condition: Condition | None = None,
+        guidance: Float[Tensor, " batch"] | None = None,
+        restarts: Float[Tensor, "batch restarts latents"] | None = None,
     ) -> Latents:
         """Return the latents that noise is carried to.
 
@@ -324,13 +378,35 @@ class LatentFlow(nn.Module):
             noise: Standard normal, shape (batch, latents).
             condition: Where the flow takes one.
             guidance: How far the condition is followed: 1 as in the data, more is more typical of it, 0 not at all.
+            restarts: Standard normal, the noise of each restart; where all of a row is 0, and without it, noise is
+                carried to latents without a restart, so that the way can be gone back.
         """
-        x = noise
-        for step in range(self.steps):
-            start, length = step / self.steps, 1 / self.steps
+        told = (condition, guidance)
+        if restarts is None or not self.restarts.count:
+            return self.centre + self.scale * self._carried(noise, 0.0, 1.0, *told)
+        early, late = self.restarts.early, self.restarts.late
+        x = once = self._carried(noise, 0.0, late, *told)
+        for number in range(self.restarts.count):
+            x = self._carried(self.restarts.mixed(x, restarts[:, number]), early, late, *told)
+        plain = restarts.abs().amax(dim=(1, 2)) == 0
+        return self.centre + self.scale * self._carried(torch.where(plain[:, None], once, x), late, 1.0, *told)
+
+    def _carried(
+        self,
+        x: Latents,
+        begin: float,
+        end: float,
+        condition: Condition | None,
+        guidance: Float[Tensor, " batch"] | None,
+    ) -> Latents:
+        """Carry points from one moment to another, in steps about as long as those of the whole way."""
+        count = max(round(self.steps * (end - begin)), 1)
+        length = (end - begin) / count
+        for step in range(count):
+            start = begin + step * length
             half = x + 0.5 * length * self.velocity(x, start, condition, guidance)
             x = x + length * self.velocity(half, start + 0.5 * length, condition, guidance)
-        return self.centre + self.scale * x
+        return x
 
     def velocity(
         self, points: Latents, time: float, condition: Condition | None, guidance: Float[Tensor, " batch"] | None

@@ -347,6 +347,7 @@ class GeneratorConvention(_Convention):
         attributes: Attributes that can be asked for.
         components: Label (-1: of all) and weight of each component of its fitted mixture.
         flow: Steps of the flow that its network draws from where the component is below 0; 0 where it has none.
+        restarts: New noise that its flow takes on its way; 0 where it takes none.
         guidance: How far its flow follows a condition unless told otherwise; None where it takes none.
         edits: Expressions that its mapper gives to faces, in the order of the input `label`: its labels where it has
             some; empty where it has no mapper.
@@ -366,6 +367,7 @@ class GeneratorConvention(_Convention):
     attributes: tuple[str, ...] = ()
     components: tuple[tuple[int, float], ...] = ()
     flow: int = 0
+    restarts: int = 0
     guidance: float | None = None
     edits: tuple[str, ...] = ()
     edit_losses: tuple[str, ...] = ()
@@ -398,6 +400,7 @@ class GeneratorConvention(_Convention):
             attributes=facts.several("attributes", str),
             components=facts.several("components", _component),
             flow=facts.get("flow", int, 0),
+            restarts=facts.get("restarts", int, 0),
             guidance=facts.get("guidance", float, None),
             edits=facts.several("edits", str),
             edit_losses=facts.several("edit_losses", str),

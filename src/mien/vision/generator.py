@@ -168,6 +168,7 @@ class _Feed:
     attributes: Float32[np.ndarray, "n attributes"] | None = None
     identity: Float32[np.ndarray, "n dimension"] | None = None
     guidance: Float32[np.ndarray, " n"] | None = None
+    restarts: Float32[np.ndarray, "n restarts latents"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -702,12 +703,15 @@ class Generator:
         noise = np.empty((len(numbers), self.latents), np.float32)
         component = np.zeros(len(numbers), np.int64)
         label = np.zeros(len(numbers), np.int64) if self.labels else None
+        restarts = self._no_restarts(len(numbers)) if plan.flows else None
         for row, number in enumerate(numbers.tolist()):
             stream = number // turn if turn and request.share_noise else number
             rng = np.random.Generator(np.random.Philox(key=request.seed, counter=[0, 0, 0, stream]))
             # Always drawn in this order, used or not: naming an expression leaves the noise as it was.
             part_share, label_share = rng.random(2)
             noise[row] = rng.standard_normal(self.latents, dtype=np.float32)
+            if restarts is not None:
+                restarts[row] = rng.standard_normal(restarts.shape[1:], dtype=np.float32)
             wanted = plan.labels[number % turn] if turn else -1
             if plan.parts:
                 rows = plan.every if wanted < 0 else plan.parts.get(wanted, plan.parts.get(-1, plan.every))
@@ -720,9 +724,17 @@ class Generator:
             if label is not None:
                 label[row] = int(label_share * len(self.labels)) if wanted < 0 else wanted
         noise *= np.float32(request.truncation)
+        if restarts is not None:
+            restarts *= np.float32(request.truncation)
         if plan.around is not None:
             noise = plan.around[numbers % len(plan.around)] + np.float32(_LIKENESS) * noise
-        return self._with_conditions(_Feed(noise, component, label), plan.attributes, plan.identity, plan.guidance)
+        feed = _Feed(noise, component, label, restarts=restarts)
+        return self._with_conditions(feed, plan.attributes, plan.identity, plan.guidance)
+
+    def _no_restarts(self, count: int) -> Float32[np.ndarray, "n restarts latents"] | None:
+        """What a flow is fed where noise is carried without a restart; None where it knows none."""
+        times = self.convention.restarts
+        return np.zeros((count, times, self.latents), np.float32) if times else None
 
     def _with_conditions(
         self, feed: _Feed, attributes: np.ndarray | None, identity: np.ndarray | None, guidance: float | None = None
@@ -769,6 +781,7 @@ class Generator:
         """Return images as (n, side, side, 3), 0 to 255, or another output as it is."""
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
         given |= {"attributes": feed.attributes, "identity": feed.identity, "guidance": feed.guidance}
+        given["restarts"] = self._no_restarts(len(feed.noise)) if feed.restarts is None else feed.restarts
         if feed.label is None and self.edits:  # its mapper's alone, which answers nothing here
             given["label"] = np.zeros(len(feed.noise), np.int64)
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
@@ -794,6 +807,7 @@ class Generator:
         card |= {"identity"} if self.takes_identity else set()
         card |= {"guidance"} if self.convention.guidance is not None else set()
         card |= {"component"} if self.convention.flow else set()
+        card |= {"restarts"} if self.convention.restarts else set()
         answers = {"images"} | ({"edited"} if self.convention.edits else set())
         # A mixture by class may stand before a decoder that is not told the class.
         if not inputs <= card or card - inputs - {"label"} or not answers <= outputs:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -16,11 +17,18 @@ from evaluation.memory import BASIS, CONTRAST, LATENTS, SIDE, faces
 from mien.drawing import draw_face
 from mien.errors import ModelError, TrainingError, UsageError
 from mien.evaluation.audit import audit, pixel_space
-from mien.networks.flow import LatentFlow, VelocityNet, VelocityNetConfig, VelocityTransformer, build_velocity_net
+from mien.networks.flow import (
+    LatentFlow,
+    Restarts,
+    VelocityNet,
+    VelocityNetConfig,
+    VelocityTransformer,
+    build_velocity_net,
+)
 from mien.training.reporter import Reporter
 from mien.training.storage import half_weights
 from mien.training.vae.flow import FlowConfig, Posteriors, fit_flow, show_looks, velocity_loss
-from mien.training.vae.grafting import PublishedFlow, flow_network, graft, transplant, with_flow
+from mien.training.vae.grafting import PublishedFlow, flow_network, graded_condition, graft, transplant, with_flow
 from mien.vision.detector import Detection
 from mien.vision.generator import PRIORS, Generator, Request
 from squares import filled_store, store  # noqa: F401
@@ -270,13 +278,14 @@ STEPS = 2
 
 
 @cache  # writing one as ONNX takes half a second
-def flow_of(classes=0, *, latents=6, seed=0):
+def flow_of(classes=0, *, latents=6, seed=0, restarts=0, graded=False):
     torch.manual_seed(seed)
-    net = VelocityNet(SMALL, latents, classes)
+    net = VelocityNet(SMALL, latents, classes + graded)
     for weight in net.parameters():
         torch.nn.init.normal_(weight, std=0.3)
-    flow = LatentFlow(net, torch.linspace(-1, 1, latents), torch.linspace(0.5, 1, latents), steps=STEPS)
-    flow = PublishedFlow(flow, classes, 0).eval()
+    centre, scale = torch.linspace(-1, 1, latents), torch.linspace(0.5, 1, latents)
+    flow = LatentFlow(net, centre, scale, steps=STEPS, restarts=Restarts(restarts))
+    flow = PublishedFlow(flow, classes, 0, graded=graded).eval()
     return flow, flow_network(flow)
 
 
@@ -316,6 +325,33 @@ def test_the_file_answers_as_pytorch_does(network):
     grown, difference = with_flow(network, flow)
 
     assert difference < 1e-4 and grown == graft(network, stem)
+
+
+def test_new_noise_comes_into_the_file_with_a_flow_that_takes_it_and_goes_with_it(network):
+    flow, stem = flow_of(len(LABELS), restarts=2)
+    grown = graft(network, stem)
+
+    with torch.no_grad():
+        expected = flow(*flow.examples().values()).numpy()
+    np.testing.assert_allclose(asked(grown, flow, [-1] * 4), expected, atol=1e-4)
+    plain = flow_of(len(LABELS))[1]
+    assert graft(grown, plain) == graft(network, plain)
+    carried = transplant(grown, network)
+    np.testing.assert_array_equal(asked(carried, flow, [-1] * 4), asked(grown, flow, [-1] * 4))
+
+
+@pytest.mark.parametrize("classes", [0, len(LABELS)], ids=["told nothing else", "told the label, too"])
+def test_a_graded_flow_is_always_told_the_best_grade_in_its_file(network, classes):
+    flow, stem = flow_of(classes, graded=True)
+    noise, guidance = (flow.examples()[name] for name in ("noise", "guidance"))
+    told = torch.eye(len(LABELS))[flow.examples()["label"]] if classes else torch.empty(4, 0)
+
+    answers = asked(graft(network, stem), flow, [-1] * 4)
+
+    for grade, alike in ((1.0, True), (0.0, False)):
+        with torch.no_grad():
+            expected = flow.flow(noise, graded_condition(told, torch.full((4,), grade)), guidance)
+        assert np.allclose(answers, expected.numpy(), atol=1e-4) == alike
 
 
 def test_a_new_flow_replaces_the_one_that_is_there_with_its_inputs(network):
@@ -361,6 +397,28 @@ def test_a_generator_draws_from_its_flow_unless_another_prior_is_asked_for(flowi
     assert np.array_equal(generator.generate(3, seed=3), drawn_by["flow"][:3])
     labels = [label for batch in generator.batches(40, Request()) for label in batch.labels]
     assert set(labels) == {"neutral", "happiness"}  # as frequent as in the data
+
+
+def test_new_noise_on_the_way_is_of_the_seed_and_the_number_alone(flowing, tmp_path):
+    shutil.copytree(flowing, tmp_path / "run")
+    before, run = Generator(flowing), tmp_path / "run"
+    (run / "model.onnx").write_bytes(graft((run / "model.onnx").read_bytes(), flow_of(len(LABELS), restarts=2)[1]))
+    with pytest.raises(ModelError, match="Is the card of another file"):
+        Generator(run).generate(1)
+    card = json.loads((run / "card.json").read_text())
+    card["convention"]["restarts"] = 2
+    (run / "card.json").write_text(json.dumps(card))
+    generator = Generator(run)
+
+    faces = generator.generate(40, seed=3)
+
+    (later,) = (batch.images for batch in generator.batches(36, Request(seed=3), start=35))
+    assert np.array_equal(later[0], faces[35])
+    assert not np.array_equal(faces[:12], before.generate(12, seed=3))
+    assert np.array_equal(generator.generate(12, prior="mixture"), before.generate(12, prior="mixture"))
+    assert not np.array_equal(generator.generate(4, truncation=0.5), generator.generate(4))
+    way = generator.between(3, 4, 3)
+    assert np.abs(way[0].astype(int) - faces[0]).max() <= 1
 
 
 def test_guidance_changes_what_is_drawn_and_is_that_of_the_card_unless_given(flowing):

@@ -12,7 +12,7 @@ from mien.cli.train import train
 from mien.data.drawn import draw_samples
 from mien.data.pictures import read_pictures
 from mien.errors import DataError, TrainingError, UsageError
-from mien.networks.flow import VelocityNetConfig
+from mien.networks.flow import Restarts, VelocityNetConfig
 from mien.training.storage import store_generator
 from mien.training.vae.flow import FlowConfig, fit_flow
 from mien.training.vae.refit import PriorConfig, refit
@@ -80,6 +80,42 @@ def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data
     assert done.summary["pictures"] == best.sum() < len(faces)
     with pytest.raises(UsageError, match="'redrawn' is above 0 and at most 1, got 0"):
         settings(run, data, redrawn=0)
+
+
+def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("mien.training.vae.refit.ImageFeatures", Look)
+    monkeypatch.setattr("mien.training.vae.refit.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3)))
+    told = []
+
+    def fit(train, *rest, **more):
+        told.append(train)
+        return fit_flow(train, *rest, **more)
+
+    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+    for share, graded in ((1.0, False), (1.0, True), (0.5, True)):
+        out = tmp_path / f"{share}-{graded}"
+        refit(settings(run, data, out=out, mirror=False, varied=1, redrawn=share, graded=graded))
+
+    plain, every, half = told
+    assert every.condition.shape[1] == plain.condition.shape[1] + 1
+    np.testing.assert_array_equal(every.condition[:, :-1], plain.condition)
+    grades = every.condition[: len(every) // 2, -1]
+    np.testing.assert_array_equal(every.condition[len(grades) :, -1], grades)  # a variation has its face's
+    assert grades.min() == 0 and grades.max() == 1
+    best = grades >= 0.5
+    np.testing.assert_array_equal(half.mean[: best.sum()], every.mean[: len(grades)][best])
+    assert Generator(out).generate(2).shape[0] == 2
+
+
+def test_a_flow_with_restarts_makes_room_for_one_without(run, data, tmp_path):
+    refit(settings(run, data, flow=replace(FLOW, restarts=Restarts(2))))
+    generator = Generator(run)
+    assert generator.convention.restarts == 2
+    first = generator.generate(3)
+
+    refit(settings(run, data))
+
+    assert Generator(run).convention.restarts == 0 and not np.array_equal(Generator(run).generate(3), first)
 
 
 def test_faces_are_encoded_once_more_for_each_variation_those_held_out_are_not(run, data, tmp_path, monkeypatch):

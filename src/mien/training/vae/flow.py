@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from mien.errors import TrainingError, UsageError
-from mien.networks.flow import LatentFlow, Velocity, VelocityNetConfig, build_velocity_net
+from mien.networks.flow import LatentFlow, Restarts, Velocity, VelocityNetConfig, build_velocity_net
 from mien.training.ema import EMA
 from mien.training.precision import autocast
 from mien.training.reporter import Reporter
@@ -55,6 +55,7 @@ class FlowConfig:
         time_mean: Moments are learned at as a normal variable with this mean, squashed to 0 to 1: below 0 more of them
             lie near the noise, where it is settled what a face will be.
         steps: Of the way from noise to a latent, in the published network; each costs two passes.
+        restarts: Of the way, with new noise: sharper and more varied samples for more passes.
         guidance: How far the condition is followed unless a call says so.
         autoguidance: How far samples go on from a smaller flow past this one: 1 fits no smaller one, more draws
             more typical faces.
@@ -75,6 +76,7 @@ class FlowConfig:
     patience: int = 8
     time_mean: float = 0.0
     steps: int = 8
+    restarts: Restarts = field(default_factory=Restarts)
     guidance: float = 2.5
     autoguidance: float = 1.0
     weak: VelocityNetConfig = field(default_factory=lambda: VelocityNetConfig(width=128, blocks=3, code=64))
@@ -261,6 +263,7 @@ def fit_flow(
         steps=config.steps,
         weak=weak,
         autoguidance=config.autoguidance,
+        restarts=config.restarts,
     )
     return FittedFlow(flow, found["valid_loss"], found["train_loss"], int(found["images"]), tuple(rows))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from jaxtyping import Float
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ __all__ = [
     "flow_convention",
     "flow_donor",
     "flow_network",
+    "graded_condition",
     "graft",
     "has_flow",
     "inherit",
@@ -44,37 +46,55 @@ _MAPPER, _EDITED = "mapper/", "edited"  # prefix of every name that a mapper bri
 _SWITCH, _NONE, _AXIS = (f"{_PREFIX}switch", f"{_PREFIX}switches"), f"{_PREFIX}none", f"{_PREFIX}axis"
 
 
-class PublishedFlow(nn.Module):
-    """What is published of a flow: noise, and what a face shall show, to latents."""
+def graded_condition(
+    condition: Float[Tensor, "batch condition"] | None, grades: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch more"]:
+    """Return conditions that also say how well a decoder redraws each face, from 0 to 1."""
+    return grades[:, None] if condition is None else torch.cat([condition, grades[:, None]], dim=1)
 
-    def __init__(self, flow: LatentFlow, classes: int, attributes: int) -> None:
+
+class PublishedFlow(nn.Module):
+    """What is published of a flow: noise, and what a face shall show, to latents.
+
+    Args:
+        flow: For drawing.
+        classes: Labels that it is told, the first part of its condition.
+        attributes: That it is told, the second part.
+        graded: Whether it is told how well the decoder redraws a face, the last part: here always as well as any.
+    """
+
+    def __init__(self, flow: LatentFlow, classes: int, attributes: int, *, graded: bool = False) -> None:
         super().__init__()
-        self.flow, self.classes, self.attributes = flow, classes, attributes
+        self.flow, self.classes, self.attributes, self.graded = flow, classes, attributes, graded
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what it takes, in order."""
+        drawn = ("noise", "restarts") if self.flow.restarts.count else ("noise",)
         told = (*(("label",) if self.classes else ()), *(("attributes",) if self.attributes else ()))
-        return ("noise", *told, "guidance") if told else ("noise",)
+        return (*drawn, *told, "guidance") if self.flow.net.condition else drawn
 
-    def forward(self, noise: Tensor, *told: Tensor) -> Tensor:
-        """Return latents; ``told`` are a label, attributes, or both in this order, and then the guidance."""
-        label = told[0] if self.classes else None
-        attributes = told[-2] if self.attributes else None
-        latents: Tensor = self.flow(
-            noise, condition_vector(label, self.classes, attributes), told[-1] if told else None
-        )
+    def forward(self, *given: Tensor) -> Tensor:
+        """Return latents of what it takes, in the order of `inputs`."""
+        named = dict(zip(self.inputs, given, strict=True))
+        condition = condition_vector(named.get("label"), self.classes, named.get("attributes"))
+        if self.graded:
+            condition = graded_condition(condition, torch.ones_like(given[0][:, 0]))
+        latents: Tensor = self.flow(given[0], condition, named.get("guidance"), named.get("restarts"))
         return latents
 
     def examples(self, count: int = 4) -> dict[str, Tensor]:
         """Return some of each input, by name."""
         chance = torch.Generator().manual_seed(0)
         given = {"noise": torch.randn(count, self.flow.net.latents, generator=chance)}
+        if self.flow.restarts.count:
+            shape = (count, self.flow.restarts.count, self.flow.net.latents)
+            given["restarts"] = torch.randn(shape, generator=chance)
         if self.classes:
             given["label"] = torch.arange(count) % self.classes
         if self.attributes:
             given["attributes"] = (torch.rand(count, self.attributes, generator=chance) < 0.5).float()
-        if len(given) > 1:
+        if "guidance" in self.inputs:
             given["guidance"] = torch.linspace(0.5, 2.0, count)
         return given
 
@@ -86,7 +106,8 @@ def flow_network(flow: PublishedFlow) -> bytes:
 
 def flow_convention(flow: LatentFlow, guidance: float) -> dict[str, Any]:
     """Return what a card says of a generator's flow."""
-    return {"flow": flow.steps, **({"guidance": guidance} if flow.net.condition else {})}
+    restarts = {"restarts": flow.restarts.count} if flow.restarts.count else {}
+    return {"flow": flow.steps, **restarts, **({"guidance": guidance} if flow.net.condition else {})}
 
 
 def with_flow(generator: bytes, flow: PublishedFlow) -> tuple[bytes, float]:
@@ -158,6 +179,7 @@ class DonorFlow:
         self.classes, self.guidance = classes, card.convention.get("guidance", 1.0)
         self.session = make_session(zoo.path(card), options=session_options(threads=1))
         self.inputs = {item.name for item in self.session.get_inputs()}
+        self.restarts = card.convention.get("restarts", 0)
 
     def __call__(self, noise: Tensor, condition: Tensor | None) -> Tensor:
         """Return latents, shape (batch, latents), on the device of the noise."""
@@ -166,6 +188,9 @@ class DonorFlow:
             "component": np.full(len(noise), -1),
             "guidance": np.full(len(noise), self.guidance, np.float32),
         }
+        if self.restarts:
+            more = torch.randn(len(noise), self.restarts, noise.shape[1])
+            fed["restarts"] = more.numpy()
         if "label" in self.inputs:  # a mapper's, where the decoder takes none
             fed["label"] = np.zeros(len(noise), np.int64)
         if condition is not None:
@@ -189,7 +214,7 @@ def inherit(init: Path, network: bytes, labels: Sequence[str]) -> tuple[bytes, d
     """
     card = zoo.named(init)
     mapped = bool(card.convention.get("edits")) and (not labels or [*labels] == [*card.convention["edits"]])
-    names = ("flow", "guidance", *(("edits", "edit_losses") if mapped else ()))
+    names = ("flow", "restarts", "guidance", *(("edits", "edit_losses") if mapped else ()))
     facts = {key: card.convention[key] for key in names if key in card.convention}
     if facts.get("flow") or mapped:
         network = transplant(zoo.path(card).read_bytes(), network, mapper=mapped)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -29,7 +29,7 @@ from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow, show_looks
-from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
+from mien.training.vae.grafting import PublishedFlow, flow_convention, graded_condition, with_flow
 from mien.vision.generator import Generator
 
 __all__ = ["PriorConfig", "Refitted", "refit"]
@@ -51,6 +51,8 @@ class PriorConfig(FinishedConfig):
         init: A folder that this wrote: its flow is learned on.
         redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
             the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
+        graded: Whether the flow is told how well the decoder redraws each face, and draws faces that are told to be
+            redrawn best: the others teach it without being asked for.
         varied: Times that each face is encoded once more, turned, moved and lit a little otherwise: of few faces a flow
             learns less by heart then.
         flow: The flow.
@@ -58,6 +60,7 @@ class PriorConfig(FinishedConfig):
 
     init: Path | None = None
     redrawn: float = 1.0
+    graded: bool = False
     varied: int = 0
     flow: FlowConfig = field(default_factory=FlowConfig)
 
@@ -113,7 +116,7 @@ def refit(config: PriorConfig) -> Refitted:
     before = zoo.path(card).read_bytes()
     network, difference = with_flow(
         before,
-        PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes)),
+        PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes), graded=config.graded),
     )
     summary = {
         **fitted.figures,
@@ -123,7 +126,7 @@ def refit(config: PriorConfig) -> Refitted:
     }
     precision = precision_of(before)  # of its file: the flow is stored like the rest
     network = network if precision is None else stored(network, precision)
-    kept = {key: value for key, value in card.convention.items() if key != "guidance"}
+    kept = {key: value for key, value in card.convention.items() if key not in ("restarts", "guidance")}
     write_model(
         generator,
         out,
@@ -159,10 +162,12 @@ def _posteriors(
     chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
     mean, deviation = generator.posteriors(faces)
-    if config.redrawn < 1:
-        shown = None if labels is None else labels[chosen]
-        kept = _redrawn_best(generator, faces, mean, shown, config.redrawn, device)
-        chosen, faces, mean, deviation = chosen[kept], faces[kept], mean[kept], deviation[kept]
+    grade = None
+    if config.redrawn < 1 or config.graded:
+        shown = np.zeros(len(faces), int) if labels is None else labels[chosen]
+        grade = _grades(_distances_redrawn(generator, faces, mean, None if labels is None else shown, device), shown)
+        kept = grade >= 1 - config.redrawn
+        chosen, faces, mean, deviation, grade = chosen[kept], faces[kept], mean[kept], deviation[kept], grade[kept]
     parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
     chance = torch.Generator().manual_seed(config.seed)
     for _ in range(config.varied if split == "train" else 0):
@@ -172,6 +177,8 @@ def _posteriors(
         len(generator.labels),
         torch.from_numpy(pictures.attributes[chosen]).float() if generator.attributes else None,
     )
+    if config.graded:
+        condition = graded_condition(condition, torch.from_numpy(grade).float())
     return Posteriors(
         np.concatenate([mean for mean, _ in parts]),
         np.concatenate([deviation for _, deviation in parts]),
@@ -195,15 +202,14 @@ def _varied(
 
 
 @torch.no_grad()
-def _redrawn_best(
+def _distances_redrawn(
     generator: Generator,
     faces: UInt8[np.ndarray, "n side side 3"],
     latents: Float32[np.ndarray, "n latents"],
     labels: Int[np.ndarray, " n"] | None,
-    share: float,
     device: torch.device,
-) -> Bool[np.ndarray, " n"]:
-    """Return which faces of each label are among the given share that the decoder redraws best from their latents."""
+) -> Float[np.ndarray, " n"]:
+    """Return how far each face is from what the decoder makes of its latents, as the ImageNet network sees it."""
     features, apart = ImageFeatures().to(device), np.empty(len(faces))
     names = None if labels is None else [generator.labels[label] for label in labels]
     for start in range(0, len(faces), _PART):
@@ -211,6 +217,14 @@ def _redrawn_best(
         back = generator.decode(latents[rows], expression=None if names is None else names[rows])
         seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
         apart[rows] = perceptual_distance(*seen).cpu().numpy()
-    of = np.zeros(len(faces), int) if labels is None else labels
-    limits = {label: np.quantile(apart[of == label], share) for label in np.unique(of)}
-    return apart <= np.array([limits[label] for label in of])
+    return apart
+
+
+def _grades(distances: Float[np.ndarray, " n"], of: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return ranks of each face among those of its label, from 0 for the largest distance to 1 for the smallest."""
+    grades = np.ones(len(distances))
+    for label in np.unique(of):
+        rows = np.flatnonzero(of == label)
+        if len(rows) > 1:
+            grades[rows[np.argsort(-distances[rows], kind="stable")]] = np.linspace(0, 1, len(rows))
+    return grades
