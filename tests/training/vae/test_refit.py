@@ -97,14 +97,15 @@ def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path
         refit(settings(run, data, out=out, mirror=False, varied=1, redrawn=share, graded=graded))
 
     plain, every, half = told
-    assert every.condition.shape[1] == plain.condition.shape[1] + 1
-    np.testing.assert_array_equal(every.condition[:, :-1], plain.condition)
-    grades = every.condition[: len(every) // 2, -1]
-    np.testing.assert_array_equal(every.condition[len(grades) :, -1], grades)  # a variation has its face's
+    assert plain.grade is None
+    np.testing.assert_array_equal(every.condition, plain.condition)
+    grades = every.grade[: len(every) // 2]
+    np.testing.assert_array_equal(every.grade[len(grades) :], grades)  # a variation has its face's
     assert grades.min() == 0 and grades.max() == 1
     best = grades >= 0.5
     np.testing.assert_array_equal(half.mean[: best.sum()], every.mean[: len(grades)][best])
-    assert Generator(out).generate(2).shape[0] == 2
+    drawn = Generator(out)
+    assert drawn.generate(2).shape[0] == 2 and drawn.card.metrics["prior"]["flow_grading"] == 1.0
 
 
 def test_a_flow_with_restarts_makes_room_for_one_without(run, data, tmp_path):

@@ -59,6 +59,7 @@ class FlowConfig:
         guidance: How far the condition is followed unless a call says so.
         autoguidance: How far samples go on from a smaller flow past this one: 1 fits no smaller one, more draws
             more typical faces.
+        grading: How far samples of a flow that is told grades go on from those of the worst past those of the best.
         weak: The network of the smaller one.
         weak_images: Length of its fitting.
         precision: bf16 computes products in bfloat16: faster for a transformer, where the processor has it.
@@ -79,6 +80,7 @@ class FlowConfig:
     restarts: Restarts = field(default_factory=Restarts)
     guidance: float = 2.5
     autoguidance: float = 1.0
+    grading: float = 1.0
     weak: VelocityNetConfig = field(default_factory=lambda: VelocityNetConfig(width=128, blocks=3, code=64))
     weak_images: int = 80_000
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -99,6 +101,8 @@ class FlowConfig:
             raise UsageError(f"Setting 'flow.forget' lies in [0, 1), got {self.forget:g}.")
         if not 1 <= self.autoguidance <= 4:
             raise UsageError(f"Setting 'flow.autoguidance' is 1 to 4, got {self.autoguidance:g}.")
+        if not 0 <= self.grading <= 4:
+            raise UsageError(f"Setting 'flow.grading' is 0 to 4, got {self.grading:g}.")
         if not 0 <= self.guidance <= 10:
             raise UsageError(f"Setting 'flow.guidance' is 0 to 10, got {self.guidance:g}.")
 
@@ -112,12 +116,14 @@ class Posteriors:
         deviation: Standard deviation of each.
         condition: What is known of each face, shape (faces, condition); None where nothing is.
         places: Of the latents' map; 1 where they are a vector.
+        grade: How good an example each face is, 0 to 1; None where that does not count.
     """
 
     mean: Rows
     deviation: Rows
     condition: Float32[np.ndarray, "faces condition"] | None = None
     places: int = 1
+    grade: Float32[np.ndarray, " faces"] | None = None
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -126,7 +132,8 @@ class Posteriors:
         """Return at most so many of them, spread evenly."""
         some = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
         condition = None if self.condition is None else self.condition[some]
-        return Posteriors(self.mean[some], self.deviation[some], condition, self.places)
+        grade = None if self.grade is None else self.grade[some]
+        return Posteriors(self.mean[some], self.deviation[some], condition, self.places, grade)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +159,8 @@ class FittedFlow:
         """What a summary says of it."""
         losses = {"flow_valid_loss": self.valid_loss, "flow_train_loss": self.train_loss}
         guided = {} if self.flow.weak is None else {"flow_autoguidance": self.flow.autoguidance}
-        return {**losses, "flow_images": self.images, **guided}
+        graded = {} if self.flow.grading is None else {"flow_grading": self.flow.grading}
+        return {**losses, "flow_images": self.images, **guided, **graded}
 
 
 def fit_flow(
@@ -264,6 +272,7 @@ def fit_flow(
         weak=weak,
         autoguidance=config.autoguidance,
         restarts=config.restarts,
+        grading=None if train.grade is None else config.grading,
     )
     return FittedFlow(flow, found["valid_loss"], found["train_loss"], int(found["images"]), tuple(rows))
 
@@ -340,5 +349,8 @@ def _placed(
     """Return posteriors standardised, on the device."""
     mean = torch.from_numpy(((faces.mean - centre) / scale).astype(np.float32)).to(device)
     deviation = torch.from_numpy((faces.deviation / scale).astype(np.float32)).to(device)
-    condition = None if faces.condition is None else torch.from_numpy(faces.condition).float().to(device)
+    told = [] if faces.condition is None else [faces.condition]
+    if faces.grade is not None:
+        told.append(faces.grade[:, None])
+    condition = torch.from_numpy(np.concatenate(told, axis=1)).float().to(device) if told else None
     return mean, deviation, condition

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from jaxtyping import Float
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
@@ -29,7 +28,6 @@ __all__ = [
     "flow_convention",
     "flow_donor",
     "flow_network",
-    "graded_condition",
     "graft",
     "has_flow",
     "inherit",
@@ -46,26 +44,12 @@ _MAPPER, _EDITED = "mapper/", "edited"  # prefix of every name that a mapper bri
 _SWITCH, _NONE, _AXIS = (f"{_PREFIX}switch", f"{_PREFIX}switches"), f"{_PREFIX}none", f"{_PREFIX}axis"
 
 
-def graded_condition(
-    condition: Float[Tensor, "batch condition"] | None, grades: Float[Tensor, " batch"]
-) -> Float[Tensor, "batch more"]:
-    """Return conditions that also say how well a decoder redraws each face, from 0 to 1."""
-    return grades[:, None] if condition is None else torch.cat([condition, grades[:, None]], dim=1)
-
-
 class PublishedFlow(nn.Module):
-    """What is published of a flow: noise, and what a face shall show, to latents.
+    """What is published of a flow: noise, and what a face shall show, to latents."""
 
-    Args:
-        flow: For drawing.
-        classes: Labels that it is told, the first part of its condition.
-        attributes: That it is told, the second part.
-        graded: Whether it is told how well the decoder redraws a face, the last part: here always as well as any.
-    """
-
-    def __init__(self, flow: LatentFlow, classes: int, attributes: int, *, graded: bool = False) -> None:
+    def __init__(self, flow: LatentFlow, classes: int, attributes: int) -> None:
         super().__init__()
-        self.flow, self.classes, self.attributes, self.graded = flow, classes, attributes, graded
+        self.flow, self.classes, self.attributes = flow, classes, attributes
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -78,8 +62,6 @@ class PublishedFlow(nn.Module):
         """Return latents of what it takes, in the order of `inputs`."""
         named = dict(zip(self.inputs, given, strict=True))
         condition = condition_vector(named.get("label"), self.classes, named.get("attributes"))
-        if self.graded:
-            condition = graded_condition(condition, torch.ones_like(given[0][:, 0]))
         latents: Tensor = self.flow(given[0], condition, named.get("guidance"), named.get("restarts"))
         return latents
 

@@ -29,7 +29,7 @@ from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow, show_looks
-from mien.training.vae.grafting import PublishedFlow, flow_convention, graded_condition, with_flow
+from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
 
 __all__ = ["PriorConfig", "Refitted", "refit"]
@@ -51,8 +51,8 @@ class PriorConfig(FinishedConfig):
         init: A folder that this wrote: its flow is learned on.
         redrawn: Share of the faces of each expression that are learned from: those that the decoder redraws best, as
             the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
-        graded: Whether the flow is told how well the decoder redraws each face, and draws faces that are told to be
-            redrawn best: the others teach it without being asked for.
+        graded: Whether the flow is told how well the decoder redraws each face, and draws as if told the best: the
+            others teach it without being asked for.
         varied: Times that each face is encoded once more, turned, moved and lit a little otherwise: of few faces a flow
             learns less by heart then.
         flow: The flow.
@@ -116,7 +116,7 @@ def refit(config: PriorConfig) -> Refitted:
     before = zoo.path(card).read_bytes()
     network, difference = with_flow(
         before,
-        PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes), graded=config.graded),
+        PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes)),
     )
     summary = {
         **fitted.figures,
@@ -177,13 +177,12 @@ def _posteriors(
         len(generator.labels),
         torch.from_numpy(pictures.attributes[chosen]).float() if generator.attributes else None,
     )
-    if config.graded:
-        condition = graded_condition(condition, torch.from_numpy(grade).float())
     return Posteriors(
         np.concatenate([mean for mean, _ in parts]),
         np.concatenate([deviation for _, deviation in parts]),
         None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
         generator.convention.places,
+        grade if grade is None or not config.graded else np.concatenate([grade.astype(np.float32)] * len(parts)),
     )
 
 

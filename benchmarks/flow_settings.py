@@ -1,11 +1,11 @@
-"""Restarts of the flows of shipped models: what they change, and a model that is given some.
+"""How finished flows may be followed: restarts, autoguidance, grading; and a model that is given other settings.
 
-    MIEN_DATA=... python benchmarks/restarts.py measure expression-gan-48 --data fer2013plus --cache crops
-    python benchmarks/restarts.py write expression-gan-48 --count 2 --out DIR
+    MIEN_DATA=... python benchmarks/flow_settings.py measure expression-gan-48 --data fer2013plus --cache crops
+    python benchmarks/flow_settings.py write expression-gan-48 --restarts 2 --out DIR
 
 `measure` draws as many faces as half of the validation split has, of each class as many, with every way below, and
 compares them with that half; arms are chosen among, so that the test split is not looked at. `write` takes the flow
-out of the model's file, and puts it back with restarts; weights stay as they are stored.
+out of the model's file, and puts it back with other settings; weights stay as they are stored.
 """
 
 from __future__ import annotations
@@ -55,10 +55,12 @@ def main() -> None:
     measured.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), metavar="WAY")
     written = commands.add_parser("write")
     written.add_argument("model")
-    written.add_argument("--count", type=int, default=2)
+    written.add_argument("--restarts", type=int, default=0)
     written.add_argument("--late", type=float, default=0.7)
     written.add_argument("--early", type=float, default=0.3)
     written.add_argument("--autoguidance", type=float)
+    written.add_argument("--grading", type=float)
+    written.add_argument("--guidance", type=float)
     written.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.command == "write":
@@ -66,11 +68,11 @@ def main() -> None:
         return
     generator = Generator(args.model, threads=1)
     rows = measure(generator, args)
-    before = read_result("restarts")
+    before = read_result("flow_settings")
     of = {"data": args.data, "split": "valid", **rows}
     known = before.get("models", {}).get(generator.card.id, {})
     of["ways"] = {**known.get("ways", {}), **of["ways"]}
-    write_result("restarts", {"machine": machine(), "models": {**before.get("models", {}), generator.card.id: of}})
+    write_result("flow_settings", {"machine": machine(), "models": {**before.get("models", {}), generator.card.id: of}})
 
 
 def measure(generator: Generator, args: argparse.Namespace) -> dict[str, Any]:
@@ -124,19 +126,21 @@ def write(args: argparse.Namespace) -> None:
     generator = Generator(args.model, threads=1)
     flow = flow_of(
         generator,
-        restarts=Restarts(args.count, late=args.late, early=args.early),
-        **({} if args.autoguidance is None else {"autoguidance": args.autoguidance}),
+        restarts=Restarts(args.restarts, late=args.late, early=args.early),
+        **{name: getattr(args, name) for name in ("autoguidance", "grading") if getattr(args, name) is not None},
     )
     before = zoo.path(generator.card).read_bytes()
-    classes = len(generator.labels) if flow.net.condition else 0
+    classes = len(generator.labels) if flow.net.condition > (flow.grading is not None) else 0
     network, difference = with_flow(before, PublishedFlow(flow, classes, 0))
     precision = precision_of(before)
     network = network if precision is None else stored(network, precision)
     convention = {key: value for key, value in generator.card.convention.items() if key != "restarts"}
     args.out.mkdir(parents=True, exist_ok=True)
-    guidance = generator.convention.guidance
+    guidance = generator.convention.guidance if args.guidance is None else args.guidance
     told = flow_convention(flow, 1.0 if guidance is None else guidance)
     prior = {**dict(generator.card.metrics.get("prior", {})), "onnx_difference": difference}
+    prior |= {"flow_autoguidance": flow.autoguidance} if flow.weak is not None else {}
+    prior |= {"flow_grading": flow.grading} if flow.grading is not None else {}
     write_model(generator, args.out, network, {**convention, **told}, {"prior": prior})
     print(f"wrote {args.out}, {len(network) / 1e6:.1f} MB, largest difference {difference:.2g}")
 
@@ -163,8 +167,10 @@ def flow_of(generator: Generator, **settings: Any) -> LatentFlow:
         )
         net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in mine.items()})
         nets[name] = net.eval()
-    autoguidance = generator.card.metrics.get("prior", {}).get("flow_autoguidance", 1.0)
-    given = {"weak": nets.get("weak"), "autoguidance": autoguidance, **settings}
+    known = generator.card.metrics.get("prior", {})
+    given = {"weak": nets.get("weak"), "autoguidance": known.get("flow_autoguidance", 1.0), **settings}
+    if nets["net"].condition == 1 + len(generator.labels):  # the last part is a grade
+        given.setdefault("grading", known.get("flow_grading", 0.0))
     centre, scale = (torch.from_numpy(held[name].copy()).flatten() for name in ("centre", "scale"))
     return LatentFlow(nets["net"], centre, scale, steps=generator.convention.flow, **given)
 
