@@ -52,6 +52,7 @@ def main() -> None:
     measured.add_argument("model")
     measured.add_argument("--data", nargs="+", required=True, help="Data sets, by name.")
     measured.add_argument("--cache", type=Path)
+    measured.add_argument("--autoguidance", type=float, help="Of a shipped model, whose card does not say it.")
     measured.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS), metavar="WAY")
     written = commands.add_parser("write")
     written.add_argument("model")
@@ -94,7 +95,7 @@ def measure(generator: Generator, args: argparse.Namespace) -> dict[str, Any]:
     more = torch.randn(half, 8, generator.latents, generator=chance)
     rows: dict[str, Any] = {}
     for way in args.ways:
-        settings = dict(WAYS[way])
+        settings = {"autoguidance": args.autoguidance, **WAYS[way]}
         scale = settings.pop("noise", 1.0)
         flow = flow_of(generator, **settings)
         restarts = scale * more[:, : flow.restarts.count] if flow.restarts.count else None
@@ -168,7 +169,11 @@ def flow_of(generator: Generator, **settings: Any) -> LatentFlow:
         net.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in mine.items()})
         nets[name] = net.eval()
     known = generator.card.metrics.get("prior", {})
-    given = {"weak": nets.get("weak"), "autoguidance": known.get("flow_autoguidance", 1.0), **settings}
+    given = {"weak": nets.get("weak"), **settings}
+    if given.get("autoguidance") is None:
+        if "weak" in nets and "flow_autoguidance" not in known:
+            raise SystemExit(f"The card of '{generator.card.name}' does not say how far: give --autoguidance.")
+        given["autoguidance"] = known.get("flow_autoguidance", 1.0)
     if nets["net"].condition == 1 + len(generator.labels):  # the last part is a grade
         given.setdefault("grading", known.get("flow_grading", 0.0))
     centre, scale = (torch.from_numpy(held[name].copy()).flatten() for name in ("centre", "scale"))

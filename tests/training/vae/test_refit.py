@@ -15,7 +15,7 @@ from mien.errors import DataError, TrainingError, UsageError
 from mien.networks.flow import Restarts, VelocityNetConfig
 from mien.training.storage import store_generator
 from mien.training.vae.flow import FlowConfig, fit_flow
-from mien.training.vae.refit import PriorConfig, refit
+from mien.training.vae.refit import PriorConfig, _distinct, refit
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
 
@@ -106,6 +106,38 @@ def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path
     np.testing.assert_array_equal(half.mean[: best.sum()], every.mean[: len(grades)][best])
     drawn = Generator(out)
     assert drawn.generate(2).shape[0] == 2 and drawn.card.metrics["prior"]["flow_grading"] == 1.0
+
+
+def test_of_one_photograph_that_comes_again_or_mirrored_the_first_is_learned_from():
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(300, 8)).astype(np.float32)  # more than are compared at once
+    mirrored = rng.normal(size=(300, 8)).astype(np.float32)
+    of = np.zeros(300, int)
+    latents[200] = latents[3] + 0.01
+    mirrored[250] = latents[7] + 0.01
+    latents[260] = latents[4]
+    of[260] = 1  # another expression
+
+    kept = _distinct(latents, mirrored, of, 0.01)
+
+    assert np.flatnonzero(~kept).tolist() == [200, 250]
+
+
+def test_faces_of_one_photograph_are_learned_from_once_and_all_are_checked_with(run, data, tmp_path, monkeypatch):
+    told = []
+
+    def fit(train, valid, *rest, **more):
+        told.append((train, valid))
+        return fit_flow(train, valid, *rest, **more)
+
+    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+    for least in (0.0, 1e9):
+        refit(settings(run, data, out=tmp_path / f"{least}", mirror=False, distinct=least))
+
+    (every, valid), (few, same) = told
+    assert len(few) == len(LABELS) < len(every) and len(same) == len(valid)
+    with pytest.raises(UsageError, match="'distinct' is 0 or more, got -1"):
+        settings(run, data, distinct=-1)
 
 
 def test_a_flow_with_restarts_makes_room_for_one_without(run, data, tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -35,6 +35,7 @@ from mien.vision.generator import Generator
 __all__ = ["PriorConfig", "Refitted", "refit"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
+_LEAST_SPREAD = 1e-6  # of a latent that is not used
 _PART = 128  # faces that are drawn again and looked at in one go
 # As much as faces differ that were cut by landmarks, or a flow would draw crooked ones.
 _SLIGHTLY = Variation(
@@ -53,6 +54,9 @@ class PriorConfig(FinishedConfig):
             the ImageNet network sees it. What it cannot draw is then seldom asked of it; faces vary less.
         graded: Whether the flow is told how well the decoder redraws each face, and draws as if told the best: the
             others teach it without being asked for.
+        distinct: Distance below which two faces of an expression, or one and the other's mirror image, are taken for
+            one photograph, of which the first is learned from: the mean squared difference of their latents, in
+            standard deviations. A photograph that comes again and again is drawn again and again. 0 keeps all.
         varied: Times that each face is encoded once more, turned, moved and lit a little otherwise: of few faces a flow
             learns less by heart then.
         flow: The flow.
@@ -61,6 +65,7 @@ class PriorConfig(FinishedConfig):
     init: Path | None = None
     redrawn: float = 1.0
     graded: bool = False
+    distinct: float = 0.0
     varied: int = 0
     flow: FlowConfig = field(default_factory=FlowConfig)
 
@@ -68,6 +73,8 @@ class PriorConfig(FinishedConfig):
         super().__post_init__()
         if not 0 < self.redrawn <= 1:
             raise UsageError(f"Setting 'redrawn' is above 0 and at most 1, got {self.redrawn:g}.")
+        if self.distinct < 0:
+            raise UsageError(f"Setting 'distinct' is 0 or more, got {self.distinct:g}.")
         if self.varied < 0:
             raise UsageError(f"Setting 'varied' is 0 or more, got {self.varied}.")
 
@@ -162,13 +169,18 @@ def _posteriors(
     chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
     mean, deviation = generator.posteriors(faces)
-    grade = None
+    mirrored = generator.posteriors(faces[:, :, ::-1]) if config.mirror or config.distinct else (mean, deviation)
+    of = np.zeros(len(faces), int) if labels is None else labels[chosen]
+    kept, grade = np.ones(len(faces), dtype=bool), np.ones(len(faces))
+    if config.distinct and split == "train":
+        kept = _distinct(mean, mirrored[0], of, config.distinct)
     if config.redrawn < 1 or config.graded:
-        shown = np.zeros(len(faces), int) if labels is None else labels[chosen]
-        grade = _grades(_distances_redrawn(generator, faces, mean, None if labels is None else shown, device), shown)
-        kept = grade >= 1 - config.redrawn
-        chosen, faces, mean, deviation, grade = chosen[kept], faces[kept], mean[kept], deviation[kept], grade[kept]
-    parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
+        some = faces[kept], mean[kept], None if labels is None else of[kept]
+        grade[kept] = _grades(_distances_redrawn(generator, *some, device), of[kept])
+        kept &= grade >= 1 - config.redrawn
+    chosen, faces, mean, deviation, grade = chosen[kept], faces[kept], mean[kept], deviation[kept], grade[kept]
+    mirrored = (mirrored[0][kept], mirrored[1][kept])
+    parts = [(mean, deviation), *([mirrored] if config.mirror else [])]
     chance = torch.Generator().manual_seed(config.seed)
     for _ in range(config.varied if split == "train" else 0):
         parts.append(generator.posteriors(_varied(faces, chance, mirror=config.mirror)))
@@ -182,7 +194,7 @@ def _posteriors(
         np.concatenate([deviation for _, deviation in parts]),
         None if condition is None else np.concatenate([condition.numpy()] * len(parts)),
         generator.convention.places,
-        grade if grade is None or not config.graded else np.concatenate([grade.astype(np.float32)] * len(parts)),
+        np.concatenate([grade.astype(np.float32)] * len(parts)) if config.graded else None,
     )
 
 
@@ -217,6 +229,34 @@ def _distances_redrawn(
         seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
         apart[rows] = perceptual_distance(*seen).cpu().numpy()
     return apart
+
+
+def _distinct(
+    latents: Float32[np.ndarray, "n latents"],
+    mirrored: Float32[np.ndarray, "n latents"],
+    of: Int[np.ndarray, " n"],
+    least: float,
+) -> Bool[np.ndarray, " n"]:
+    """Return which faces are kept: those that lie at least so far from all faces of their label kept before them."""
+    spread = np.maximum(latents.std(axis=0), _LEAST_SPREAD)
+    kept = np.zeros(len(latents), dtype=bool)
+    for label in np.unique(of):
+        rows = np.flatnonzero(of == label)
+        faces, ways = latents[rows] / spread, (latents[rows] / spread, mirrored[rows] / spread)
+        for start in range(0, len(rows), _PART):
+            part = slice(start, start + _PART)
+            apart = np.min([_mean_squares(way[part], faces) for way in ways], axis=0)
+            for place, near in enumerate(apart < least, start):
+                kept[rows[place]] = not (near[:place] & kept[rows[:place]]).any()
+    return kept
+
+
+def _mean_squares(
+    some: Float32[np.ndarray, "m latents"], others: Float32[np.ndarray, "n latents"]
+) -> Float32[np.ndarray, "m n"]:
+    """Return mean squared differences of all pairs; as products, since all differences at once would fill memory."""
+    squares = np.square(some).sum(axis=1)[:, None] + np.square(others).sum(axis=1) - 2 * some @ others.T
+    return np.asarray(squares / some.shape[1], dtype=np.float32)
 
 
 def _grades(distances: Float[np.ndarray, " n"], of: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
