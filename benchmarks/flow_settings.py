@@ -26,9 +26,7 @@ from mien import zoo
 from mien.data.pictures import read_pictures
 from mien.networks.flow import LatentFlow, Restarts, VelocityNet, VelocityNetConfig
 from mien.networks.vae import condition_vector
-from mien.training.storage import precision_of, stored
-from mien.training.vae.finished import write_model
-from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
+from mien.training.vae.refit import write_flow
 from mien.vision.generator import Generator
 
 SEED, PART = 3, 512
@@ -70,7 +68,7 @@ def main() -> None:
     generator = Generator(args.model, threads=1)
     rows = measure(generator, args)
     before = read_result("flow_settings")
-    of = {"data": args.data, "split": "valid", **rows}
+    of = {"data": args.data, "split": "valid", "autoguidance": args.autoguidance, **rows}
     known = before.get("models", {}).get(generator.card.id, {})
     of["ways"] = {**known.get("ways", {}), **of["ways"]}
     write_result("flow_settings", {"machine": machine(), "models": {**before.get("models", {}), generator.card.id: of}})
@@ -130,20 +128,13 @@ def write(args: argparse.Namespace) -> None:
         restarts=Restarts(args.restarts, late=args.late, early=args.early),
         **{name: getattr(args, name) for name in ("autoguidance", "grading") if getattr(args, name) is not None},
     )
-    before = zoo.path(generator.card).read_bytes()
-    classes = len(generator.labels) if flow.net.condition > (flow.grading is not None) else 0
-    network, difference = with_flow(before, PublishedFlow(flow, classes, 0))
-    precision = precision_of(before)
-    network = network if precision is None else stored(network, precision)
-    convention = {key: value for key, value in generator.card.convention.items() if key != "restarts"}
-    args.out.mkdir(parents=True, exist_ok=True)
     guidance = generator.convention.guidance if args.guidance is None else args.guidance
-    told = flow_convention(flow, 1.0 if guidance is None else guidance)
-    prior = {**dict(generator.card.metrics.get("prior", {})), "onnx_difference": difference}
+    prior = dict(generator.card.metrics.get("prior", {}))
     prior |= {"flow_autoguidance": flow.autoguidance} if flow.weak is not None else {}
     prior |= {"flow_grading": flow.grading} if flow.grading is not None else {}
-    write_model(generator, args.out, network, {**convention, **told}, {"prior": prior})
-    print(f"wrote {args.out}, {len(network) / 1e6:.1f} MB, largest difference {difference:.2g}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    written = write_flow(generator, args.out, flow, 1.0 if guidance is None else guidance, prior)
+    print(f"wrote {args.out}, largest difference {written['onnx_difference']:.2g}")
 
 
 def flow_of(generator: Generator, **settings: Any) -> LatentFlow:

@@ -149,7 +149,7 @@ def neighbourhoods(real: Features, fake: Features, *, k: int = 5) -> Neighbourho
     own_a, own_b = _reach(a, k), _reach(b, k)
     inside = np.zeros(len(b), np.int64)
     recalled, covered = np.zeros(len(a), dtype=bool), np.zeros(len(a), dtype=bool)
-    for start, distances in _blocks(a, b):
+    for start, distances in distance_blocks(a, b):
         rows = slice(start, start + len(distances))
         near = distances <= own_a[rows, None]
         inside += near.sum(axis=0)
@@ -234,13 +234,13 @@ def _discrepancy(a: Float64[np.ndarray, "size dimension"], b: Float64[np.ndarray
 def _reach(x: Float64[np.ndarray, "samples dimension"], k: int) -> Float64[np.ndarray, " samples"]:
     """Return the squared distance of each sample to its k-th nearest neighbour."""
     reach = np.empty(len(x))
-    for start, distances in _blocks(x, x):
+    for start, distances in distance_blocks(x, x):
         # The nearest is the sample itself.
         reach[start : start + len(distances)] = np.partition(distances, k, axis=1)[:, k]
     return reach
 
 
-def _blocks(
+def distance_blocks(
     a: Float64[np.ndarray, "rows d"], b: Float64[np.ndarray, "columns d"]
 ) -> Iterator[tuple[int, Float64[np.ndarray, "block columns"]]]:
     """Yield squared distances, some rows at a time: (first row, distances)."""

@@ -419,7 +419,8 @@ class LatentFlow(nn.Module):
         moment = points.new_full((1,), time)  # one for all: what depends on it alone is computed once
         told = torch.ones_like(points[:, 0])
         best = self._with_grade(condition, told)
-        velocity = self._guided(points, moment, condition, told, guidance)
+        worst = self._with_grade(condition, 0 * told) if self.grading else None
+        velocity = self._guided(points, moment, best, worst, told, guidance)
         if self.weak is None:
             return velocity
         worse: Latents = self.weak(points, moment, best, told)
@@ -434,27 +435,25 @@ class LatentFlow(nn.Module):
         self,
         points: Latents,
         moment: Float[Tensor, " one"],
-        condition: Condition | None,
+        best: Condition | None,
+        worst: Condition | None,
         told: Float[Tensor, " batch"],
         guidance: Float[Tensor, " batch"] | None,
     ) -> Latents:
-        best = self._with_grade(condition, told)
-        asked = [(best, told)]
-        if best is not None and guidance is not None:
-            asked.append((best, 0 * told))
-        if self.grading:
-            asked.append((self._with_grade(condition, 0 * told), told))
-        if len(asked) == 1:
-            alone: Latents = self.net(points, moment, *asked[0])
+        if best is None:
+            alone: Latents = self.net(points, moment, None, told)
             return alone
+        asked = [(best, told)]
+        if guidance is not None:
+            asked.append((best, 0 * told))
+        if worst is not None:
+            asked.append((worst, told))
         # All answers in one pass: products of more rows cost less than more products.
-        conditions = torch.cat([one for one, _ in asked if one is not None])
-        shares = torch.cat([share for _, share in asked])
-        follows, *others = self.net(torch.cat([points] * len(asked)), moment, conditions, shares).chunk(len(asked))
-        guided: Latents = follows
-        if best is not None and guidance is not None:
-            free = others[0]
-            guided = free + guidance[:, None] * (follows - free)
-        if self.grading:
-            guided = guided + self.grading * (follows - others[-1])
+        conditions, shares = (torch.cat(parts) for parts in zip(*asked, strict=True))
+        answers = self.net(torch.cat([points] * len(asked)), moment, conditions, shares).chunk(len(asked))
+        guided: Latents = answers[0]
+        if guidance is not None:
+            guided = answers[1] + guidance[:, None] * (answers[0] - answers[1])
+        if worst is not None:
+            guided = guided + self.grading * (answers[0] - answers[-1])
         return guided

@@ -15,7 +15,7 @@ from mien.errors import DataError, TrainingError, UsageError
 from mien.networks.flow import Restarts, VelocityNetConfig
 from mien.training.storage import store_generator
 from mien.training.vae.flow import FlowConfig, fit_flow
-from mien.training.vae.refit import PriorConfig, _distinct, refit
+from mien.training.vae.refit import PriorConfig, first_of_each, refit
 from mien.vision.generator import Generator
 from vision.generators import LABELS, save_generator
 
@@ -51,16 +51,27 @@ class Look(torch.nn.Module):
         return [images]
 
 
-def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data, tmp_path, monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """Let faces be as far apart as their pixels are."""
     monkeypatch.setattr("mien.training.vae.refit.ImageFeatures", Look)
     monkeypatch.setattr("mien.training.vae.refit.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3)))
-    learned = {}
 
-    def fit(train, *rest, **more):
-        learned[len(learned)] = train
-        return fit_flow(train, *rest, **more)
+
+@pytest.fixture
+def fitted_to(monkeypatch):
+    """What each flow is fitted to and checked with, in a list that grows."""
+    told = []
+
+    def fit(train, valid, *rest, **more):
+        told.append((train, valid))
+        return fit_flow(train, valid, *rest, **more)
 
     monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+    return told
+
+
+def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data, tmp_path, seen, fitted_to):
     for share in (1.0, 0.5):
         done = refit(settings(run, data, out=tmp_path / f"of-{share}", mirror=False, redrawn=share))
 
@@ -74,29 +85,20 @@ def test_a_flow_may_learn_from_those_faces_alone_that_are_redrawn_best(run, data
     faces, names = faces[kept], np.array(names)[kept]
     back = generator.decode(generator.posteriors(faces)[0], expression=list(names))
     apart = np.abs(faces.astype(float) - back).mean((1, 2, 3))
-    np.testing.assert_allclose(learned[0].mean, generator.posteriors(faces)[0], atol=1e-6)
+    np.testing.assert_allclose(fitted_to[0][0].mean, generator.posteriors(faces)[0], atol=1e-6)
     best = np.array([distance <= np.median(apart[names == name]) for distance, name in zip(apart, names, strict=True)])
-    np.testing.assert_array_equal(learned[1].mean, learned[0].mean[best])
+    np.testing.assert_array_equal(fitted_to[1][0].mean, fitted_to[0][0].mean[best])
     assert done.summary["pictures"] == best.sum() < len(faces)
     with pytest.raises(UsageError, match="'redrawn' is above 0 and at most 1, got 0"):
         settings(run, data, redrawn=0)
 
 
-def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("mien.training.vae.refit.ImageFeatures", Look)
-    monkeypatch.setattr("mien.training.vae.refit.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3)))
-    told = []
-
-    def fit(train, *rest, **more):
-        told.append(train)
-        return fit_flow(train, *rest, **more)
-
-    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path, seen, fitted_to):
     for share, graded in ((1.0, False), (1.0, True), (0.5, True)):
         out = tmp_path / f"{share}-{graded}"
         refit(settings(run, data, out=out, mirror=False, varied=1, redrawn=share, graded=graded))
 
-    plain, every, half = told
+    plain, every, half = (train for train, _ in fitted_to)
     assert plain.grade is None
     np.testing.assert_array_equal(every.condition, plain.condition)
     grades = every.grade[: len(every) // 2]
@@ -108,9 +110,10 @@ def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path
     assert drawn.generate(2).shape[0] == 2 and drawn.card.metrics["prior"]["flow_grading"] == 1.0
 
 
-def test_of_one_photograph_that_comes_again_or_mirrored_the_first_is_learned_from():
+def test_of_one_photograph_that_comes_again_or_mirrored_the_first_is_learned_from(monkeypatch):
+    monkeypatch.setattr("mien.metrics.generation.BLOCK", 128 * 300)
     rng = np.random.default_rng(0)
-    latents = rng.normal(size=(300, 8)).astype(np.float32)  # more than are compared at once
+    latents = rng.normal(size=(300, 8)).astype(np.float32)  # three parts of them are compared, one after the other
     mirrored = rng.normal(size=(300, 8)).astype(np.float32)
     of = np.zeros(300, int)
     latents[200] = latents[3] + 0.01
@@ -118,23 +121,16 @@ def test_of_one_photograph_that_comes_again_or_mirrored_the_first_is_learned_fro
     latents[260] = latents[4]
     of[260] = 1  # another expression
 
-    kept = _distinct(latents, mirrored, of, 0.01)
+    kept = first_of_each(latents, mirrored, of, 0.01)
 
     assert np.flatnonzero(~kept).tolist() == [200, 250]
 
 
-def test_faces_of_one_photograph_are_learned_from_once_and_all_are_checked_with(run, data, tmp_path, monkeypatch):
-    told = []
-
-    def fit(train, valid, *rest, **more):
-        told.append((train, valid))
-        return fit_flow(train, valid, *rest, **more)
-
-    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+def test_faces_of_one_photograph_are_learned_from_once_and_all_are_checked_with(run, data, tmp_path, fitted_to):
     for least in (0.0, 1e9):
         refit(settings(run, data, out=tmp_path / f"{least}", mirror=False, distinct=least))
 
-    (every, valid), (few, same) = told
+    (every, valid), (few, same) = fitted_to
     assert len(few) == len(LABELS) < len(every) and len(same) == len(valid)
     with pytest.raises(UsageError, match="'distinct' is 0 or more, got -1"):
         settings(run, data, distinct=-1)
@@ -151,18 +147,11 @@ def test_a_flow_with_restarts_makes_room_for_one_without(run, data, tmp_path):
     assert Generator(run).convention.restarts == 0 and not np.array_equal(Generator(run).generate(3), first)
 
 
-def test_faces_are_encoded_once_more_for_each_variation_those_held_out_are_not(run, data, tmp_path, monkeypatch):
-    told = []
-
-    def fit(train, valid, *rest, **more):
-        told.append((train, valid))
-        return fit_flow(train, valid, *rest, **more)
-
-    monkeypatch.setattr("mien.training.vae.refit.fit_flow", fit)
+def test_faces_are_encoded_once_more_for_each_variation_those_held_out_are_not(run, data, tmp_path, fitted_to):
     for varied in (0, 2):
         done = refit(settings(run, data, out=tmp_path / f"of-{varied}", mirror=False, varied=varied))
 
-    (plain, plain_valid), (train, valid) = told
+    (plain, plain_valid), (train, valid) = fitted_to
     faces = len(plain)
     assert len(train) == 3 * faces and done.summary["pictures"] == faces
     np.testing.assert_array_equal(train.mean[:faces], plain.mean)

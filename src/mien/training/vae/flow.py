@@ -55,7 +55,7 @@ class FlowConfig:
         time_mean: Moments are learned at as a normal variable with this mean, squashed to 0 to 1: below 0 more of them
             lie near the noise, where it is settled what a face will be.
         steps: Of the way from noise to a latent, in the published network; each costs two passes.
-        restarts: Of the way, with new noise: sharper and more varied samples for more passes.
+        restarts: Of the way, with new noise: sharper and more varied samples, and more broken ones, for more passes.
         guidance: How far the condition is followed unless a call says so.
         autoguidance: How far samples go on from a smaller flow past this one: 1 fits no smaller one, more draws
             more typical faces.

@@ -20,6 +20,8 @@ from mien.data.transforms import Augment, Variation
 from mien.errors import TrainingError, UsageError
 from mien.images import printable
 from mien.losses import perceptual_distance
+from mien.metrics.generation import distance_blocks
+from mien.networks.flow import LatentFlow
 from mien.networks.perceptual import ImageFeatures
 from mien.networks.vae import condition_vector
 from mien.training.learned import keep_learned
@@ -32,7 +34,7 @@ from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow,
 from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
 
-__all__ = ["PriorConfig", "Refitted", "refit"]
+__all__ = ["PriorConfig", "Refitted", "first_of_each", "refit", "write_flow"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
 _LEAST_SPREAD = 1e-6  # of a latent that is not used
@@ -120,31 +122,37 @@ def refit(config: PriorConfig) -> Refitted:
             device=device,
             report=show_looks(reporter),
         )
-    before = zoo.path(card).read_bytes()
-    network, difference = with_flow(
-        before,
-        PublishedFlow(fitted.flow, len(generator.labels), len(generator.attributes)),
-    )
-    summary = {
-        **fitted.figures,
-        "onnx_difference": difference,
-        "pictures": len(train) // (1 + config.mirror + config.varied),
-        "losses": [dict(row) for row in fitted.rows],
-    }
-    precision = precision_of(before)  # of its file: the flow is stored like the rest
-    network = network if precision is None else stored(network, precision)
-    kept = {key: value for key, value in card.convention.items() if key not in ("restarts", "guidance")}
-    write_model(
-        generator,
-        out,
-        network,
-        {**kept, **flow_convention(fitted.flow, config.flow.guidance)},
-        {"prior": {name: summary[name] for name in summary if name != "losses"}},
-    )
+    figures = fitted.figures | {"pictures": len(train) // (1 + config.mirror + config.varied)}
+    figures |= write_flow(generator, out, fitted.flow, config.flow.guidance, figures)
+    summary = {**figures, "losses": [dict(row) for row in fitted.rows]}
     keep_learned(out, pictures.split("train"))
     write_result(out / _WEIGHTS, save(fitted.flow.net.state_dict()))
     write_result(out / "prior.json", (json.dumps(summary, indent=1) + "\n").encode())
     return Refitted(out, fitted, summary)
+
+
+def write_flow(
+    generator: Generator, out: Path, flow: LatentFlow, guidance: float, figures: Mapping[str, float]
+) -> dict[str, float]:
+    """Write a generator that draws from this flow, stored as the rest of its file is, and return what came of it.
+
+    Args:
+        generator: As it was; a flow that it had is replaced.
+        out: Folder of the model.
+        flow: For drawing, told what the generator is told.
+        guidance: How far it follows that unless a call says so.
+        figures: For the card, beside those of the writing.
+    """
+    before = zoo.path(generator.card).read_bytes()
+    classes, attributes = len(generator.labels), len(generator.attributes)
+    network, difference = with_flow(before, PublishedFlow(flow, classes, attributes))
+    precision = precision_of(before)
+    network = network if precision is None else stored(network, precision)
+    kept = {key: value for key, value in generator.card.convention.items() if key not in ("restarts", "guidance")}
+    written = {"onnx_difference": difference}
+    convention = {**kept, **flow_convention(flow, guidance)}
+    write_model(generator, out, network, convention, {"prior": {**figures, **written}})
+    return written
 
 
 def _flow_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -169,18 +177,16 @@ def _posteriors(
     chosen = np.flatnonzero(pictures.splits == split)
     faces = pictures.take(chosen).rgb()
     mean, deviation = generator.posteriors(faces)
-    mirrored = generator.posteriors(faces[:, :, ::-1]) if config.mirror or config.distinct else (mean, deviation)
     of = np.zeros(len(faces), int) if labels is None else labels[chosen]
     kept, grade = np.ones(len(faces), dtype=bool), np.ones(len(faces))
     if config.distinct and split == "train":
-        kept = _distinct(mean, mirrored[0], of, config.distinct)
+        kept = first_of_each(mean, generator.posteriors(faces[:, :, ::-1])[0], of, config.distinct)
     if config.redrawn < 1 or config.graded:
         some = faces[kept], mean[kept], None if labels is None else of[kept]
         grade[kept] = _grades(_distances_redrawn(generator, *some, device), of[kept])
         kept &= grade >= 1 - config.redrawn
     chosen, faces, mean, deviation, grade = chosen[kept], faces[kept], mean[kept], deviation[kept], grade[kept]
-    mirrored = (mirrored[0][kept], mirrored[1][kept])
-    parts = [(mean, deviation), *([mirrored] if config.mirror else [])]
+    parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
     chance = torch.Generator().manual_seed(config.seed)
     for _ in range(config.varied if split == "train" else 0):
         parts.append(generator.posteriors(_varied(faces, chance, mirror=config.mirror)))
@@ -231,32 +237,32 @@ def _distances_redrawn(
     return apart
 
 
-def _distinct(
+def first_of_each(
     latents: Float32[np.ndarray, "n latents"],
     mirrored: Float32[np.ndarray, "n latents"],
     of: Int[np.ndarray, " n"],
     least: float,
 ) -> Bool[np.ndarray, " n"]:
-    """Return which faces are kept: those that lie at least so far from all faces of their label kept before them."""
-    spread = np.maximum(latents.std(axis=0), _LEAST_SPREAD)
+    """Return which faces are kept where of each photograph the first is: those far from all kept before them.
+
+    Args:
+        latents: Of the faces.
+        mirrored: Of their mirror images.
+        of: Label of each; photographs of different labels are different ones.
+        least: Mean squared difference from which on two are different ones, in standard deviations of the latents.
+    """
+    spread = np.maximum(latents.std(axis=0, dtype=np.float64), _LEAST_SPREAD)
     kept = np.zeros(len(latents), dtype=bool)
     for label in np.unique(of):
         rows = np.flatnonzero(of == label)
-        faces, ways = latents[rows] / spread, (latents[rows] / spread, mirrored[rows] / spread)
-        for start in range(0, len(rows), _PART):
-            part = slice(start, start + _PART)
-            apart = np.min([_mean_squares(way[part], faces) for way in ways], axis=0)
-            for place, near in enumerate(apart < least, start):
-                kept[rows[place]] = not (near[:place] & kept[rows[:place]]).any()
+        faces, turned = latents[rows] / spread, mirrored[rows] / spread
+        for (start, apart), (_, other) in zip(
+            distance_blocks(faces, faces), distance_blocks(turned, faces), strict=True
+        ):
+            near = np.minimum(apart, other) / latents.shape[1] < least
+            for place, alike in enumerate(near, start):
+                kept[rows[place]] = not (alike[:place] & kept[rows[:place]]).any()
     return kept
-
-
-def _mean_squares(
-    some: Float32[np.ndarray, "m latents"], others: Float32[np.ndarray, "n latents"]
-) -> Float32[np.ndarray, "m n"]:
-    """Return mean squared differences of all pairs; as products, since all differences at once would fill memory."""
-    squares = np.square(some).sum(axis=1)[:, None] + np.square(others).sum(axis=1) - 2 * some @ others.T
-    return np.asarray(squares / some.shape[1], dtype=np.float32)
 
 
 def _grades(distances: Float[np.ndarray, " n"], of: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
