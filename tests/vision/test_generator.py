@@ -238,6 +238,83 @@ def test_a_way_between_seeds_begins_and_ends_at_their_pictures(kind, request):
     assert len(generator.between(3, 4, 4)) == 4
 
 
+# Candidates
+
+
+@pytest.fixture
+def choosy(tmp_path):
+    """Gives, of three faces, the one with the largest first latent."""
+    means = np.zeros((3, LATENTS))
+    parts = ((0, 0.5), (1, 0.3), (2, 0.2))
+    return save_generator(
+        tmp_path / "choosy", kind="vae", labels=LABELS, components=parts, means=means, candidates=3, encoder=True
+    )
+
+
+def first_latents(generator, n, **request):
+    return seen(np.concatenate([batch.images for batch in generator.batches(n, Request(**request))]))[:, 0]
+
+
+def test_of_several_candidates_that_is_given_which_looks_most_real(choosy):
+    generator = Generator(choosy)
+    one, two, three = (first_latents(generator, 60, candidates=k, seed=2) for k in (1, 2, 3))
+
+    rounding = 0.01  # of pictures to whole grey levels
+    assert (two > one - rounding).all() and (three > two - rounding).all()
+    # Each is as often the best.
+    assert 15 < (two > one + rounding).sum() < 45 and 5 < (three > two + rounding).sum() < 35
+    np.testing.assert_array_equal(first_latents(generator, 60, seed=2), three)
+    labels = [[b.labels for b in generator.batches(60, Request(seed=2, candidates=k))] for k in (1, 3)]
+    assert labels[0] == labels[1]  # choosing among faces chooses no expression
+
+
+def test_a_face_chosen_depends_on_the_seed_and_its_number_only(choosy):
+    generator = Generator(choosy)
+    many = generator.generate(30, seed=4)
+
+    rest = np.concatenate([batch.images for batch in generator.batches(30, Request(seed=4), start=11)])
+    assert np.array_equal(rest, many[11:])
+
+
+@pytest.mark.parametrize("expressions", [LABELS, LABELS * 4])
+def test_pictures_that_share_their_noise_are_chosen_together(choosy, expressions):
+    generator, turn = Generator(choosy), len(expressions)
+    one, three = (
+        first_latents(generator, 3 * turn, expression=expressions, share_noise=True, candidates=k).reshape(3, turn)
+        for k in (1, 3)
+    )
+
+    assert np.ptp(three, axis=1) == pytest.approx(0, abs=0.02)
+    assert (three >= one - 0.02).all() and (three > one + 0.02).any()
+
+
+def test_a_way_between_seeds_begins_at_the_face_that_was_chosen(choosy):
+    generator = Generator(choosy)
+    images = generator.between(3, 4, 4, expression="happiness")
+
+    assert np.abs(images[0] - generator.generate(1, seed=3, expression="happiness")[0].astype(int)).max() <= 1
+
+
+def test_what_cannot_be_chosen_among_is_refused_in_one_line(choosy, vae):
+    for k in (0, 65):
+        with pytest.raises(UsageError, match=f"candidates should be 1 to 64, got {k}"):
+            Generator(choosy).generate(1, candidates=k)
+    with pytest.raises(UsageError, match="Candidates are for faces that a flow draws"):
+        Generator(choosy).generate(1, candidates=2, prior="mixture")
+    with pytest.raises(UsageError, match=r"has no discriminator that could choose .* mien train discriminator"):
+        Generator(vae).generate(1, candidates=2)
+    assert len(Generator(choosy).generate(1, prior="mixture")) == len(Generator(vae).generate(1, candidates=1)) == 1
+
+
+def test_a_card_that_speaks_of_a_discriminator_which_the_network_lacks_is_refused(vae):
+    card = json.loads((vae / "card.json").read_text())
+    card["convention"]["candidates"] = 4
+    (vae / "card.json").write_text(json.dumps(card))
+
+    with pytest.raises(ModelError, match="Is the card of another file"):
+        Generator(vae).generate(1)
+
+
 # Faces like a given one
 
 
