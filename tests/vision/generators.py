@@ -58,7 +58,6 @@ def save_generator(
     told=True,
     edits=(),
     shifts=None,
-    candidates=0,
 ):
     """Write a run folder.
 
@@ -85,8 +84,6 @@ def save_generator(
     if labels and told:
         shown = CONTRAST * np.arange(len(labels))[:, None] * rows[LATENTS]
         x = net.node("Add", x, net.node("Gather", net.weight(shown), label))
-    if candidates:
-        net.node("Gather", z, net.weight(0, np.int64), name="realism", axis=1)
     if edits:
         net.node("Add", z, net.node("Gather", net.weight(shifts), label), name="edited")
     if attributes:
@@ -101,7 +98,6 @@ def save_generator(
     x = net.node("Clip", x, net.weight(0.0), net.weight(255.0))
     net.node("Reshape", x, net.weight([-1, channels, side, side], np.int64), name="images")
     answers = ["images", *(["latents"] if kind == "vae" else []), *(["edited"] if edits else [])]
-    answers += ["realism"] if candidates else []
     net.save(folder / "model.onnx", answers)
 
     feed = {"template": "face-64", "side": side, "order": "RGB" if channels == 3 else "GRAY"}
@@ -112,7 +108,6 @@ def save_generator(
     convention |= {"identity": identity} if identity else {}
     convention |= {"encoder": "encoder.onnx"} if encoder else {}
     convention |= {"edits": list(edits)} if edits else {}
-    convention |= {"flow": 1, "candidates": candidates} if candidates else {}
     (folder / "card.json").write_text(json.dumps({"role": "generator", "convention": convention}))
     if encoder:
         seen = encoder_side or side

@@ -38,9 +38,6 @@ _MODEL = click.option(
     "--guidance", type=float, metavar="G", help="How far a flow follows what is asked for; 1 as in its training faces."
 )
 @click.option(
-    "--candidates", type=int, metavar="K", help="Faces drawn for each that is given; the model takes the most real."
-)
-@click.option(
     "--between", nargs=2, metavar="A B", help="The way from one face to another: two seeds, or two pictures (VAE)."
 )
 @click.option("--steps", type=int, help="Faces on that way, or of a clip.  [default: 8; in a .gif 32]")
@@ -59,7 +56,6 @@ def generate(
     truncation: float,
     prior: str | None,
     guidance: float | None,
-    candidates: int | None,
     between: tuple[str, str] | None,
     steps: int | None,
     clip: bool,
@@ -88,7 +84,7 @@ def generate(
         names = tuple(expression.split(","))
     number = (work.FRAMES if moving else work.STEPS) if steps is None else steps
     if clip:
-        if between or attributes or prior or guidance is not None or candidates or not isinstance(names, str):
+        if between or attributes or prior or guidance is not None or not isinstance(names, str):
             raise UsageError("--clip goes with --expression NAME, --like, --seed, --truncation and --steps only.")
         images = generator.clip(names, number, like=like, seed=seed, truncation=truncation)
         # An animation goes there and back by itself.
@@ -96,18 +92,11 @@ def generate(
         click.echo(f"{printable(out)}: {counted(number, 'frame')} of {names} by {generator.card.name}")
         return
     if between:
-        if (
-            like
-            or attributes
-            or prior
-            or guidance is not None
-            or candidates
-            or not (names is None or isinstance(names, str))
-        ):
+        if like or attributes or prior or guidance is not None or not (names is None or isinstance(names, str)):
             raise UsageError("--between goes with --expression NAME, --truncation and --steps only.")
         work.walk(generator, between, number, names, truncation, out, to_sheet)
         return
-    request = Request(names, attributes, None, like, seed, truncation, prior, guidance=guidance, candidates=candidates)
+    request = Request(names, attributes, None, like, seed, truncation, prior, guidance=guidance)
     if to_sheet:
         work.save_sheet(generator, count, request, out)
     else:

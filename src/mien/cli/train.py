@@ -25,7 +25,6 @@ SUBCOMMANDS = {
     "classifier": ("mien.cli.train_identity:classifier", "Which of these subjects, for a closed set of them."),
     "vae": ("mien.cli.train_generative:vae", "Draws faces, and describes them by latents; needs no labels."),
     "prior": ("mien.cli.train_generative:prior", "What a finished VAE, or a GAN begun as one, draws its samples from."),
-    "discriminator": ("mien.cli.train_generative:discriminator", "Which faces of a finished generator look real."),
     "mapper": ("mien.cli.train_generative:mapper", "How a finished VAE changes a face's expression."),
     "restoration": ("mien.cli.train_restoration:restoration", "Restores spoilt faces: small, blurred, noisy, covered."),
     "gan": ("mien.cli.train_generative:gan", "Draws faces, sharper; from noise, an expression, or whose face it is."),

@@ -263,23 +263,3 @@ def _drawn(dry: GANDryRun, images: int) -> list[str]:
         f"{dry.macs / 1e6:.0f} million multiplications a picture",
         *duration(dry.images_per_second, images),
     ]
-
-
-@click.command()
-@_finished_options
-def discriminator(file: Path | None, sets: tuple[str, ...], data: tuple[Path, ...], **settings: Any) -> None:
-    """Teach a finished MODEL which of its flow's faces look real: of several candidates it then gives the best.
-
-    mien generate --candidates 1 draws as before. The data are those that the model learned from. Audit the model again
-    before it is given away.
-    """
-    with needs_torch():
-        from mien.training.config import load_config
-        from mien.training.vae.choosing import ChoiceConfig, train_discriminator
-
-    done = train_discriminator(load_config(ChoiceConfig, file, sets, {**settings, "data": data}))
-    click.echo(
-        f"faces held out: told from drawn ones with an area under the curve of {done.summary['valid_area']:.3f} (0.5 "
-        f"tells nothing)"
-    )
-    click.echo(f"Use: mien generate --model {done.out} -n 64 -o grid.png")

@@ -417,7 +417,7 @@ class _Wanted(nn.Module):
             nn.init.normal_(self.identity.weight)
 
     def forward(self, x: Vectors, label: Labels | None, identity: Vectors | None) -> Float[Tensor, "batch 1"]:
-        fit = torch.zeros_like(x[:, :1])  # not `new_zeros`, which ONNX would give the size of the example
+        fit = x.new_zeros(len(x), 1)
         if self.embedding is not None:
             assert label is not None, "this discriminator wants labels"
             fit = fit + (self.embedding(label) * x).sum(1, keepdim=True)

@@ -349,8 +349,6 @@ class GeneratorConvention(_Convention):
         flow: Steps of the flow that its network draws from where the component is below 0; 0 where it has none.
         restarts: New noise that its flow takes on its way; 0 where it takes none.
         guidance: How far its flow follows a condition unless told otherwise; None where it takes none.
-        candidates: Faces that its flow draws for each that is given, among which its discriminator chooses, unless told
-            otherwise; 0 where it has none.
         edits: Expressions that its mapper gives to faces, in the order of the input `label`: its labels where it has
             some; empty where it has no mapper.
         edit_losses: Networks that stood in the loss of its mapper, and may therefore not judge its edits.
@@ -371,7 +369,6 @@ class GeneratorConvention(_Convention):
     flow: int = 0
     restarts: int = 0
     guidance: float | None = None
-    candidates: int = 0
     edits: tuple[str, ...] = ()
     edit_losses: tuple[str, ...] = ()
     encoder: str | None = None
@@ -405,7 +402,6 @@ class GeneratorConvention(_Convention):
             flow=facts.get("flow", int, 0),
             restarts=facts.get("restarts", int, 0),
             guidance=facts.get("guidance", float, None),
-            candidates=facts.get("candidates", int, 0),
             edits=facts.several("edits", str),
             edit_losses=facts.several("edit_losses", str),
             encoder=facts.get("encoder", str, None),

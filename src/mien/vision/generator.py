@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mien.zoo import Card
 
-__all__ = ["MOST_CANDIDATES", "MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
+__all__ = ["MOST_GUIDANCE", "PRIORS", "Batch", "Cut", "Edit", "Generator", "Request"]
 
 Image = UInt8[np.ndarray, "height width 3"]
 Faces = UInt8[np.ndarray, "n side side 3"]
@@ -44,8 +44,6 @@ PRIORS = ("flow", "mixture", "normal", "fitted")
 and the mixture where there is none."""
 MOST_GUIDANCE = 10.0
 """Farthest that a flow follows a condition."""
-MOST_CANDIDATES = 64
-"""Most faces that are drawn for one that is given."""
 
 _FLOW = -1  # component of a network that stands for its flow
 _BATCH = 8  # pictures in one run, always: what a picture looks like must not hang on how many were asked for
@@ -72,9 +70,6 @@ class Request:
         guidance: How far a flow follows expression and attributes: 1 as in the training faces, more is more typical of
             them and less varied, 0 ignores them; None: as the model's card says.
         share_noise: Of several expressions all get the same noise before it changes: one face in all of them.
-        candidates: How many faces a flow draws for each that is given: that which the model's discriminator takes for a
-            photograph most surely, with shared noise on average; None: as the model's card says, and where a flow does
-            not draw, 1.
     """
 
     expression: str | Sequence[str] | None = None
@@ -86,7 +81,6 @@ class Request:
     prior: str | None = None
     share_noise: bool = False
     guidance: float | None = None
-    candidates: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +182,6 @@ class _Plan:
     around: Float32[np.ndarray, "turn latents"] | None = None  # a row for each of the labels in turn
     flows: bool = False  # whether noise is carried by the flow; parts then say which labels are how frequent
     guidance: float | None = None
-    candidates: int = 1
 
     @property
     def every(self) -> Float64[np.ndarray, "part 2"]:
@@ -266,16 +259,13 @@ class Generator:
         truncation: float = 1.0,
         prior: str | None = None,
         guidance: float | None = None,
-        candidates: int | None = None,
     ) -> Faces:
         """Return n faces, RGB uint8, shape (n, side, side, 3); arguments are those of `Request`.
 
         Raises:
             UsageError: The model cannot make what is asked for.
         """
-        request = Request(
-            expression, attributes, identity, like, seed, truncation, prior, guidance=guidance, candidates=candidates
-        )
+        request = Request(expression, attributes, identity, like, seed, truncation, prior, guidance=guidance)
         return np.concatenate([batch.images for batch in self.batches(n, request)], dtype=np.uint8)
 
     def batches(self, n: int, request: Request | None = None, *, start: int = 0) -> Iterator[Batch]:
@@ -293,36 +283,10 @@ class Generator:
     def _batches(self, n: int, request: Request, plan: _Plan, start: int) -> Iterator[Batch]:
         # The same batches wherever they start: the last bit may hang on a picture's place among its neighbours.
         for first in range(start - start % _BATCH, n, _BATCH):
-            feed, faces = self._chosen(plan, request, first)
+            feed = self._drawn(plan, request, np.arange(first, first + _BATCH))
             low, high = max(start - first, 0), min(n - first, _BATCH)
             names = [None] * _BATCH if feed.label is None else [self.labels[k] for k in feed.label]
-            yield Batch(first + low, faces[low:high], tuple(names[low:high]))
-
-    def _chosen(self, plan: _Plan, request: Request, first: int = 0) -> tuple[_Feed, Faces]:
-        """Draw a batch of pictures: of each one's candidates that which looks most real; and what it was made from."""
-        numbers = np.arange(first, first + _BATCH)
-        if plan.candidates == 1:
-            feed = self._drawn(plan, request, numbers)
-            return feed, _rounded(self._run(feed, "images"))
-        # Pictures that share their noise are judged together, those of them that other batches hold included.
-        turn = len(plan.labels) if request.share_noise and plan.labels else 1
-        low, high = first // turn * turn, -(-(first + _BATCH) // turn) * turn
-        scores = np.empty((plan.candidates, high - low), np.float32)
-        faces = np.empty((plan.candidates, _BATCH, self.side, self.side, 3), np.uint8)
-        for candidate in range(plan.candidates):
-            for start in range(low, high, _BATCH):
-                some = np.arange(start, min(start + _BATCH, high))
-                images, realism = self._answers(self._drawn(plan, request, some, candidate), "images", "realism")
-                scores[candidate, some - low] = realism
-                ours = (some >= first) & (some < first + _BATCH)
-                faces[candidate, some[ours] - first] = _rounded(images[ours])
-        best = scores.reshape(plan.candidates, -1, turn).mean(axis=2).argmax(axis=0)[(numbers - low) // turn]
-        drawn = [self._drawn(plan, request, numbers, candidate) for candidate in range(plan.candidates)]
-        feed, rows = drawn[0], np.arange(_BATCH)
-        feed.noise = np.stack([one.noise for one in drawn])[best, rows]
-        if feed.restarts is not None:
-            feed.restarts = np.stack([one.restarts for one in drawn if one.restarts is not None])[best, rows]
-        return feed, faces[best, rows]
+            yield Batch(first + low, self._pictures(feed)[low:high], tuple(names[low:high]))
 
     def decode(
         self,
@@ -628,7 +592,7 @@ class Generator:
                 f"The fitted prior of '{self.card.name}' knows no {self.labels[lacking[0]]}. Take the prior normal."
             )
         row, guidance = self._attribute_row(request.attributes), self._guidance(request, flows)
-        return _Plan(labels, parts, row, identity, around, flows, guidance, self._candidates(request, flows))
+        return _Plan(labels, parts, row, identity, around, flows, guidance)
 
     def _label_numbers(self, expression: str | Sequence[str] | None) -> tuple[int, ...]:
         if expression is None:
@@ -719,21 +683,6 @@ class Generator:
             raise UsageError(f"Guidance is for flows that are told what to draw; that of '{self.card.name}' {why}.")
         return request.guidance
 
-    def _candidates(self, request: Request, flows: bool) -> int:
-        """Return how many faces are drawn for each that is given."""
-        if request.candidates is None:
-            return max(self.convention.candidates, 1) if flows else 1
-        if not 1 <= request.candidates <= MOST_CANDIDATES:
-            raise UsageError(f"The candidates should be 1 to {MOST_CANDIDATES}, got {request.candidates}.")
-        if request.candidates > 1 and not self.convention.candidates:
-            raise UsageError(
-                f"'{self.card.name}' has no discriminator that could choose among candidates. Teach it one: mien train "
-                f"discriminator --model MODEL --data DIR."
-            )
-        if request.candidates > 1 and not flows:
-            raise UsageError("Candidates are for faces that a flow draws. Leave them out, or the prior and the face.")
-        return request.candidates
-
     def _cannot(self, what: str, instead: str) -> str:
         return f"'{self.card.name}' cannot be told the {what}. {instead}"
 
@@ -748,7 +697,7 @@ class Generator:
 
     # Drawing ----------------------------------------------------------------------------------------------------------
 
-    def _drawn(self, plan: _Plan, request: Request, numbers: Int64[np.ndarray, " n"], candidate: int = 0) -> _Feed:
+    def _drawn(self, plan: _Plan, request: Request, numbers: Int64[np.ndarray, " n"]) -> _Feed:
         """Draw what the pictures of these numbers are made from; each from its own stream."""
         turn = len(plan.labels)
         noise = np.empty((len(numbers), self.latents), np.float32)
@@ -760,8 +709,6 @@ class Generator:
             rng = np.random.Generator(np.random.Philox(key=request.seed, counter=[0, 0, 0, stream]))
             # Always drawn in this order, used or not: naming an expression leaves the noise as it was.
             part_share, label_share = rng.random(2)
-            if candidate:  # shows what the first one shows, of other noise
-                rng = np.random.Generator(np.random.Philox(key=request.seed, counter=[0, 0, candidate, stream]))
             noise[row] = rng.standard_normal(self.latents, dtype=np.float32)
             if restarts is not None:
                 restarts[row] = rng.standard_normal(restarts.shape[1:], dtype=np.float32)
@@ -827,11 +774,11 @@ class Generator:
             parts.append(self._run(self._with_conditions(feed, row, who), "images"))
         return np.concatenate(parts)
 
+    def _pictures(self, feed: _Feed) -> Faces:
+        return _rounded(self._run(feed, "images"))
+
     def _run(self, feed: _Feed, output: str) -> np.ndarray:
         """Return images as (n, side, side, 3), 0 to 255, or another output as it is."""
-        return self._answers(feed, output)[0]
-
-    def _answers(self, feed: _Feed, *outputs: str) -> list[np.ndarray]:
         given = {"noise": feed.noise, "component": feed.component, "label": feed.label}
         given |= {"attributes": feed.attributes, "identity": feed.identity, "guidance": feed.guidance}
         given["restarts"] = self._no_restarts(len(feed.noise)) if feed.restarts is None else feed.restarts
@@ -839,17 +786,16 @@ class Generator:
             given["label"] = np.zeros(len(feed.noise), np.int64)
         fed = {item.name: given[item.name] for item in self._session.get_inputs()}
         try:
-            answers = [np.asarray(answer, dtype=np.float32) for answer in self._session.run(outputs, fed)]
+            answer = np.asarray(self._session.run([output], fed)[0], dtype=np.float32)
         except runtime_errors() as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelError(
                 f"The network of generator '{self.card.name}' cannot be run: {reason} Export it again."
             ) from None
-        for place, output in enumerate(outputs):
-            if output == "images":
-                images = answers[place].transpose(0, 2, 3, 1)
-                answers[place] = np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
-        return answers
+        if output != "images":
+            return answer
+        answer = answer.transpose(0, 2, 3, 1)
+        return np.repeat(answer, 3, axis=3) if answer.shape[3] == 1 else answer
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
@@ -863,7 +809,6 @@ class Generator:
         card |= {"component"} if self.convention.flow else set()
         card |= {"restarts"} if self.convention.restarts else set()
         answers = {"images"} | ({"edited"} if self.convention.edits else set())
-        answers |= {"realism"} if self.convention.candidates else set()
         # A mixture by class may stand before a decoder that is not told the class.
         if not inputs <= card or card - inputs - {"label"} or not answers <= outputs:
             raise ModelError(
@@ -883,7 +828,7 @@ class Generator:
         """Return the latents that a walk begins or ends at; a GAN with a prior walks through the noise of one part."""
         if isinstance(end, int):
             request = Request(expression, seed=end, truncation=truncation)
-            feed, _ = self._chosen(self._plan(request), request)
+            feed = self._drawn(self._plan(request), request, np.arange(_BATCH))
             if self.draws_latents:
                 return np.asarray(self._run(feed, "latents")[0]), 0
             return np.asarray(feed.noise[0]), int(feed.component[0])

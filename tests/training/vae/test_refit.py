@@ -54,10 +54,8 @@ class Look(torch.nn.Module):
 @pytest.fixture
 def seen(monkeypatch):
     """Let faces be as far apart as their pixels are."""
-    monkeypatch.setattr("mien.training.vae.redrawing.ImageFeatures", Look)
-    monkeypatch.setattr(
-        "mien.training.vae.redrawing.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3))
-    )
+    monkeypatch.setattr("mien.training.vae.refit.ImageFeatures", Look)
+    monkeypatch.setattr("mien.training.vae.refit.perceptual_distance", lambda a, b: (a[0] - b[0]).abs().mean((1, 2, 3)))
 
 
 @pytest.fixture

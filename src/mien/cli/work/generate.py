@@ -140,7 +140,6 @@ def fill_folder(generator: Generator, count: int, request: Request, out: Path, s
         "truncation": request.truncation,
         "prior": request.prior,
         **({} if request.guidance is None else {"guidance": request.guidance}),
-        **({} if request.candidates is None else {"candidates": request.candidates}),
         "scores": scores,
     }
     columns = ("file", "label", "seed", "number", "model", "bytes", *(("face", "seen") if scores else ()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, MutableSequence, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from mien import zoo
 from mien.errors import ModelError
 from mien.networks.flow import LatentFlow
-from mien.networks.gan import Discriminator
 from mien.networks.mapper import LatentMapper
 from mien.networks.tracing import onnx_bytes
 from mien.networks.vae import condition_vector
@@ -34,48 +32,16 @@ __all__ = [
     "has_flow",
     "inherit",
     "transplant",
-    "with_discriminator",
     "with_flow",
     "with_mapper",
-    "without_discriminator",
 ]
 
 _PARITY = 0.01  # standard deviations of a latent that pass as rounding between PyTorch and ONNX
 
 _PREFIX = "flow/"  # of every name that a flow brings into a graph
 _DRAWN, _MIXTURE, _LATENTS = f"{_PREFIX}drawn", f"{_PREFIX}mixture", "latents"
-_IMAGES, _EDITED, _REALISM = "images", "edited", "realism"
+_MAPPER, _EDITED = "mapper/", "edited"  # prefix of every name that a mapper brings, and what it answers
 _SWITCH, _NONE, _AXIS = (f"{_PREFIX}switch", f"{_PREFIX}switches"), f"{_PREFIX}none", f"{_PREFIX}axis"
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A network that stands in a generator's graph beside what draws, and answers something more.
-
-    Attributes:
-        prefix: Of every name that it brings.
-        sees: What it is fed, beside a label: an answer of the generator.
-        answers: Name of its answer.
-    """
-
-    prefix: str
-    sees: str
-    answers: str
-
-    def holds(self, item: onnx.NodeProto | onnx.TensorProto | onnx.ValueInfoProto) -> bool:
-        """Whether this is a piece of it."""
-        names = item.output if isinstance(item, onnx.NodeProto) else [item.name]
-        return any(name == self.answers or name.startswith(self.prefix) for name in names)
-
-    def marked(self, network: bytes) -> onnx.GraphProto:
-        """Return its own network with names that stand in a generator's graph."""
-        graph = onnx.load_from_string(network).graph
-        _mark(graph, self.prefix, {self.sees, "label", self.answers})
-        return graph
-
-
-_MAPPER = _Part("mapper/", _LATENTS, _EDITED)
-_DISCRIMINATOR = _Part("discriminator/", _IMAGES, _REALISM)
 
 
 class PublishedFlow(nn.Module):
@@ -165,8 +131,8 @@ def transplant(donor: bytes, generator: bytes, *, mapper: bool = True) -> bytes:
         ]
         wanted = {name for node in nodes for name in node.input}
         generator = _joined(generator, nodes, weights, [item for item in graph.input if item.name in wanted])
-    mapped = mapper and any(_MAPPER.holds(node) for node in graph.node)
-    return _with_part(graph, generator, _MAPPER) if mapped else generator
+    mapped = mapper and any(_is_of_mapper(node) for node in graph.node)
+    return _with_mapper_of(graph, generator) if mapped else generator
 
 
 def has_flow(model: Path) -> bool:
@@ -254,61 +220,33 @@ def with_mapper(generator: bytes, mapper: LatentMapper) -> tuple[bytes, float]:
     }
     network = onnx_bytes(mapper, *examples.values(), inputs=list(examples), outputs=[_EDITED])
     difference = check_parity(mapper, network, examples, tolerance=_PARITY, unit="standard deviations of a latent")
-    return _with_part(_MAPPER.marked(network), generator, _MAPPER), difference
+    stem = onnx.load_from_string(network).graph
+    _mark(stem, _MAPPER, {_LATENTS, "label", _EDITED})
+    return _with_mapper_of(stem, generator), difference
 
 
-def with_discriminator(generator: bytes, discriminator: Discriminator) -> tuple[bytes, float]:
-    """Return a generator's network that also answers how real a face looks, and the largest difference from PyTorch.
-
-    A discriminator that the network has is replaced.
-
-    Raises:
-        TrainingError: The written discriminator answers otherwise than the trained one.
-    """
-    sizes, chance = discriminator.sizes, torch.Generator().manual_seed(0)
-    examples = {_IMAGES: 255 * torch.rand(4, sizes.channels, sizes.side, sizes.side, generator=chance)}
-    if sizes.classes:
-        examples["label"] = torch.arange(4) % sizes.classes
-    judge = _Judge(discriminator).eval()
-    network = onnx_bytes(judge, *examples.values(), inputs=list(examples), outputs=[_REALISM])
-    difference = check_parity(judge, network, examples, tolerance=_PARITY, unit="nats")
-    return _with_part(_DISCRIMINATOR.marked(network), generator, _DISCRIMINATOR), difference
-
-
-class _Judge(nn.Module):
-    """One score of each picture."""
-
-    def __init__(self, discriminator: Discriminator) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
-    def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
-        scores: Tensor = self.discriminator(images, label)[:, 0]
-        return scores
-
-
-def without_discriminator(generator: bytes) -> bytes:
-    """Return a generator's network without its discriminator, which knows the faces of one flow alone."""
-    return _with_part(onnx.GraphProto(), generator, _DISCRIMINATOR)
-
-
-def _with_part(donor: onnx.GraphProto, generator: bytes, part: _Part) -> bytes:
-    """Return a generator's network with a part of another one in place of its own."""
+def _with_mapper_of(donor: onnx.GraphProto, generator: bytes) -> bytes:
+    """Return a generator's network with the mapper of another one, in place of its own."""
     model = onnx.load_from_string(generator)
     graph = model.graph
-    if not any(part.sees in node.output for node in graph.node):
-        raise ModelError(f"This generator answers no {part.sees}. Expected a VAE, or a GAN that began as one (--init).")
+    if not any(_LATENTS in node.output for node in graph.node):
+        raise ModelError("This generator answers no latents. Expected a VAE, or a GAN that began as one (--init).")
     for whole, theirs in (
         (graph.node, donor.node),
         (graph.initializer, donor.initializer),
         (graph.output, donor.output),
     ):
-        kept = [type(item).FromString(item.SerializeToString()) for item in whole if not part.holds(item)]
+        kept = [type(item).FromString(item.SerializeToString()) for item in whole if not _is_of_mapper(item)]
         del whole[:]
-        whole.extend([*kept, *(item for item in theirs if part.holds(item))])
+        whole.extend([*kept, *(item for item in theirs if _is_of_mapper(item))])
     known = {item.name for item in graph.input}
     graph.input.extend(item for item in donor.input if item.name == "label" and "label" not in known)
     return bytes(model.SerializeToString())
+
+
+def _is_of_mapper(item: onnx.NodeProto | onnx.TensorProto | onnx.ValueInfoProto) -> bool:
+    names = item.output if isinstance(item, onnx.NodeProto) else [item.name]
+    return any(name == _EDITED or name.startswith(_MAPPER) for name in names)
 
 
 def _mark(graph: onnx.GraphProto, prefix: str, connected: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -19,9 +19,10 @@ from mien.data.pictures import Pictures
 from mien.data.transforms import Augment, Variation
 from mien.errors import TrainingError, UsageError
 from mien.images import printable
+from mien.losses import perceptual_distance
 from mien.metrics.generation import distance_blocks
-from mien.networks.decoder import PublishedDecoder
 from mien.networks.flow import LatentFlow
+from mien.networks.perceptual import ImageFeatures
 from mien.networks.vae import condition_vector
 from mien.training.learned import keep_learned
 from mien.training.precision import choose_device
@@ -30,15 +31,13 @@ from mien.training.run import write_result
 from mien.training.storage import precision_of, stored
 from mien.training.vae.finished import FinishedConfig, open_finished, read_faces, write_model
 from mien.training.vae.flow import FittedFlow, FlowConfig, Posteriors, fit_flow, show_looks
-from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow, without_discriminator
-from mien.training.vae.redrawing import grade_redrawn, redraw
+from mien.training.vae.grafting import PublishedFlow, flow_convention, with_flow
 from mien.vision.generator import Generator
 
 __all__ = ["PriorConfig", "Refitted", "first_of_each", "refit", "write_flow"]
 
 _WEIGHTS = "flow.safetensors"  # of a flow, to learn on
 _LEAST_SPREAD = 1e-6  # of a latent that is not used
-_OF_A_FLOW = ("restarts", "guidance", "candidates")  # facts of a card
 _PART = 128  # faces that are drawn again and looked at in one go
 # As much as faces differ that were cut by landmarks, or a flow would draw crooked ones.
 _SLIGHTLY = Variation(
@@ -145,13 +144,11 @@ def write_flow(
         figures: For the card, beside those of the writing.
     """
     before = zoo.path(generator.card).read_bytes()
-    if generator.convention.candidates:  # its discriminator knows the faces of the old flow
-        before = without_discriminator(before)
     classes, attributes = len(generator.labels), len(generator.attributes)
     network, difference = with_flow(before, PublishedFlow(flow, classes, attributes))
     precision = precision_of(before)
     network = network if precision is None else stored(network, precision)
-    kept = {key: value for key, value in generator.card.convention.items() if key not in _OF_A_FLOW}
+    kept = {key: value for key, value in generator.card.convention.items() if key not in ("restarts", "guidance")}
     written = {"onnx_difference": difference}
     convention = {**kept, **flow_convention(flow, guidance)}
     write_model(generator, out, network, convention, {"prior": {**figures, **written}})
@@ -185,10 +182,8 @@ def _posteriors(
     if config.distinct and split == "train":
         kept = first_of_each(mean, generator.posteriors(faces[:, :, ::-1])[0], of, config.distinct)
     if config.redrawn < 1 or config.graded:
-        decoder = PublishedDecoder(zoo.path(generator.card).read_bytes()).to(device)
-        told = None if labels is None else of[kept]
-        again = redraw(decoder, mean[kept], told, attributes=len(generator.attributes), device=device)
-        grade[kept] = grade_redrawn(faces[kept], again, told, device)
+        some = faces[kept], mean[kept], None if labels is None else of[kept]
+        grade[kept] = _grades(_distances_redrawn(generator, *some, device), of[kept])
         kept &= grade >= 1 - config.redrawn
     chosen, faces, mean, deviation, grade = chosen[kept], faces[kept], mean[kept], deviation[kept], grade[kept]
     parts = [(mean, deviation), *([generator.posteriors(faces[:, :, ::-1])] if config.mirror else [])]
@@ -223,6 +218,25 @@ def _varied(
     return varied
 
 
+@torch.no_grad()
+def _distances_redrawn(
+    generator: Generator,
+    faces: UInt8[np.ndarray, "n side side 3"],
+    latents: Float32[np.ndarray, "n latents"],
+    labels: Int[np.ndarray, " n"] | None,
+    device: torch.device,
+) -> Float[np.ndarray, " n"]:
+    """Return how far each face is from what the decoder makes of its latents, as the ImageNet network sees it."""
+    features, apart = ImageFeatures().to(device), np.empty(len(faces))
+    names = None if labels is None else [generator.labels[label] for label in labels]
+    for start in range(0, len(faces), _PART):
+        rows = slice(start, start + _PART)
+        back = generator.decode(latents[rows], expression=None if names is None else names[rows])
+        seen = (features(torch.from_numpy(some).to(device).permute(0, 3, 1, 2).float()) for some in (faces[rows], back))
+        apart[rows] = perceptual_distance(*seen).cpu().numpy()
+    return apart
+
+
 def first_of_each(
     latents: Float32[np.ndarray, "n latents"],
     mirrored: Float32[np.ndarray, "n latents"],
@@ -249,3 +263,13 @@ def first_of_each(
             for place, alike in enumerate(near, start):
                 kept[rows[place]] = not (alike[:place] & kept[rows[:place]]).any()
     return kept
+
+
+def _grades(distances: Float[np.ndarray, " n"], of: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return ranks of each face among those of its label, from 0 for the largest distance to 1 for the smallest."""
+    grades = np.ones(len(distances))
+    for label in np.unique(of):
+        rows = np.flatnonzero(of == label)
+        if len(rows) > 1:
+            grades[rows[np.argsort(-distances[rows], kind="stable")]] = np.linspace(0, 1, len(rows))
+    return grades
