@@ -66,7 +66,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "face-vae-96-encoder": "face-vae-96-encoder-2-4cb0e922",
         "face-vae-128": "face-vae-128-2-60338f61",
         "face-gan-64": "face-gan-64-2-7bf817df",
-        "expression-gan-48": "expression-gan-48-6-e2c65b0d",
+        "expression-gan-48": "expression-gan-48-7-68b35921",
         "expression-gan-48-encoder": "expression-gan-48-encoder-1-d3521cdf",
         "face-restorer-128": "face-restorer-128-1-dfafcf9f",
         "blazeface-back": "blazeface-back-1-0a1b35e2",
