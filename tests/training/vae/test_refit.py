@@ -107,7 +107,7 @@ def test_a_graded_flow_is_told_how_well_each_face_is_redrawn(run, data, tmp_path
     best = grades >= 0.5
     np.testing.assert_array_equal(half.mean[: best.sum()], every.mean[: len(grades)][best])
     drawn = Generator(out)
-    assert drawn.generate(2).shape[0] == 2 and drawn.card.metrics["prior"]["flow_grading"] == 1.0
+    assert drawn.generate(2).shape[0] == 2 and drawn.card.metrics["prior"]["flow_grading"] == 0.0
 
 
 def test_of_one_photograph_that_comes_again_or_mirrored_the_first_is_learned_from(monkeypatch):

@@ -80,7 +80,7 @@ class FlowConfig:
     restarts: Restarts = field(default_factory=Restarts)
     guidance: float = 2.5
     autoguidance: float = 1.0
-    grading: float = 1.0
+    grading: float = 0.0
     weak: VelocityNetConfig = field(default_factory=lambda: VelocityNetConfig(width=128, blocks=3, code=64))
     weak_images: int = 80_000
     precision: Literal["fp32", "bf16"] = "fp32"
