@@ -45,8 +45,8 @@ SEARCHED = (1.0, 1.5, 2.0, 3.0)  # strengths of an edit by class means
 READ = 0.5  # share of the expression asked for at which a search ends, as in `Generator.edit`
 # Of a mapper: strengths tried one after the other, and the share at which that ends; the first is the shipped one.
 SEARCHES = (
-    ((1.0, 1.25, 1.5), 0.9),
     ((1.0, 1.25, 1.5), 0.5),
+    ((1.0, 1.25, 1.5), 0.9),
     ((1.0,), 0.0),
     ((0.75, 1.0, 1.25, 1.5), 0.5),
     ((0.75, 1.0, 1.25, 1.5), 0.9),

@@ -155,7 +155,7 @@ class _Search:
 
 _ALL_THE_WAY = _Search((1.0,), 0.0)
 _BY_FLOW = _Search((0.75, 1.0, 1.25, 1.5), 0.5)
-_BY_MAPPER = _Search((1.0, 1.25, 1.5), 0.9)
+_BY_MAPPER = _Search((1.0, 1.25, 1.5), 0.5)
 
 
 @dataclass(slots=True)
