@@ -60,7 +60,7 @@ def test_ids_of_shipped_models_are_those_that_stored_templates_carry(home):
         "expression-resnet27-union": "expression-resnet27-union-2-9abe9199",
         "face-vae-64": "face-vae-64-2-31e24962",
         "face-vae-64-encoder": "face-vae-64-encoder-1-a5e097a1",
-        "expression-vae-48": "expression-vae-48-4-19614e47",
+        "expression-vae-48": "expression-vae-48-5-f05a22ee",
         "expression-vae-48-encoder": "expression-vae-48-encoder-1-b6d92e64",
         "face-vae-96": "face-vae-96-4-cb7c3a75",
         "face-vae-96-encoder": "face-vae-96-encoder-2-4cb0e922",
