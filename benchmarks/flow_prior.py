@@ -46,7 +46,8 @@ def main() -> None:
         if name in rows and rows[name]["model"] != row["model"]:
             earlier[rows[name]["model"]] = rows[name]
         rows[name] = row
-    write_result("flow_prior", {"seed": SEED, "machine": machine(), "models": rows, "earlier": earlier})
+    kept = {key: before[key] for key in ("samples_as_of",) if key in before}
+    write_result("flow_prior", {"seed": SEED, "machine": machine(), "models": rows, "earlier": earlier, **kept})
 
 
 def measured(generator: Generator, cache: Path | None, guidances: list[float]) -> dict[str, Any]:
